@@ -1,0 +1,48 @@
+create or replace procedure course.wait_for(token bigint, patience interval default '5 s')
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    deadline constant timestamptz := clock_timestamp() + patience;
+    pause_seconds double precision := 0.0005;
+begin
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using
+            errcode = 'active_sql_transaction',
+            message = 'course.wait_for needs READ COMMITTED: this transaction''s snapshot is fixed '
+                      'and would never see the mark arrive',
+            hint = 'Call it outside a transaction, or in one at READ COMMITTED.';
+    end if;
+    loop
+        -- While tables are first copied each arrives on its own; the mark counts once all have.
+        exit when exists (
+                select from course.beat where beat.token >= wait_for.token
+            ) and not exists (
+                select
+                  from pg_catalog.pg_subscription_rel as subscribed
+                 where subscribed.srrelid in (
+                           'course.auth_user'::regclass, 'course.auth_userprofile'::regclass,
+                           'course.student_courseenrollment'::regclass, 'course.beat'::regclass)
+                   and subscribed.srsubstate <> 'r'
+            );
+        if clock_timestamp() >= deadline then
+            raise exception using
+                errcode = 'PY001',
+                message = format('course ''%s'' has not received mark %s within %s',
+                                 (select this_course.course_id from course.this_course),
+                                 token, patience),
+                hint = 'Wait again, or ask "pysync status" why replication is late.';
+        end if;
+        perform pg_sleep(least(
+            pause_seconds,
+            greatest(extract(epoch from deadline - clock_timestamp())::double precision, 0)));
+        pause_seconds := least(pause_seconds * 1.5, 0.05);
+    end loop;
+end
+$$;
+
+revoke all on procedure course.wait_for(bigint, interval) from public;
+comment on procedure course.wait_for(bigint, interval) is
+    'Return once everything committed on the portal before pysync.mark() gave out this token is '
+    'visible here; raises PY001 when patience runs out.';

@@ -1,0 +1,36 @@
+create or replace function pysync.backfill(course_id text, after_user_id bigint, batch_size integer)
+returns table (last_user_id bigint, members bigint)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    enrollment_ids bigint[];
+    user_ids bigint[];
+begin
+    select array_agg(batch.id::bigint), array_agg(batch.user_id::bigint order by batch.user_id)
+      into enrollment_ids, user_ids
+      from (
+          select enrollment.id, enrollment.user_id
+            from public.student_courseenrollment as enrollment
+           where enrollment.course_id = backfill.course_id
+             and enrollment.user_id > backfill.after_user_id
+           order by enrollment.user_id
+           limit backfill.batch_size
+      ) as batch;
+    if user_ids is null then
+        return;
+    end if;
+
+    -- The triggers are at work already. Once we hold the users, copy_members looks again: who has
+    -- left in the meantime isn't copied.
+    perform course.lock_members(user_ids, true);
+    perform course.copy_members(enrollment_ids);
+    return query select user_ids[cardinality(user_ids)], cardinality(user_ids)::bigint;
+end
+$$;
+
+alter function pysync.backfill(text, bigint, integer) owner to pysync_owner;
+revoke all on function pysync.backfill(text, bigint, integer) from public;
+comment on function pysync.backfill(text, bigint, integer) is
+    'Copy the next batch of a registered course''s members into its fan-out; no row when done.';

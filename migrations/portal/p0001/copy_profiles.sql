@@ -1,0 +1,36 @@
+create or replace function course.copy_profiles(user_ids bigint[], course_ids text[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    insert into course.auth_userprofile as copy (
+        id, course_id, user_id, name, meta, courseware, language, location, year_of_birth, gender,
+        level_of_education, mailing_address, goals
+    )
+    select profile.id, member.course_id, profile.user_id, profile.name, profile.meta,
+           profile.courseware, profile.language, profile.location, profile.year_of_birth,
+           profile.gender, profile.level_of_education, profile.mailing_address, profile.goals
+      from unnest(user_ids, course_ids) as member (user_id, course_id)
+      join public.auth_userprofile as profile on profile.user_id = member.user_id
+    on conflict (id, course_id) do update
+       set user_id = excluded.user_id,
+           name = excluded.name,
+           meta = excluded.meta,
+           courseware = excluded.courseware,
+           language = excluded.language,
+           location = excluded.location,
+           year_of_birth = excluded.year_of_birth,
+           gender = excluded.gender,
+           level_of_education = excluded.level_of_education,
+           mailing_address = excluded.mailing_address,
+           goals = excluded.goals
+     where copy is distinct from excluded;
+end
+$$;
+
+alter function course.copy_profiles(bigint[], text[]) owner to pysync_owner;
+revoke all on function course.copy_profiles(bigint[], text[]) from public;
+comment on function course.copy_profiles(bigint[], text[]) is
+    'Bring or refresh the profile copies of (user, course) pairs; their users must be locked.';

@@ -1,0 +1,38 @@
+create or replace function course.enrollment_deleted()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    user_ids bigint[];
+    course_ids text[];
+begin
+    perform course.check_registry();
+
+    -- Every registered course counts, not only those with a copy we can see: a backfill may be
+    -- bringing it right now and must meet us at the user's row.
+    select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
+      into user_ids, course_ids
+      from old_rows as enrollment
+      join pysync.course as registered on registered.course_id = enrollment.course_id
+     where registered.fans_out;
+
+    if user_ids is not null then
+        perform course.lock_members(user_ids, true);
+        perform course.remove_members(user_ids, course_ids);
+    end if;
+    return null;
+end
+$$;
+
+alter function course.enrollment_deleted() owner to pysync_owner;
+revoke all on function course.enrollment_deleted() from public;
+comment on function course.enrollment_deleted() is
+    'Unenrolling removes the enrollment from the fan-out; user and profile stay there as frozen copies.';
+
+create or replace trigger pysync_enrollment_deleted
+    after delete on public.student_courseenrollment
+    referencing old table as old_rows
+    for each statement
+    execute function course.enrollment_deleted();

@@ -1,0 +1,25 @@
+create or replace function course.profile_truncated()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    -- A replicated TRUNCATE would ignore row filters; deletes obey them.
+    delete from course.auth_userprofile as copy
+     using course.student_courseenrollment as enrollment
+     where copy.user_id = enrollment.user_id
+       and copy.course_id = enrollment.course_id;
+    return null;
+end
+$$;
+
+alter function course.profile_truncated() owner to pysync_owner;
+revoke all on function course.profile_truncated() from public;
+comment on function course.profile_truncated() is
+    'TRUNCATE of the portal''s profiles reaches each course as deletes of its own rows.';
+
+create or replace trigger pysync_profile_truncated
+    after truncate on public.auth_userprofile
+    for each statement
+    execute function course.profile_truncated();

@@ -1,0 +1,37 @@
+create or replace function course.refuse_truncate()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise exception using
+        errcode = 'PY003',
+        message = format('TRUNCATE of %I.%I refused: row filters don''t apply to it, '
+                         'so no course would be told', tg_table_schema, tg_table_name),
+        hint = 'Change the portal''s own tables; these follow them.';
+end
+$$;
+
+alter function course.refuse_truncate() owner to pysync_owner;
+revoke all on function course.refuse_truncate() from public;
+comment on function course.refuse_truncate() is 'Refuse TRUNCATE of a fan-out table.';
+
+create or replace trigger pysync_refuse_truncate
+    before truncate on course.auth_user
+    for each statement
+    execute function course.refuse_truncate();
+
+create or replace trigger pysync_refuse_truncate
+    before truncate on course.auth_userprofile
+    for each statement
+    execute function course.refuse_truncate();
+
+create or replace trigger pysync_refuse_truncate
+    before truncate on course.student_courseenrollment
+    for each statement
+    execute function course.refuse_truncate();
+
+create or replace trigger pysync_refuse_truncate
+    before truncate on course.beat
+    for each statement
+    execute function course.refuse_truncate();

@@ -1,0 +1,98 @@
+"""Open connections with timeouts, and name servers without their secrets."""
+
+from __future__ import annotations
+
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+
+from pysync.errors import DatabaseUnreachableError
+
+Connection = psycopg.Connection[TupleRow]
+
+CONNECT_TIMEOUT_SECONDS: Final = 5
+LOCK_TIMEOUT_SECONDS: Final = 3
+
+_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
+
+
+def parse(conninfo: str) -> dict[str, Any]:
+    """Split a libpq conninfo string or URI into its parameters.
+
+    :raises DatabaseUnreachableError: if libpq can't parse it; its text isn't repeated, since it may
+        hold a password.
+    """
+    try:
+        return dict(conninfo_to_dict(conninfo))
+    except psycopg.Error:
+        raise DatabaseUnreachableError(
+            "connection string can't be parsed",
+            "give a libpq conninfo string ('host=… dbname=… user=…') or a postgresql:// URI",
+        ) from None
+
+
+def without_secrets(conninfo: str) -> str:
+    """Return the conninfo string without passwords: what may be stored and shown."""
+    parameters = parse(conninfo)
+    return make_conninfo("", **{k: v for k, v in parameters.items() if k not in _SECRETS})
+
+
+def describe(conninfo: str) -> str:
+    """Return ``dbname on host:port`` for messages."""
+    parameters = parse(conninfo)
+    host = parameters.get("host") or parameters.get("hostaddr") or "local socket"
+    port = parameters.get("port")
+    database = parameters.get("dbname") or parameters.get("user") or "(default)"
+    return f"{database} on {host}{f':{port}' if port else ''}"
+
+
+def connect(
+    conninfo: str,
+    *,
+    connect_timeout_seconds: int = CONNECT_TIMEOUT_SECONDS,
+    statement_timeout_seconds: float | None = None,
+) -> Connection:
+    """Open an autocommit connection with a pinned ``search_path`` and a lock timeout.
+
+    :param conninfo: a libpq conninfo string or URI; passwords may also come from ``PGPASSWORD`` or
+        a password file.
+    :param connect_timeout_seconds: how long to wait for the server, unless the string says.
+    :param statement_timeout_seconds: how long a statement may take; unlimited by default.
+    :raises DatabaseUnreachableError: if the server can't be reached or refuses.
+    """
+    parameters = parse(conninfo)
+    parameters.setdefault("connect_timeout", connect_timeout_seconds)
+    parameters.setdefault("application_name", "pysync")
+    try:
+        connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+    except psycopg.Error as error:
+        raise DatabaseUnreachableError(
+            f"database '{describe(conninfo)}' can't be reached: {_reason(error)}",
+            "check host, port, database, role and password (PGPASSWORD or a password file)",
+        ) from None
+    settings = {
+        "search_path": "pg_catalog, pg_temp",
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
+        "statement_timeout": f"{int((statement_timeout_seconds or 0) * 1000)}ms",
+        "idle_in_transaction_session_timeout": "0",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
+    }
+    for name, value in settings.items():
+        connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
+    return connection
+
+
+def _reason(error: psycopg.Error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    failures = [line for line in lines if "failed:" in line or "FATAL" in line] or lines
+    return failures[-1].removeprefix("- ") if failures else type(error).__name__
+
+
+def fetch_value(connection: Connection, query: LiteralString | sql.Composed, *arguments: Any) -> Any:
+    """Return the first column of a query's first row, or ``None`` if it has no row."""
+    row = connection.execute(query, arguments or None).fetchone()
+    return row[0] if row else None

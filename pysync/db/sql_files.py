@@ -1,0 +1,28 @@
+"""The SQL that lives in files: ``sql/`` is the present, ``migrations/`` the history."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pglast
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+@cache
+def folder(name: str) -> Path:
+    """Return ``sql`` or ``migrations``: inside the package in a wheel, beside it in a checkout."""
+    for parent in (_PACKAGE, _PACKAGE.parent):
+        if (parent / name).is_dir():
+            return parent / name
+    raise FileNotFoundError(f"folder '{name}' is missing from the installation of pysync")
+
+
+def statements(file: Path) -> list[str]:
+    """Split an SQL file into statements, as PostgreSQL's own parser does.
+
+    :returns: the statements without semicolons and without the comments between them.
+    """
+    script = file.read_text(encoding="utf-8")
+    return [script[piece] for piece in pglast.split(script, only_slices=True)]

@@ -1,0 +1,67 @@
+"""Everything pysync raises on purpose, in one tree.
+
+A message reads ``<object> '<name>' <state>: <cause>``; ``remedy`` says what to run or change next.
+Neither ever holds a password.
+"""
+
+from __future__ import annotations
+
+
+class PysyncError(Exception):
+    """Base of every error a user can meet; the command line prints it as one line.
+
+    :param message: what is wrong, naming the object.
+    :param remedy: what to do about it, as an imperative sentence without a full stop.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class InvalidCourseIdError(PysyncError):
+    """A course id is empty, too long, reserved, or can't be stored."""
+
+
+class UnknownCourseError(PysyncError):
+    """A course id isn't in the registry."""
+
+
+class DatabaseUnreachableError(PysyncError):
+    """A server can't be reached, refuses the role or password, or lacks the database."""
+
+
+class UnsuitableServerError(PysyncError):
+    """A server's version, settings, encoding or roles don't allow what was asked."""
+
+
+class UnsuitableDatabaseError(PysyncError):
+    """A database already has another part to play: a portal, another course, someone's users."""
+
+
+class AdoptionError(PysyncError):
+    """An existing table can't be adopted; names table, column, what was found and expected."""
+
+
+class MigrationError(PysyncError):
+    """A migration can't start or was rolled back."""
+
+
+class LockedError(PysyncError):
+    """Something else holds a lock for longer than pysync is willing to queue for it."""
+
+
+class ReplicationError(PysyncError):
+    """A subscription, publication or slot isn't in the state an operation needs."""
+
+
+class WaitTimeoutError(PysyncError):
+    """A course database hasn't received a mark in time."""
+
+
+class DemoError(PysyncError):
+    """The demo can't run, or found a difference between portal and courses."""

@@ -1,0 +1,96 @@
+"""What revisions are made of: tables by Alembic operations, the rest replayed from frozen copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic import context, op
+from alembic.operations.ops import CreateIndexOp, CreateTableOp
+from sqlalchemy import Table, text
+
+from pysync.adoption import FoundTable, Plan, Side, plan
+from pysync.db.sql_files import statements
+
+
+def execute(statement: str) -> None:
+    """Run (or, offline, print) one statement as it stands: colons aren't bind parameters."""
+    op.execute(text(statement.replace("\\", "\\\\").replace(":", "\\:")))
+
+
+def replay(folder: Path, first: str | None = None) -> None:
+    """Run the frozen copies beside a revision.
+
+    :param folder: holds ``*.sql`` files, run in name order.
+    :param first: the file that goes before the others.
+    """
+    files = sorted(folder.glob("*.sql"), key=lambda file: (file.name != first, file.name))
+    for file in files:
+        for statement in statements(file):
+            execute(statement)
+
+
+def attribute(name: str) -> Any:
+    """Return what :func:`pysync.migrate.migrate` handed to the revisions under a name."""
+    return context.config.attributes.get(name)
+
+
+def create(table: Table) -> None:
+    """Create a table and its indexes."""
+    op.invoke(CreateTableOp.from_table(table))
+    for index in sorted(table.indexes, key=lambda i: str(i.name)):
+        op.invoke(CreateIndexOp.from_index(index))
+
+
+def create_or_adopt(table: Table, side: Side) -> Plan | None:
+    """Create a table, or complete the one of its name that is in schema ``public`` already.
+
+    :returns: ``None`` if it was created, else what adoption did.
+    :raises AdoptionError: if the existing table can't be completed.
+    """
+    found: FoundTable | None = attribute("found_tables").get(table.name)
+    if found is None:
+        create(table)
+        return None
+    adoption = plan(found, table, side)
+    if side is Side.COURSE:
+        execute(f"ALTER TABLE public.{table.name} SET SCHEMA course")
+        adoption.undo.insert(0, f"ALTER TABLE course.{table.name} SET SCHEMA public")
+    for statement in adoption.complete:
+        execute(statement)
+    return adoption
+
+
+def record_adoption(schema: str, table: Table, adoption: Plan) -> None:
+    """Remember that a table was adopted, for the downgrade."""
+    undo = ", ".join(_literal(statement) for statement in reversed(adoption.undo))
+    execute(
+        f"INSERT INTO {schema}.adoption (table_name, undo) "
+        f"VALUES ({_literal(table.name)}, ARRAY[{undo}]::text[])"
+    )
+
+
+def drop_or_release(table: Table) -> None:
+    """Drop an empty table that pysync made, or give back one that it adopted.
+
+    A table with rows isn't dropped: the downgrade fails instead.
+    """
+    adopted: dict[str, list[str]] = attribute("adopted_tables")
+    if table.name in adopted:
+        for statement in adopted[table.name]:
+            execute(statement)
+        return
+    name = f"{table.schema}.{table.name}"
+    execute(
+        "DO $$ BEGIN "
+        f"IF EXISTS (SELECT FROM {name}) THEN "
+        "RAISE EXCEPTION USING errcode = 'PY006', "
+        f"message = 'table ''{name}'' holds rows that the downgrade would drop', "
+        "hint = 'Copy them elsewhere and delete them first'; "
+        "END IF; END $$"
+    )
+    op.drop_table(table.name, schema=table.schema)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

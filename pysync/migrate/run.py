@@ -1,0 +1,290 @@
+"""Run revisions on one database: locked, checked, in one transaction."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from psycopg import errors, sql
+from sqlalchemy import Connection as SQLAlchemyConnection
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from pysync.adoption import inspect
+from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
+from pysync.db.errors import meaning
+from pysync.db.sql_files import folder
+from pysync.errors import (
+    AdoptionError,
+    LockedError,
+    MigrationError,
+    PysyncError,
+    UnsuitableDatabaseError,
+)
+from pysync.migrate.lineage import Lineage
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.types import CourseId
+
+VERSION_TABLE: Final = "alembic_version"
+TURN_TIMEOUT_SECONDS: Final = 10
+_MIGRATION_LOCK: Final = 0x7079_7379_6E63  # "pysync"
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """What a migration did: revisions before and after (``None`` is "not migrated"), or its SQL."""
+
+    before: str | None
+    after: str | None
+    script: str | None = None
+
+
+def head_revision(lineage: Lineage) -> str:
+    """Return a lineage's newest revision."""
+    head = ScriptDirectory.from_config(_config(lineage)).get_current_head()
+    if head is None:
+        raise MigrationError(f"lineage '{lineage.name}' has no revisions", "reinstall pysync")
+    return head
+
+
+def current_revision(connection: Connection, lineage: Lineage) -> str | None:
+    """Return the revision a database is at, or ``None`` if pysync isn't in it."""
+    version_table = f"{lineage.version_schema}.{VERSION_TABLE}"
+    if fetch_value(connection, "select pg_catalog.to_regclass(%s)", version_table) is None:
+        return None
+    revision = fetch_value(
+        connection,
+        sql.SQL("select version_num from {}").format(
+            sql.Identifier(lineage.version_schema, VERSION_TABLE)
+        ),
+    )
+    return None if revision is None else str(revision)
+
+
+def migrate(
+    conninfo: str,
+    lineage: Lineage,
+    subject: str,
+    *,
+    course: CourseId | None = None,
+    target: str = "head",
+    offline: bool = False,
+) -> Migrated:
+    """Upgrade or downgrade one database.
+
+    :param conninfo: of the database.
+    :param subject: what to call it in messages, such as ``portal`` or ``course 'X'``.
+    :param course: the course a course database is for.
+    :param target: a revision of the lineage, ``head`` or ``base``.
+    :param offline: return the SQL instead of running it.
+    :raises MigrationError: if the target doesn't exist or a revision fails.
+    :raises AdoptionError: if a table that is there already can't be adopted.
+    :raises UnsuitableDatabaseError: if the database has another part to play.
+    :raises DatabaseUnreachableError: if it can't be reached.
+    :raises LockedError: if locks aren't free in time; nothing is changed.
+    """
+    config = _config(lineage)
+    target = _resolve(config, lineage, target)
+    with _transaction(conninfo, subject) as (sqlalchemy_connection, connection):
+        before = current_revision(connection, lineage)
+        if before is None:
+            if target == "base":
+                return Migrated(None, None, "" if offline else None)
+            _check_vacant(connection, lineage, subject)
+        _check_known(config, before, lineage, subject)
+        config.attributes |= {
+            "lineage": lineage,
+            "course_id": course,
+            "found_tables": _found_tables(connection) if before is None else {},
+            "adopted_tables": _adopted_tables(connection, lineage) if before else {},
+        }
+        if offline:
+            return Migrated(before, before, _script(config, lineage, before, target))
+        if before is None:
+            connection.execute(
+                sql.SQL("create schema if not exists {}").format(
+                    sql.Identifier(lineage.version_schema)
+                )
+            )
+        config.attributes["connection"] = sqlalchemy_connection
+        if _is_downgrade(config, before, target):
+            command.downgrade(config, target)
+        else:
+            command.upgrade(config, target)
+        if target == "base":
+            _remove_version_table(connection, lineage)
+        return Migrated(before, current_revision(connection, lineage))
+
+
+@contextmanager
+def _transaction(conninfo: str, subject: str) -> Iterator[tuple[SQLAlchemyConnection, Connection]]:
+    """One transaction, one migration at a time, psycopg's errors translated."""
+
+    def creator() -> Connection:
+        connection = connect(conninfo)
+        connection.autocommit = False
+        return connection
+
+    engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
+    try:
+        with engine.begin() as sqlalchemy_connection:
+            connection = sqlalchemy_connection.connection.driver_connection
+            assert connection is not None  # noqa: S101
+            _wait_for_turn(connection, subject)
+            yield sqlalchemy_connection, connection
+    except PysyncError:
+        raise
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise _meaning(error.orig, subject) from error
+        raise
+    except psycopg.Error as error:
+        raise _meaning(error, subject) from error
+
+
+def _wait_for_turn(connection: Connection, subject: str) -> None:
+    set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, true)"
+    connection.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s",))
+    try:
+        connection.execute("select pg_catalog.pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+    except errors.LockNotAvailable:
+        raise LockedError(
+            f"{subject} is being migrated by another process",
+            "wait until it has finished and run the command again",
+        ) from None
+    connection.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s",))
+
+
+def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
+    diag = error.diag
+    table = f"{diag.schema_name}.{diag.table_name}"
+    match error:
+        case errors.UniqueViolation():
+            return AdoptionError(
+                f"table '{table}' can't be adopted: {diag.message_detail}",
+                "remove the duplicates and run the command again",
+            )
+        case errors.ForeignKeyViolation():
+            return AdoptionError(
+                f"table '{table}' can't be adopted: {diag.message_detail}",
+                "remove the rows without a user and run the command again",
+            )
+        case errors.LockNotAvailable() | errors.InsufficientPrivilege():
+            return meaning(error, subject)
+        case _:
+            translated = meaning(error, f"{subject} migration")
+            return MigrationError(translated.message, translated.remedy)
+
+
+def _config(lineage: Lineage) -> Config:
+    migrations = folder("migrations")
+    config = Config(output_buffer=io.StringIO(), stdout=io.StringIO())
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(migrations / lineage.name).replace("%", "%%"))
+    config.attributes["lineage"] = lineage
+    return config
+
+
+def _resolve(config: Config, lineage: Lineage, target: str) -> str:
+    script = ScriptDirectory.from_config(config)
+    if target == "base":
+        return target
+    try:
+        revision = script.get_revision(target)
+    except CommandError:
+        revision = None
+    if revision is None:
+        known = ", ".join(r.revision for r in reversed(list(script.walk_revisions())))
+        raise MigrationError(
+            f"revision '{target}' unknown in lineage '{lineage.name}'",
+            f"choose one of: base, {known}, head",
+        )
+    return revision.revision
+
+
+def _check_known(config: Config, current: str | None, lineage: Lineage, subject: str) -> None:
+    script = ScriptDirectory.from_config(config)
+    if current is not None and current not in {r.revision for r in script.walk_revisions()}:
+        raise MigrationError(
+            f"{subject} is at revision '{current}', which this pysync doesn't know "
+            f"in lineage '{lineage.name}'",
+            "install a newer pysync",
+        )
+
+
+def _check_vacant(connection: Connection, lineage: Lineage, subject: str) -> None:
+    """Refuse a database in which somebody else has a schema of ours."""
+    for schema in lineage.schemas:
+        if not fetch_value(
+            connection, "select true from pg_catalog.pg_namespace where nspname = %s", schema
+        ):
+            continue
+        is_course = fetch_value(connection, "select pg_catalog.to_regclass('course.this_course')")
+        is_portal = fetch_value(connection, "select pg_catalog.to_regclass('pysync.course')")
+        if is_course:
+            owner = fetch_value(connection, "select course_id from course.this_course")
+            what = f"it is the database of course '{owner}'"
+        elif is_portal:
+            what = "it is a portal"
+        else:
+            what = f"schema '{schema}' is there already and isn't pysync's"
+        raise UnsuitableDatabaseError(
+            f"{subject} can't use database '{connection.info.dbname}': {what}",
+            "choose another database",
+        )
+
+
+def _found_tables(connection: Connection) -> dict[str, Any]:
+    found = {name: inspect(connection, "public", name) for name in REPLICATED_TABLES}
+    return {name: table for name, table in found.items() if table is not None}
+
+
+def _adopted_tables(connection: Connection, lineage: Lineage) -> dict[str, list[str]]:
+    rows = connection.execute(
+        sql.SQL("select table_name, undo from {}").format(
+            sql.Identifier(lineage.version_schema, "adoption")
+        )
+    ).fetchall()
+    return dict(rows)
+
+
+def _script(config: Config, lineage: Lineage, before: str | None, target: str) -> str:
+    buffer = io.StringIO()
+    config.output_buffer = buffer
+    if _is_downgrade(config, before, target):
+        command.downgrade(config, f"{before}:{target}", sql=True)
+    elif before is None:
+        buffer.write(f"CREATE SCHEMA IF NOT EXISTS {lineage.version_schema};\n\n")
+        command.upgrade(config, target, sql=True)
+    else:
+        command.upgrade(config, f"{before}:{target}", sql=True)
+    return buffer.getvalue()
+
+
+def _is_downgrade(config: Config, before: str | None, target: str) -> bool:
+    if before is None or before == target:
+        return False
+    if target == "base":
+        return True
+    script = ScriptDirectory.from_config(config)
+    return target in {r.revision for r in script.iterate_revisions(before, "base")}
+
+
+def _remove_version_table(connection: Connection, lineage: Lineage) -> None:
+    connection.execute(
+        sql.SQL("drop table {}").format(sql.Identifier(lineage.version_schema, VERSION_TABLE))
+    )
+    connection.execute(
+        sql.SQL("drop schema {}").format(sql.Identifier(lineage.version_schema))
+    )
+

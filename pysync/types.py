@@ -1,0 +1,70 @@
+"""The values that travel between layers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final, NewType
+
+from pysync.errors import InvalidCourseIdError
+
+CourseId = NewType("CourseId", str)
+"""A checked course id; make one with :func:`course_id`."""
+
+MAX_COURSE_ID_LENGTH: Final = 255
+"""Characters, the width of ``student_courseenrollment.course_id``."""
+
+_NAME_PREFIX: Final = "pysync"
+_READABLE_LENGTH: Final = 40
+
+
+def course_id(text: str) -> CourseId:
+    """Check a course id.
+
+    :param text: any text of 1 to 255 characters but ``default``, which the portal's applications
+        use for "no course database".
+    :raises InvalidCourseIdError: if it is anything else, or can't be stored as UTF-8 text.
+    """
+    if not text:
+        raise InvalidCourseIdError("course id '' is empty", "give the course an id")
+    if text == "default":
+        raise InvalidCourseIdError(
+            "course id 'default' is reserved: enrollments in it go nowhere by definition",
+            "choose another id",
+        )
+    if len(text) > MAX_COURSE_ID_LENGTH:
+        raise InvalidCourseIdError(
+            f"course id '{text[:20]}…' is too long: {len(text)} characters, "
+            f"at most {MAX_COURSE_ID_LENGTH} fit",
+            "choose a shorter id",
+        )
+    if "\0" in text or not _encodable(text):
+        raise InvalidCourseIdError(
+            f"course id {text!r} can't be stored: it holds a NUL or isn't valid Unicode",
+            "choose another id",
+        )
+    return CourseId(text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def replication_name(portal_database: str, course: CourseId) -> str:
+    """Return the name that a course's publication, slot and subscription share.
+
+    Slots are a cluster's, not a database's, and take only ``[a-z0-9_]`` and 63 bytes. The readable
+    part is the course id as far as it fits; eight hexadecimal digits of a hash over portal database
+    and course id keep apart what the readable part runs together.
+
+    :param portal_database: the portal database's name.
+    :param course: the course.
+    :returns: for instance ``pysync_mitx_6_002x_2012_fall_4f0c9d21``.
+    """
+    readable = re.sub(r"[^a-z0-9]+", "_", course.lower()).strip("_")[:_READABLE_LENGTH].strip("_")
+    digest = hashlib.sha256(f"{portal_database}\0{course}".encode()).hexdigest()[:8]
+    return "_".join(part for part in (_NAME_PREFIX, readable, digest) if part)

@@ -1,0 +1,34 @@
+create or replace function course.profile_deleted()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    -- As in course.profile_updated().
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        perform course.lock_members(
+            array(select profile.user_id::bigint from old_rows as profile), false);
+    end if;
+
+    -- Only where the user is enrolled: elsewhere the copy is frozen, until the user is deleted.
+    delete from course.auth_userprofile as copy
+     using old_rows as profile
+      join course.student_courseenrollment as enrollment on enrollment.user_id = profile.user_id
+     where copy.user_id = profile.user_id
+       and copy.id = profile.id
+       and copy.course_id = enrollment.course_id;
+    return null;
+end
+$$;
+
+alter function course.profile_deleted() owner to pysync_owner;
+revoke all on function course.profile_deleted() from public;
+comment on function course.profile_deleted() is
+    'Deleting a profile removes it from the courses its user is enrolled in.';
+
+create or replace trigger pysync_profile_deleted
+    after delete on public.auth_userprofile
+    referencing old table as old_rows
+    for each statement
+    execute function course.profile_deleted();

@@ -1,0 +1,78 @@
+create or replace function course.profile_updated()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    user_ids bigint[];
+    course_ids text[];
+begin
+    -- The table may have columns of the application's own, which no course has.
+    if (old.id, old.user_id, old.name, old.meta, old.courseware, old.language, old.location,
+        old.year_of_birth, old.gender, old.level_of_education, old.mailing_address, old.goals)
+       is not distinct from
+       (new.id, new.user_id, new.name, new.meta, new.courseware, new.language, new.location,
+        new.year_of_birth, new.gender, new.level_of_education, new.mailing_address, new.goals)
+    then
+        return null;
+    end if;
+
+    -- Enrolling locks profiles without writing them. A fixed snapshot that is older than the
+    -- enrollment must fail with 40001 at the user's row instead.
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        perform course.lock_members(array[new.user_id]::bigint[], false);
+    end if;
+
+    if new.id = old.id and new.user_id = old.user_id then
+        update course.auth_userprofile as copy
+           set name = new.name,
+               meta = new.meta,
+               courseware = new.courseware,
+               language = new.language,
+               location = new.location,
+               year_of_birth = new.year_of_birth,
+               gender = new.gender,
+               level_of_education = new.level_of_education,
+               mailing_address = new.mailing_address,
+               goals = new.goals
+          from course.student_courseenrollment as enrollment
+         where enrollment.user_id = new.user_id
+           and copy.user_id = new.user_id
+           and copy.course_id = enrollment.course_id;
+        return null;
+    end if;
+
+    -- The profile is somebody else's, or under another id now: as if deleted and inserted.
+    perform course.lock_members(array[old.user_id, new.user_id]::bigint[], false);
+
+    delete from course.auth_userprofile as copy
+     using course.student_courseenrollment as enrollment
+     where enrollment.user_id = old.user_id
+       and copy.user_id = old.user_id
+       and copy.id = old.id
+       and copy.course_id = enrollment.course_id;
+
+    select array_agg(enrollment.user_id), array_agg(enrollment.course_id::text)
+      into user_ids, course_ids
+      from course.student_courseenrollment as enrollment
+     where enrollment.user_id = new.user_id;
+    if course_ids is not null then
+        perform course.make_way(user_ids, course_ids);
+        perform course.copy_profiles(user_ids, course_ids);
+    end if;
+    return null;
+end
+$$;
+
+alter function course.profile_updated() owner to pysync_owner;
+revoke all on function course.profile_updated() from public;
+comment on function course.profile_updated() is
+    'A change of a profile reaches the courses its user is enrolled in.';
+
+-- See course.user_updated() for why WHEN doesn't name columns.
+create or replace trigger pysync_profile_updated
+    after update on public.auth_userprofile
+    for each row
+    when (old.* is distinct from new.*)
+    execute function course.profile_updated();

@@ -1,0 +1,40 @@
+-- Django's foreign keys are deferred, so an enrollment or profile may come before its user. What
+-- arrives that way could slip between two transactions unseen by both; it is refused instead.
+create or replace function course.require_members(
+    user_ids bigint[], found_users bigint, source_table text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+    missing_user bigint;
+begin
+    if found_users = (select count(distinct user_id) from unnest(user_ids) as member (user_id)) then
+        return;
+    end if;
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using
+            errcode = 'serialization_failure',
+            message = format('the user of a new row in %s isn''t in this transaction''s snapshot',
+                             source_table),
+            hint = 'Run the transaction again.';
+    end if;
+    select min(member.user_id)
+      into missing_user
+      from unnest(user_ids) as member (user_id)
+     where not exists (
+         select from public.auth_user as portal_user where portal_user.id = member.user_id);
+    raise exception using
+        errcode = 'foreign_key_violation',
+        message = format('row in %s refused: auth_user holds no user %s',
+                         source_table, missing_user),
+        hint = 'Insert the user first.',
+        schema = 'public', table = source_table, column = 'user_id';
+end
+$$;
+
+alter function course.require_members(bigint[], bigint, text) owner to pysync_owner;
+revoke all on function course.require_members(bigint[], bigint, text) from public;
+comment on function course.require_members(bigint[], bigint, text) is
+    'Refuse rows whose users do not exist (23503) or are not visible to this snapshot (40001).';

@@ -1,0 +1,37 @@
+-- What a course's replication role may read by SQL, and so by the initial copy: its own rows.
+-- Streaming isn't covered: publications have no privileges in PostgreSQL.
+create or replace function pysync.readable_courses(role_name name)
+returns text[]
+language sql
+stable
+security definer
+set search_path = ''
+return array(
+    select course.course_id
+      from pysync.course
+     where course.replication_role = role_name
+);
+
+alter function pysync.readable_courses(name) owner to pysync_owner;
+revoke all on function pysync.readable_courses(name) from public;
+comment on function pysync.readable_courses(name) is
+    'Return the courses whose subscriptions connect to the portal as this role.';
+
+do $$
+declare
+    fan_out_table regclass;
+begin
+    foreach fan_out_table in array array[
+        'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
+        'course.beat'
+    ]::regclass[]
+    loop
+        execute format('alter table %s enable row level security', fan_out_table);
+        execute format('drop policy if exists pysync_own_course on %s', fan_out_table);
+        execute format(
+            'create policy pysync_own_course on %s for select using '
+            '(course_id = any ((select pysync.readable_courses(current_user))::text[]))',
+            fan_out_table);
+    end loop;
+end
+$$;
