@@ -243,6 +243,7 @@ REGISTRY_TABLES = [
             postgresql.OID,
             comment="in the course database: part of its synchronization slots' names",
         ),
+        sa.Column("ready_at", timestamp, comment="when the first copy was complete"),
         sa.Column("added_at", timestamp, nullable=False, server_default=sa.text("now()")),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),

@@ -207,6 +207,9 @@ class Course(PortalBase):
     subscription_oid: Mapped[int | None] = mapped_column(
         OID, comment="in the course database: part of its synchronization slots' names"
     )
+    ready_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), comment="when the first copy was complete"
+    )
     added_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=text("now()")
     )

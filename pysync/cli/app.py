@@ -1,0 +1,75 @@
+"""The ``pysync`` command: its options, and how errors end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from pysync import __version__
+from pysync.cli import course, demo, migrate, status, wait
+from pysync.cli.output import say, say_aside
+from pysync.errors import PysyncError
+
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="pysync",
+    help="Carry portal users into exactly the course databases they are enrolled in.\n\n"
+    "PostgreSQL moves the data; pysync sets it up, migrates it and reports on it.",
+    epilog="The portal is named by --portal or PYSYNC_PORTAL: a libpq conninfo string or URI. "
+    "Passwords come from it, from PGPASSWORD or from a password file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(course.app, name="course")
+app.command("status")(status.status)
+app.command("wait")(wait.wait)
+app.command("demo")(demo.demo)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001
+    if value:
+        say(f"pysync {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    portal: Annotated[
+        str | None,
+        typer.Option(
+            "--portal",
+            envvar="PYSYNC_PORTAL",
+            help="The portal database: a libpq conninfo string or URI.",
+            show_envvar=True,
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001
+        bool | None,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = None,
+) -> None:
+    context.obj = portal
+
+
+def main() -> None:
+    """Run the command line; a PysyncError is one line on standard error and exit status 1."""
+    try:
+        app()
+    except PysyncError as error:
+        say_aside(f"pysync: {error}".replace("\n", " "), style="red")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say_aside("pysync: interrupted; the same command goes on where it stopped")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; closing it again must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""``pysync demo``."""
+
+
+def demo() -> None:
+    """Replay real registrations."""

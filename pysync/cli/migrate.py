@@ -1,0 +1,108 @@
+"""``pysync migrate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pysync.cli.output import (
+    Format,
+    escape,
+    new_table,
+    print_json,
+    print_raw,
+    print_table,
+    say,
+)
+from pysync.cli.parameters import CourseArgument, FormatOption, portal_conninfo
+from pysync.migrate import Migrated
+from pysync.migrate.plan import run_all, run_course, run_portal
+from pysync.status import revisions
+from pysync.types import course_id
+
+app = typer.Typer(
+    help="Bring databases to a revision of their lineage.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+ToOption = Annotated[
+    str, typer.Option("--to", metavar="REVISION", help="A revision, 'head' or 'base'.")
+]
+SqlOption = Annotated[bool, typer.Option("--sql", help="Print the SQL and run nothing.")]
+
+
+@app.callback()
+def migrate(context: typer.Context, to: ToOption = "head", sql: SqlOption = False) -> None:
+    """Bring databases to a revision of their lineage: all of them, unless one is named.
+
+    Each database is migrated in one transaction; what can't get its locks within seconds gives up
+    rather than block applications.
+    """
+    if context.invoked_subcommand is None:
+        _run_all(context, to, sql=sql)
+
+
+@app.command("all")
+def migrate_all(context: typer.Context, to: ToOption = "head", sql: SqlOption = False) -> None:
+    """Migrate every registered course database, then the portal."""
+    _run_all(context, to, sql=sql)
+
+
+@app.command("portal")
+def migrate_portal(context: typer.Context, to: ToOption = "head", sql: SqlOption = False) -> None:
+    """Migrate the portal database."""
+    _print(*run_portal(portal_conninfo(context), to, offline=sql))
+
+
+@app.command("course")
+def migrate_course(
+    context: typer.Context, course: CourseArgument, to: ToOption = "head", sql: SqlOption = False
+) -> None:
+    """Migrate one registered course's database."""
+    _print(*run_course(portal_conninfo(context), course_id(course), to, offline=sql))
+
+
+@app.command("status")
+def migrate_status(context: typer.Context, format: FormatOption = Format.TABLE) -> None:  # noqa: A002
+    """Show each database's current revision, its lineage's head, and whether it is behind."""
+    found = revisions(portal_conninfo(context))
+    if format is Format.JSON:
+        print_json(
+            {
+                "databases": [
+                    {
+                        "database": each.database,
+                        "current": each.current,
+                        "head": each.head,
+                        "pending": each.pending,
+                        "error": each.error,
+                    }
+                    for each in found
+                ]
+            }
+        )
+        return
+    table = new_table("database", "current", "head", "pending")
+    for each in found:
+        pending = {True: "yes", False: "no", None: "unknown"}[each.pending]
+        table.add_row(escape(each.database), each.current or "-", each.head, pending)
+    print_table(table)
+    for each in found:
+        if each.error:
+            say(f"{each.database}: {each.error}")
+
+
+def _run_all(context: typer.Context, to: str, *, sql: bool) -> None:
+    for name, migrated in run_all(portal_conninfo(context), to, offline=sql):
+        _print(name, migrated)
+
+
+def _print(name: str, migrated: Migrated) -> None:
+    if migrated.script is not None:
+        print_raw(f"-- {name}\n\n{migrated.script}")
+    elif migrated.before == migrated.after:
+        say(f"{name}: at {migrated.after or 'base'} already")
+    else:
+        say(f"{name}: {migrated.before or 'base'} -> {migrated.after or 'base'}")

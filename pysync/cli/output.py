@@ -1,0 +1,154 @@
+"""One place for everything that is printed: tables, JSON, progress, errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, Final
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = [
+    "FORMAT_OPTION",
+    "Format",
+    "Steps",
+    "bytes_text",
+    "err",
+    "escape",
+    "new_table",
+    "out",
+    "print_json",
+    "print_raw",
+    "print_table",
+    "say",
+    "say_aside",
+    "steps",
+]
+
+JSON_VERSION: Final = 1
+"""The ``version`` key of every JSON document; it changes when a key changes its meaning."""
+
+out: Final = Console(highlight=False, soft_wrap=False)
+err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Format(StrEnum):
+    """How a reading command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+FORMAT_OPTION: Final = typer.Option("--format", help="Print a table for people or JSON for programs.")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a JSON document, never wrapped or coloured."""
+    sys.stdout.write(json.dumps({"version": JSON_VERSION, **document}, indent=2) + "\n")
+
+
+def print_raw(text: str) -> None:
+    """Print text as it is: SQL for review."""
+    sys.stdout.write(text)
+
+
+def say(text: str) -> None:
+    """Print a line to standard output."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def say_aside(text: str, style: str | None = None) -> None:
+    """Print a line to standard error: progress, warnings, errors."""
+    err.print(text, markup=False, style=style)
+
+
+def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Return an empty table; `right` names the columns with numbers."""
+    ascii_only = (out.encoding or "").lower().replace("-", "") != "utf8"
+    table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=False,
+        )
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table: fitted to a terminal, never cut in a pipe."""
+    if out.is_terminal:
+        out.print(table)
+    else:
+        wide = Console(file=sys.stdout, width=max(out.width, 200), highlight=False)
+        wide.print(table)
+
+
+def bytes_text(count: int | None) -> str:
+    """Return bytes for people: ``512 B``, ``1.5 MiB``; ``-`` if unknown."""
+    if count is None:
+        return "-"
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+class Steps:
+    """Progress of a command in steps: a bar on a terminal, a line per step elsewhere."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def step(self, description: str, total: int | None = None) -> None:
+        """Begin a step of `total` units, or of unknown length."""
+        if not self._progress.console.is_terminal:
+            say_aside(f"{description} …" if total is None else f"{description} ({total:,}) …")
+            return
+        self._finish()
+        self._task = self._progress.add_task(description, total=total)
+
+    def advance(self, done: int) -> None:
+        """Tell how many units of the step are done altogether."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done)
+
+    def warn(self, message: str) -> None:
+        """Print a warning above the progress."""
+        say_aside(f"warning: {message}", style="yellow")
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            task = self._progress.tasks[self._task]
+            total = task.total if task.total is not None else 1
+            self._progress.update(self._task, total=total, completed=total)
+
+
+@contextmanager
+def steps() -> Iterator[Steps]:
+    """Show progress on standard error while the block runs."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
+    with progress:
+        shown = Steps(progress)
+        yield shown
+        shown._finish()  # noqa: SLF001

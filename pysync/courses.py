@@ -1,0 +1,384 @@
+"""Add courses, remove them, wait for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from psycopg import sql
+
+from pysync import checks, marks, registry, subscriptions
+from pysync.db.connections import Connection, connect, fetch_value, parse, without_secrets
+from pysync.db.errors import translated
+from pysync.errors import (
+    DatabaseUnreachableError,
+    LockedError,
+    MigrationError,
+    ReplicationError,
+    WaitTimeoutError,
+)
+from pysync.migrate import current_revision, head_revision, migrate
+from pysync.migrate.lineage import COURSE, PORTAL
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.registry import Course
+from pysync.types import CourseId, replication_name
+
+_COURSE_LOCK: Final = 0x7079_6372  # first key of the advisory lock on a course
+_GUARDED_TABLES: Final = (*REPLICATED_TABLES, "beat")
+_GUARD_TRIGGERS: Final = ("pysync_refuse_rows", "pysync_refuse_columns", "pysync_refuse_truncate")
+
+
+class Progress(Protocol):
+    """What :func:`add` tells about its work; the command line draws it."""
+
+    def step(self, description: str, total: int | None = None) -> None:
+        """Begin a step of `total` units (users, tables), or of unknown length."""
+
+    def advance(self, done: int) -> None:
+        """Tell how many units of the step are done altogether."""
+
+    def warn(self, message: str) -> None:
+        """Pass on a warning."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """What :func:`add` did."""
+
+    course: Course
+    users: int
+    already_there: bool
+    password_dropped: bool
+
+
+def add(
+    portal_conninfo: str,
+    course_id: CourseId,
+    conninfo: str,
+    progress: Progress,
+    *,
+    portal_conninfo_for_course: str | None = None,
+) -> Added:
+    """Make a database a course's database: check, migrate, backfill, subscribe, wait.
+
+    Safe to run again after any interruption: what is done already is passed over.
+
+    :param portal_conninfo: how we reach the portal.
+    :param conninfo: how we reach the course database; its password isn't stored.
+    :param portal_conninfo_for_course: how the course's server reaches the portal, if differently.
+    :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
+        changes, and a failure later leaves no slot behind.
+    """
+    with (
+        closing(registry.connect_portal(portal_conninfo)) as portal,
+        _locked(portal, course_id),
+        closing(connect(conninfo)) as database,
+    ):
+        subscriber_conninfo = checks.portal_conninfo_for_course(portal, portal_conninfo_for_course)
+        course, registered = _prepare(portal, database, course_id, conninfo, subscriber_conninfo)
+        subscription = subscriptions.find_subscription(database, course.replication_name)
+        _check(portal, database, course, subscriber_conninfo, registered, progress)
+
+        progress.step("migrating the course database")
+        migrate(conninfo, COURSE, f"course '{course_id}'", course=course_id)
+        if subscription is None:
+            _make_vacant(database, course)
+        subscriptions.grant_reading(portal, course.replication_role)
+        if registered:
+            registry.reregister(portal, course)
+        else:
+            registry.register(portal, course)
+
+        if not subscriptions.slot_exists(portal, course.replication_name):
+            _backfill(portal, course, progress)
+        subscriptions.ensure_publication(portal, course)
+        already_there = _subscribe(portal, database, course, subscriber_conninfo, progress)
+        _await_first_copy(portal, database, course, progress)
+        registry.record_ready(portal, course_id)
+        users = int(fetch_value(database, "select count(*) from course.auth_user"))
+        password_dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
+        return Added(course, users, already_there, password_dropped)
+
+
+def remove(
+    portal_conninfo: str, course_id: CourseId, *, conninfo: str | None = None, force: bool = False
+) -> bool:
+    """End a course's replication; its database keeps its data and becomes writable.
+
+    :param conninfo: how to reach the course database, if not as registered.
+    :param force: go on without the course database if it can't be reached.
+    :returns: whether the course database was reached and released.
+    :raises UnknownCourseError: if the course isn't registered.
+    :raises DatabaseUnreachableError: if its database can't be reached and `force` isn't given.
+    """
+    with (
+        closing(registry.connect_portal(portal_conninfo)) as portal,
+        _locked(portal, course_id),
+    ):
+        course = registry.get(portal, course_id)
+        released = _release(course, conninfo or course.conninfo, force=force)
+        subscriptions.drop_slots(portal, course)
+        subscriptions.drop_publication(portal, course)
+        registry.stop_fan_out(portal, course_id)
+        registry.unregister(portal, course_id)
+        return released
+
+
+def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> None:
+    """Wait until everything committed on the portal so far is visible in a course database.
+
+    :raises WaitTimeoutError: if it isn't within the timeout.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        course = registry.get(portal, course_id)
+        token = marks.mark(portal, course_id)
+    with closing(connect(course.conninfo)) as database:
+        marks.wait_for(database, course_id, token, max(deadline - time.monotonic(), 0))
+
+
+@contextmanager
+def _locked(portal: Connection, course_id: CourseId) -> Iterator[None]:
+    """Let one process at a time add or remove a course."""
+    keys = (_COURSE_LOCK, course_id)
+    if not fetch_value(
+        portal, "select pg_catalog.pg_try_advisory_lock(%s, pg_catalog.hashtext(%s))", *keys
+    ):
+        raise LockedError(
+            f"course '{course_id}' is being added or removed by another process",
+            "wait until it has finished and run the command again",
+        )
+    try:
+        yield
+    finally:
+        if not portal.closed:
+            portal.execute(
+                "select pg_catalog.pg_advisory_unlock(%s, pg_catalog.hashtext(%s))", keys
+            )
+
+
+def _prepare(
+    portal: Connection,
+    database: Connection,
+    course_id: CourseId,
+    conninfo: str,
+    subscriber_conninfo: str,
+) -> tuple[Course, bool]:
+    found = registry.find(portal, course_id)
+    name = replication_name(portal.info.dbname, course_id)
+    system_identifier = fetch_value(
+        database, "select system_identifier from pg_catalog.pg_control_system()"
+    )
+    role = parse(subscriber_conninfo)["user"]
+    if found is None:
+        return Course(
+            course_id, name, without_secrets(conninfo), without_secrets(subscriber_conninfo),
+            role, course_system_identifier=system_identifier,
+        ), False
+    checks.check_same_database(found, conninfo)
+    if not found.fans_out:
+        raise ReplicationError(
+            f"course '{course_id}' is half removed",
+            f"run 'pysync course remove \"{course_id}\" --yes' to finish that first",
+        )
+    return replace(
+        found,
+        conninfo=without_secrets(conninfo),
+        portal_conninfo=without_secrets(subscriber_conninfo),
+        replication_role=role,
+        course_system_identifier=system_identifier,
+    ), True
+
+
+def _check(
+    portal: Connection,
+    database: Connection,
+    course: Course,
+    subscriber_conninfo: str,
+    registered: bool,  # noqa: FBT001
+    progress: Progress,
+) -> None:
+    revision = current_revision(portal, PORTAL)
+    if revision != head_revision(PORTAL):
+        raise MigrationError(
+            f"portal is at revision '{revision}', this pysync needs '{head_revision(PORTAL)}'",
+            "run 'pysync migrate' first",
+        )
+    name = course.replication_name
+    slot_is_there = subscriptions.slot_exists(portal, name)
+    subscription_is_there = subscriptions.find_subscription(database, name) is not None
+    checks.check_portal(portal, slot_is_there=slot_is_there)
+    for warning in checks.check_course(database, subscription_is_there=subscription_is_there):
+        progress.warn(warning)
+    checks.check_database(portal, database, course.course_id, name)
+    if subscription_is_there:
+        return
+    if current_revision(database, COURSE) is not None and (course.ready or not registered):
+        checks.check_empty(database, course.course_id)
+    checks.check_reachable(database, name, subscriber_conninfo)
+
+
+def _make_vacant(database: Connection, course: Course) -> None:
+    """Clear what an interrupted first copy left, and put the write guard (back) in place."""
+    with translated(f"course '{course.course_id}'"), database.transaction():
+        _set_guard(database, enabled=False)
+        for table in (*reversed(REPLICATED_TABLES), "beat"):
+            database.execute(
+                sql.SQL("delete from {}").format(sql.Identifier("course", table))
+            )
+        _set_guard(database, enabled=True)
+
+
+def _set_guard(database: Connection, *, enabled: bool) -> None:
+    verb = sql.SQL("enable" if enabled else "disable")
+    for table in _GUARDED_TABLES:
+        for trigger in _GUARD_TRIGGERS:
+            database.execute(
+                sql.SQL("alter table {} {} trigger {}").format(
+                    sql.Identifier("course", table), verb, sql.Identifier(trigger)
+                )
+            )
+
+
+def _backfill(portal: Connection, course: Course, progress: Progress) -> None:
+    total = registry.count_members(portal, course.course_id)
+    progress.step("copying members into the fan-out", total)
+    done = 0
+
+    def advance(members: int) -> None:
+        nonlocal done
+        done += members
+        progress.advance(min(done, total))
+
+    registry.backfill(portal, course.course_id, advance)
+
+
+def _subscribe(
+    portal: Connection,
+    database: Connection,
+    course: Course,
+    subscriber_conninfo: str,
+    progress: Progress,
+) -> bool:
+    """Create what is missing of subscription and slot, and start; returns whether all was there."""
+    name = course.replication_name
+    subscription = subscriptions.find_subscription(database, name)
+    has_slot = subscriptions.slot_exists(portal, name)
+    if subscription is not None and not has_slot and course.ready:
+        raise ReplicationError(
+            f"course '{course.course_id}' has lost its slot: changes are missing in its database",
+            "remove the course and add it with an empty database",
+        )
+    progress.step("subscribing")
+    if subscription is None:
+        # A slot without its subscription is of no use: its position may be past what is needed.
+        subscriptions.drop_slots(portal, course)
+        has_slot = False
+        subscriptions.create_subscription(database, course, subscriber_conninfo)
+        subscription = subscriptions.find_subscription(database, name)
+        assert subscription is not None  # noqa: S101
+    registry.record_subscription(portal, course.course_id, subscription.oid)
+    if has_slot and subscription.enabled:
+        return True
+    try:
+        if not has_slot:
+            subscriptions.create_slot(portal, name)
+        subscriptions.enable(database, course)
+    except BaseException:
+        if not portal.closed:
+            subscriptions.drop_slots(portal, registry.get(portal, course.course_id))
+        raise
+    return False
+
+
+def _await_first_copy(
+    portal: Connection, database: Connection, course: Course, progress: Progress
+) -> None:
+    """Wait until all tables are copied and the stream has caught up.
+
+    A copy that fails is given up: subscription and slots go, so that nothing fills a disk.
+    """
+    errors_before = subscriptions.copy_state(database, course).errors
+    total = int(
+        fetch_value(
+            portal,
+            "select (select count(*) from course.auth_user where course_id = %s)"
+            " + (select count(*) from course.auth_userprofile where course_id = %s)"
+            " + (select count(*) from course.student_courseenrollment where course_id = %s)",
+            *[course.course_id] * 3,
+        )
+    )
+    progress.step("first copy", max(total, 1))
+    pause_seconds = 0.02
+    while True:
+        state = subscriptions.copy_state(database, course)
+        if state.complete:
+            break
+        if state.errors > errors_before and not course.ready:
+            _give_up(portal, database, course)
+        progress.advance(min(_copied(database, state), total))
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.5, 0.25)
+    progress.advance(max(total, 1))
+    try:
+        marks.wait_for(database, course.course_id, marks.mark(portal, course.course_id), 30)
+    except WaitTimeoutError:
+        raise ReplicationError(
+            f"course '{course.course_id}' is copied, but a change made now doesn't arrive",
+            "run 'pysync status' to see why",
+        ) from None
+
+
+def _copied(database: Connection, state: subscriptions.CopyState) -> int:
+    done = sum(
+        int(fetch_value(database, sql.SQL("select count(*) from {}").format(
+            sql.Identifier("course", table))))
+        for table in REPLICATED_TABLES
+    ) if state.ready else 0
+    return done + state.rows
+
+
+def _give_up(portal: Connection, database: Connection, course: Course) -> None:
+    subscriptions.drop_subscription(database, course)
+    subscriptions.drop_slots(portal, registry.get(portal, course.course_id))
+    raise ReplicationError(
+        f"course '{course.course_id}' can't be copied: its server reports an error for each try",
+        "see the course server's log for the cause, mend it and run the command again",
+    )
+
+
+def _release(course: Course, conninfo: str, *, force: bool) -> bool:
+    try:
+        database = connect(conninfo)
+    except DatabaseUnreachableError as error:
+        if force:
+            return False
+        raise DatabaseUnreachableError(
+            error.message, "bring it back, or run the command again with --force if it is gone"
+        ) from None
+    with closing(database):
+        subscriptions.drop_subscription(database, course)
+        if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is None:
+            return True
+        with translated(f"course '{course.course_id}'"), database.transaction():
+            _set_guard(database, enabled=False)
+            for table in REPLICATED_TABLES:
+                _continue_identity(database, table)
+        return True
+
+
+def _continue_identity(database: Connection, table: str) -> None:
+    """Let local inserts go on after the ids that came from the portal."""
+    sequence = fetch_value(
+        database, "select pg_catalog.pg_get_serial_sequence(%s, 'id')", f"course.{table}"
+    )
+    if sequence:
+        database.execute(
+            sql.SQL("select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null)"
+                    " from {}").format(sql.Identifier("course", table)),
+            (sequence,),
+        )
+

@@ -1,0 +1,52 @@
+"""Wait until what is committed on the portal is visible in a course database."""
+
+from __future__ import annotations
+
+import psycopg
+
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import translated
+from pysync.errors import UnknownCourseError, WaitTimeoutError
+from pysync.types import CourseId
+
+NOT_ARRIVED = "PY001"
+UNKNOWN_COURSE = "PY005"
+
+
+def mark(portal: Connection, course: CourseId) -> int:
+    """Send a mark to a course and return its token.
+
+    :raises UnknownCourseError: if the course isn't registered.
+    """
+    with translated(f"course '{course}'"):
+        try:
+            return int(fetch_value(portal, "select pysync.mark(%s)", course))
+        except psycopg.Error as error:
+            if error.sqlstate == UNKNOWN_COURSE:
+                raise UnknownCourseError(
+                    f"course '{course}' is not registered",
+                    "run 'pysync course list' for those that are",
+                ) from None
+            raise
+
+
+def wait_for(
+    database: Connection, course: CourseId, token: int, timeout_seconds: float
+) -> None:
+    """Wait in a course database until a mark is visible there.
+
+    :raises WaitTimeoutError: if it isn't within the timeout.
+    """
+    with translated(f"course '{course}'"):
+        try:
+            database.execute(
+                "call course.wait_for(%s, make_interval(secs => %s))", (token, timeout_seconds)
+            )
+        except psycopg.Error as error:
+            if error.sqlstate == NOT_ARRIVED:
+                raise WaitTimeoutError(
+                    f"course '{course}' is behind: what was committed on the portal is not all "
+                    f"visible there after {timeout_seconds:g} s",
+                    "run 'pysync status' to see why",
+                ) from None
+            raise
