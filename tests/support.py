@@ -1,0 +1,285 @@
+"""What tests share: databases on real servers, courses on them, and what must be true of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pytest_postgresql.executors import PostgreSQLExecutor
+
+from pysync import courses
+from pysync.types import CourseId
+
+_numbers = itertools.count(1)
+
+Rows = list[tuple[Any, ...]]
+
+USER_COLUMNS = (
+    "id, password, is_superuser, username, first_name, last_name, email, is_staff, is_active,"
+    " date_joined, last_login"
+)
+PROFILE_COLUMNS = (
+    "id, user_id, name, meta, courseware, language, location, year_of_birth, gender,"
+    " level_of_education, mailing_address, goals"
+)
+ENROLLMENT_COLUMNS = "id, user_id, course_id, created"
+
+
+class Silent:
+    """Progress that nobody watches; warnings are kept."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.steps: list[str] = []
+
+    def step(self, description: str, total: int | None = None) -> None:
+        self.steps.append(description)
+
+    def advance(self, done: int) -> None:
+        pass
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@dataclass
+class Cluster:
+    """A running server."""
+
+    executor: PostgreSQLExecutor
+    major: int
+
+    def conninfo(self, dbname: str = "postgres", **parameters: Any) -> str:
+        defaults = {
+            "host": self.executor.host,
+            "port": self.executor.port,
+            "user": self.executor.user,
+        }
+        return make_conninfo("", **{**defaults, "dbname": dbname, **parameters})
+
+    def create(self, name: str | None = None, template: str | None = None) -> str:
+        """Create a database and return its conninfo."""
+        name = name or f"test_{next(_numbers)}"
+        statement = sql.SQL("create database {}").format(sql.Identifier(name))
+        if template:
+            statement += sql.SQL(" template {}").format(sql.Identifier(template))
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            connection.execute(statement)
+        return self.conninfo(name)
+
+    def drop(self, conninfo: str) -> None:
+        """Drop a database, its subscriptions first."""
+        name = conninfo_to_dict(conninfo)["dbname"]
+        try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                for (subscription,) in connection.execute(
+                    "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid"
+                    " where d.datname = current_database()"
+                ).fetchall():
+                    for action in ("disable", "set (slot_name = none)"):
+                        connection.execute(
+                            sql.SQL("alter subscription {} " + action).format(
+                                sql.Identifier(subscription)
+                            )
+                        )
+                    connection.execute(
+                        sql.SQL("drop subscription {}").format(sql.Identifier(subscription))
+                    )
+        except psycopg.OperationalError:
+            pass
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            slots = connection.execute(
+                "select slot_name from pg_replication_slots where database = %s", (name,)
+            ).fetchall()
+            for (slot,) in slots:
+                drop_slot(connection, slot)
+            connection.execute(
+                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(str(name)))
+            )
+
+
+def drop_slot(connection: psycopg.Connection[Any], slot: str) -> None:
+    while True:
+        connection.execute(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots"
+            " where slot_name = %s and active_pid is not null",
+            (slot,),
+        )
+        try:
+            connection.execute("select pg_drop_replication_slot(%s)", (slot,))
+        except psycopg.errors.ObjectInUse:
+            continue
+        except psycopg.errors.UndefinedObject:
+            return
+        return
+
+
+@dataclass
+class Site:
+    """A portal and its courses."""
+
+    portal_server: Cluster
+    course_server: Cluster
+    portal: str
+    databases: dict[str, str] = field(default_factory=dict)
+    _created: list[tuple[Cluster, str]] = field(default_factory=list)
+    _connections: list[psycopg.Connection[Any]] = field(default_factory=list)
+
+    def connect(self, conninfo: str | None = None, **parameters: Any) -> psycopg.Connection[Any]:
+        """Open an autocommit connection, to the portal unless told otherwise."""
+        target = make_conninfo(conninfo or self.portal, **parameters)
+        connection = psycopg.connect(target, autocommit=True)
+        self._connections.append(connection)
+        return connection
+
+    def course(self, course_id: str) -> psycopg.Connection[Any]:
+        """Open an autocommit connection to a course database."""
+        return self.connect(self.databases[course_id])
+
+    def new_database(self, cluster: Cluster | None = None, template: str | None = None) -> str:
+        """Create a database that goes away with the site, on the course server by default."""
+        cluster = cluster or self.course_server
+        conninfo = cluster.create(template=template)
+        self._created.append((cluster, conninfo))
+        return conninfo
+
+    def add(self, course_id: str, conninfo: str | None = None) -> courses.Added:
+        """Add a course, with a fresh database unless one is given."""
+        conninfo = conninfo or self.new_database()
+        self.databases[course_id] = conninfo
+        return courses.add(self.portal, CourseId(course_id), conninfo, Silent())
+
+    def wait(self, *course_ids: str, timeout_seconds: float = 30) -> None:
+        """Wait until courses (all by default) have what the portal has committed."""
+        for course_id in course_ids or self.databases:
+            token = self.one("select pysync.mark(%s)", course_id)
+            with psycopg.connect(self.databases[course_id], autocommit=True) as connection:
+                connection.execute(
+                    "call course.wait_for(%s, make_interval(secs => %s))", (token, timeout_seconds)
+                )
+
+    def execute(self, query: str, *arguments: Any) -> Rows:
+        """Run a statement on the portal in a transaction of its own; returns its rows."""
+        with psycopg.connect(self.portal, autocommit=True) as connection:
+            cursor = connection.execute(query, arguments or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def one(self, query: str, *arguments: Any) -> Any:
+        """Return the only value of a query on the portal."""
+        return self.execute(query, *arguments)[0][0]
+
+    def register_only(self, *course_ids: str) -> None:
+        """Register courses without databases: enough for the fan-out."""
+        for course_id in course_ids:
+            self.execute(
+                "insert into pysync.course (course_id, replication_name, conninfo,"
+                " portal_conninfo, replication_role) values (%s, %s, '', '', '')",
+                course_id,
+                f"unused_{course_id}",
+            )
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        for cluster, conninfo in self._created:
+            cluster.drop(conninfo)
+        self.portal_server.drop(self.portal)
+
+
+def insert_user(site: Site, username: str, **columns: Any) -> int:
+    """Insert a user on the portal and return its id."""
+    values = {"username": username, "password": "secret", "email": f"{username}@example.org"}
+    values |= columns
+    statement = sql.SQL("insert into public.auth_user ({}) values ({}) returning id").format(
+        sql.SQL(", ").join(map(sql.Identifier, values)),
+        sql.SQL(", ").join(sql.Placeholder() * len(values)),
+    )
+    with psycopg.connect(site.portal, autocommit=True) as connection:
+        row = connection.execute(statement, list(values.values())).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def enroll(site: Site, user_id: int, course_id: str) -> int:
+    """Enroll a user and return the enrollment's id."""
+    return int(
+        site.one(
+            "insert into public.student_courseenrollment (user_id, course_id) values (%s, %s)"
+            " returning id",
+            user_id,
+            course_id,
+        )
+    )
+
+
+def unenroll(site: Site, user_id: int, course_id: str) -> None:
+    site.execute(
+        "delete from public.student_courseenrollment where user_id = %s and course_id = %s",
+        user_id,
+        course_id,
+    )
+
+
+def assert_live_rows(site: Site, course_id: str) -> None:
+    """Every enrolled user, profile and enrollment is in the course database as on the portal."""
+    portal = psycopg.connect(site.portal, autocommit=True)
+    course = psycopg.connect(site.databases[course_id], autocommit=True)
+    with portal, course:
+        for columns, on_portal, in_course in (
+            (
+                USER_COLUMNS,
+                "select {} from public.auth_user where id in"
+                " (select user_id from public.student_courseenrollment where course_id = %s)"
+                " order by id",
+                "select {} from course.auth_user where id in"
+                " (select user_id from course.student_courseenrollment) order by id",
+            ),
+            (
+                PROFILE_COLUMNS,
+                "select {} from public.auth_userprofile where user_id in"
+                " (select user_id from public.student_courseenrollment where course_id = %s)"
+                " order by id",
+                "select {} from course.auth_userprofile where user_id in"
+                " (select user_id from course.student_courseenrollment) order by id",
+            ),
+            (
+                ENROLLMENT_COLUMNS,
+                "select {} from public.student_courseenrollment where course_id = %s order by id",
+                "select {} from course.student_courseenrollment order by id",
+            ),
+        ):
+            expected = portal.execute(on_portal.format(columns), (course_id,)).fetchall()
+            assert course.execute(in_course.format(columns)).fetchall() == expected
+
+
+@contextmanager
+def as_role(site: Site, role: str) -> Iterator[psycopg.Connection[Any]]:
+    """Connect to the portal as a role."""
+    with psycopg.connect(make_conninfo(site.portal, user=role), autocommit=True) as connection:
+        yield connection
+
+
+def run_cli(
+    *arguments: str, portal: str | None = None, timeout: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a process, its output in pipes."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PYSYNC_"))}
+    if portal is not None:
+        env["PYSYNC_PORTAL"] = portal
+    return subprocess.run(
+        [sys.executable, "-m", "pysync", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=env | environment,
+    )
