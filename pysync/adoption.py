@@ -78,7 +78,7 @@ class Plan:
     undo: list[str] = field(default_factory=list)
 
 
-_DIALECT: Final = postgresql.dialect()
+_DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _INTEGERS: Final = ("smallint", "integer", "bigint")
 
 
@@ -105,12 +105,16 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         " order by attnum",
         (oid,),
     ).fetchall():
-        holds_null = not not_null and kind == "r" and bool(
-            connection.execute(
-                sql.SQL("select from {} where {} is null limit 1").format(
-                    table, sql.Identifier(column_name)
-                )
-            ).fetchone()
+        holds_null = (
+            not not_null
+            and kind == "r"
+            and bool(
+                connection.execute(
+                    sql.SQL("select from {} where {} is null limit 1").format(
+                        table, sql.Identifier(column_name)
+                    )
+                ).fetchone()
+            )
         )
         columns[column_name] = FoundColumn(
             column_name, type_name, not_null, has_default, holds_null
@@ -132,9 +136,11 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         " where c.conrelid = %s and c.contype = 'f'",
         (oid,),
     ).fetchall()
-    has_rows = kind == "r" and connection.execute(
-        sql.SQL("select from {} limit 1").format(table)
-    ).fetchone() is not None
+    has_rows = (
+        kind == "r"
+        and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
+        is not None
+    )
     return FoundTable(
         schema=schema,
         name=name,
@@ -242,9 +248,7 @@ def _plan_constraints(result: Plan, found: FoundTable, expected: Table) -> None:
         result.complete.append(
             f"CREATE INDEX {_quoted(str(index.name))} ON {table} ({_quoted(column)})"
         )
-        result.undo.append(
-            f"DROP INDEX {_quoted(str(expected.schema))}.{_quoted(str(index.name))}"
-        )
+        result.undo.append(f"DROP INDEX {_quoted(str(expected.schema))}.{_quoted(str(index.name))}")
 
 
 def _check_course_only(found: FoundTable, expected: Table) -> None:

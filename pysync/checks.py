@@ -63,7 +63,8 @@ def check_version(connection: Connection, subject: str) -> None:
     version = connection.info.server_version // 10000
     if version < MINIMUM_VERSION:
         raise UnsuitableServerError(
-            f"{subject} server is PostgreSQL {version}: row filters need {MINIMUM_VERSION} or later",
+            f"{subject} server is PostgreSQL {version}: "
+            f"row filters need {MINIMUM_VERSION} or later",
             "upgrade the server",
         )
 
@@ -145,9 +146,7 @@ def _check_workers(database: Connection, found: Settings) -> None:
             )
 
 
-def check_database(
-    portal: Connection, database: Connection, course: CourseId, name: str
-) -> None:
+def check_database(portal: Connection, database: Connection, course: CourseId, name: str) -> None:
     """Check that a database can become (or is) this course's database.
 
     :param name: the course's replication name.

@@ -80,7 +80,7 @@ def add(
         subscriber_conninfo = checks.portal_conninfo_for_course(portal, portal_conninfo_for_course)
         course, registered = _prepare(portal, database, course_id, conninfo, subscriber_conninfo)
         subscription = subscriptions.find_subscription(database, course.replication_name)
-        _check(portal, database, course, subscriber_conninfo, registered, progress)
+        _check(portal, database, course, subscriber_conninfo, progress, registered=registered)
 
         progress.step("migrating the course database")
         migrate(conninfo, COURSE, f"course '{course_id}'", course=course_id)
@@ -175,8 +175,12 @@ def _prepare(
     role = parse(subscriber_conninfo)["user"]
     if found is None:
         return Course(
-            course_id, name, without_secrets(conninfo), without_secrets(subscriber_conninfo),
-            role, course_system_identifier=system_identifier,
+            course_id,
+            name,
+            without_secrets(conninfo),
+            without_secrets(subscriber_conninfo),
+            role,
+            course_system_identifier=system_identifier,
         ), False
     checks.check_same_database(found, conninfo)
     if not found.fans_out:
@@ -198,8 +202,9 @@ def _check(
     database: Connection,
     course: Course,
     subscriber_conninfo: str,
-    registered: bool,  # noqa: FBT001
     progress: Progress,
+    *,
+    registered: bool,
 ) -> None:
     revision = current_revision(portal, PORTAL)
     if revision != head_revision(PORTAL):
@@ -226,9 +231,7 @@ def _make_vacant(database: Connection, course: Course) -> None:
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
         for table in (*reversed(REPLICATED_TABLES), "beat"):
-            database.execute(
-                sql.SQL("delete from {}").format(sql.Identifier("course", table))
-            )
+            database.execute(sql.SQL("delete from {}").format(sql.Identifier("course", table)))
         _set_guard(database, enabled=True)
 
 
@@ -333,11 +336,19 @@ def _await_first_copy(
 
 
 def _copied(database: Connection, state: subscriptions.CopyState) -> int:
-    done = sum(
-        int(fetch_value(database, sql.SQL("select count(*) from {}").format(
-            sql.Identifier("course", table))))
-        for table in REPLICATED_TABLES
-    ) if state.ready else 0
+    done = (
+        sum(
+            int(
+                fetch_value(
+                    database,
+                    sql.SQL("select count(*) from {}").format(sql.Identifier("course", table)),
+                )
+            )
+            for table in REPLICATED_TABLES
+        )
+        if state.ready
+        else 0
+    )
     return done + state.rows
 
 
@@ -377,8 +388,8 @@ def _continue_identity(database: Connection, table: str) -> None:
     )
     if sequence:
         database.execute(
-            sql.SQL("select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null)"
-                    " from {}").format(sql.Identifier("course", table)),
+            sql.SQL(
+                "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
+            ).format(sql.Identifier("course", table)),
             (sequence,),
         )
-

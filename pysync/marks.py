@@ -30,9 +30,7 @@ def mark(portal: Connection, course: CourseId) -> int:
             raise
 
 
-def wait_for(
-    database: Connection, course: CourseId, token: int, timeout_seconds: float
-) -> None:
+def wait_for(database: Connection, course: CourseId, token: int, timeout_seconds: float) -> None:
     """Wait in a course database until a mark is visible there.
 
     :raises WaitTimeoutError: if it isn't within the timeout.

@@ -137,17 +137,21 @@ def make_folder(path: Path) -> Path:
 
 def temporary_folder(prefix: str) -> Path:
     """Make a folder with a short path (Unix sockets allow 107 bytes) that servers may write to."""
-    return make_folder(Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp")))  # noqa: S108
+    return make_folder(Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp")))
 
 
 def readable(installation: Installation, folder: Path) -> Installation:
     """Return the installation, or a copy of it in `folder` if its user couldn't read it there."""
-    probe = subprocess.run(
-        [installation.bindir / "postgres", "--version"],
-        check=False,
-        capture_output=True,
-        **identity(),
-    ) if _reachable(installation.bindir) else None
+    probe = (
+        subprocess.run(
+            [installation.bindir / "postgres", "--version"],
+            check=False,
+            capture_output=True,
+            **identity(),
+        )
+        if _reachable(installation.bindir)
+        else None
+    )
     if probe is not None and probe.returncode == 0:
         return installation
     root = installation.bindir.parent
@@ -159,8 +163,11 @@ def readable(installation: Installation, folder: Path) -> Installation:
             shutil.copytree(libraries, folder / "installation" / libraries.name)
         for path in (folder / "installation", *(folder / "installation").rglob("*")):
             if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044)
-                           | (0o011 if os.access(path, os.X_OK) else 0))
+                path.chmod(
+                    path.stat().st_mode
+                    | (0o055 if path.is_dir() else 0o044)
+                    | (0o011 if os.access(path, os.X_OK) else 0)
+                )
     return Installation(target / "bin", f"{installation.origin}, copied")
 
 
@@ -208,8 +215,17 @@ class Server:
     def initialise(self) -> None:
         """Create the data directory; fsync is left to :meth:`start`'s settings."""
         make_folder(self.folder)
-        self._run("initdb", "--pgdata", self.data, "--username=postgres", "--auth=trust",
-                  "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+        self._run(
+            "initdb",
+            "--pgdata",
+            self.data,
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--no-instructions",
+        )
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections.
@@ -227,8 +243,18 @@ class Server:
         }
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         try:
-            self._run("pg_ctl", "start", "--wait", f"--timeout={START_TIMEOUT_SECONDS}",
-                      "-D", self.data, "-l", self.log, "-o", options)
+            self._run(
+                "pg_ctl",
+                "start",
+                "--wait",
+                f"--timeout={START_TIMEOUT_SECONDS}",
+                "-D",
+                self.data,
+                "-l",
+                self.log,
+                "-o",
+                options,
+            )
         except UnsuitableServerError:
             tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
             raise UnsuitableServerError(f"server '{self.data}' did not start: {tail}") from None
@@ -255,7 +281,8 @@ class Server:
             statement = psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name))
             if template:
                 statement += psycopg.sql.SQL(" template {}").format(
-                    psycopg.sql.Identifier(template))
+                    psycopg.sql.Identifier(template)
+                )
             connection.execute(statement)
         return self.conninfo(name)
 
@@ -264,8 +291,13 @@ class Server:
         with tempfile.TemporaryFile() as output:
             result = subprocess.run(
                 [self.installation.bindir / program, *arguments],
-                check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                cwd="/", env={**os.environ, "LC_ALL": "C.UTF-8"}, **identity(),
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+                **identity(),
             )
             if result.returncode != 0:
                 output.seek(0)

@@ -28,7 +28,9 @@ COURSE_TIMEOUT_SECONDS: Final = 2.5
 CATCHING_UP_BYTES: Final = 1024 * 1024
 """Lag above which a course counts as catching up rather than streaming."""
 
-T = TypeVar("T")
+RESTARTED_SECONDS: Final = 10
+"""How recently an apply worker must have connected to count as just restarted."""
+
 R = TypeVar("R")
 
 
@@ -51,13 +53,14 @@ class Slot:
     """What the portal knows of a course: true also when the course can't be asked.
 
     ``lag_bytes`` is WAL that the course hasn't applied yet, ``retained_wal_bytes`` WAL that the
-    portal keeps for it.
+    portal keeps for it, ``connected_seconds`` how long its apply worker has been connected.
     """
 
     active: bool
     lost: bool
     lag_bytes: int
     retained_wal_bytes: int
+    connected_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def _slots(portal: Connection) -> dict[str, Slot]:
         "select s.slot_name::text, s.active, coalesce(s.wal_status = 'lost', false),"
         " greatest(pg_wal_lsn_diff(pg_current_wal_lsn(),"
         "   coalesce(r.replay_lsn, s.confirmed_flush_lsn)), 0)::bigint,"
-        " greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0)::bigint"
+        " greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0)::bigint,"
+        " extract(epoch from now() - r.backend_start)::double precision"
         " from pg_catalog.pg_replication_slots s"
         " left join pg_catalog.pg_stat_replication r on r.pid = s.active_pid"
         " where s.slot_type = 'logical'"
@@ -212,10 +216,16 @@ def _stream_state(slot: Slot, facts: Facts, finish: str | None) -> tuple[State, 
     if facts.tables_ready < facts.tables_total:
         failures = f"{facts.sync_errors} failed tries, see the course server's log"
         return State.COPYING, failures if facts.sync_errors else None
+    errors = facts.apply_errors
     if not slot.active:
-        errors = facts.apply_errors
         return State.STUCK, (
             f"no apply worker is connected ({errors} apply errors); see the course server's log"
+        )
+    if errors and slot.lag_bytes > 0 and (slot.connected_seconds or 0) < RESTARTED_SECONDS:
+        # A worker that fails at a change comes back for it again and again.
+        return State.STUCK, (
+            f"its apply worker has just restarted, behind and after {errors} apply errors; "
+            "see the course server's log"
         )
     if slot.lag_bytes > CATCHING_UP_BYTES:
         return State.CATCHING_UP, None

@@ -50,8 +50,9 @@ def ensure_publication(portal: Connection, course: Course) -> None:
     )
     with translated(f"publication '{course.replication_name}'"):
         portal.execute(
-            sql.SQL("create publication {} for table {} with (publish = 'insert, update, delete')")
-            .format(sql.Identifier(course.replication_name), tables)
+            sql.SQL(
+                "create publication {} for table {} with (publish = 'insert, update, delete')"
+            ).format(sql.Identifier(course.replication_name), tables)
         )
 
 
@@ -59,9 +60,7 @@ def drop_publication(portal: Connection, course: Course) -> None:
     """Drop a course's publication, if it is there."""
     with translated(f"publication '{course.replication_name}'"):
         portal.execute(
-            sql.SQL("drop publication if exists {}").format(
-                sql.Identifier(course.replication_name)
-            )
+            sql.SQL("drop publication if exists {}").format(sql.Identifier(course.replication_name))
         )
 
 
@@ -72,10 +71,10 @@ def grant_reading(portal: Connection, role: str) -> None:
     """
     if fetch_value(portal, "select rolsuper from pg_catalog.pg_roles where rolname = %s", role):
         return
+    tables = "course.auth_user, course.auth_userprofile, course.student_courseenrollment"
     statements = (
         "grant usage on schema course, pysync to {}",
-        "grant select on course.auth_user, course.auth_userprofile,"
-        " course.student_courseenrollment, course.beat to {}",
+        f"grant select on {tables}, course.beat to {{}}",
         "grant execute on function pysync.readable_courses(name) to {}",
     )
     with translated(f"role '{role}'"), portal.transaction():
@@ -261,9 +260,7 @@ def create_subscription(database: Connection, course: Course, portal_conninfo: s
 
 
 @contextmanager
-def subscribing(
-    database: Connection, name: str, portal_conninfo: str
-) -> Iterator[None]:
+def subscribing(database: Connection, name: str, portal_conninfo: str) -> Iterator[None]:
     """Create a disabled subscription in a transaction that the block may still roll back."""
     try:
         with database.transaction():

@@ -148,9 +148,7 @@ def portal_template(portal_server: Cluster) -> str:
 
 
 @pytest.fixture
-def site(
-    portal_server: Cluster, course_server: Cluster, portal_template: str
-) -> Iterator[Site]:
+def site(portal_server: Cluster, course_server: Cluster, portal_template: str) -> Iterator[Site]:
     """A migrated portal without courses; courses and databases are cleared away afterwards."""
     site = Site(portal_server, course_server, portal_server.create(template=portal_template))
     yield site

@@ -1,6 +1,7 @@
 """Replicated tables with their write guard, and what waits for marks."""
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,11 +28,11 @@ FROZEN = Path(__file__).with_name("c0001")
 timestamp = sa.DateTime(timezone=True)
 
 
-def keys(*more: str) -> list[sa.Column[object]]:
+def keys(*more: str) -> list[sa.Column[Any]]:
     return [
         sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False),
         sa.Column("course_id", sa.String(255), nullable=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in more),
+        *[sa.Column(name, sa.BigInteger, nullable=False) for name in more],
     ]
 
 

@@ -1,6 +1,7 @@
 """Fan-out tables, their triggers, and the registry of courses."""
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,7 +27,7 @@ FROZEN = Path(__file__).with_name("p0001")
 timestamp = sa.DateTime(timezone=True)
 
 
-def user_columns() -> list[sa.Column[object]]:
+def user_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("password", sa.String(128), nullable=False),
         sa.Column("last_login", timestamp),
@@ -41,7 +42,7 @@ def user_columns() -> list[sa.Column[object]]:
     ]
 
 
-def profile_columns() -> list[sa.Column[object]]:
+def profile_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("name", sa.String(255), nullable=False, server_default=sa.text("''")),
         sa.Column("meta", sa.Text, nullable=False, server_default=sa.text("''")),
@@ -58,19 +59,19 @@ def profile_columns() -> list[sa.Column[object]]:
     ]
 
 
-def created() -> sa.Column[object]:
+def created() -> sa.Column[Any]:
     return sa.Column("created", timestamp, server_default=sa.text("now()"))
 
 
-def portal_id() -> sa.Column[object]:
+def portal_id() -> sa.Column[Any]:
     return sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False)
 
 
-def copy_keys(*more: str) -> list[sa.Column[object]]:
+def copy_keys(*more: str) -> list[sa.Column[Any]]:
     return [
         sa.Column("id", sa.BigInteger, autoincrement=False, nullable=False),
         sa.Column("course_id", sa.String(255), nullable=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in more),
+        *[sa.Column(name, sa.BigInteger, nullable=False) for name in more],
     ]
 
 

@@ -11,6 +11,7 @@ import typer
 from pysync import __version__
 from pysync.cli import course, demo, migrate, status, wait
 from pysync.cli.output import say, say_aside
+from pysync.cli.parameters import PortalOption
 from pysync.errors import PysyncError
 
 INTERRUPTED: Final = 130
@@ -33,7 +34,7 @@ app.command("wait")(wait.wait)
 app.command("demo")(demo.demo)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001
+def _version(value: bool) -> None:
     if value:
         say(f"pysync {__version__}")
         raise typer.Exit
@@ -41,22 +42,13 @@ def _version(value: bool) -> None:  # noqa: FBT001
 
 @app.callback()
 def _options(
-    context: typer.Context,
-    portal: Annotated[
-        str | None,
-        typer.Option(
-            "--portal",
-            envvar="PYSYNC_PORTAL",
-            help="The portal database: a libpq conninfo string or URI.",
-            show_envvar=True,
-        ),
-    ] = None,
-    version: Annotated[  # noqa: ARG001
+    _portal: PortalOption = None,
+    version: Annotated[
         bool | None,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = None,
 ) -> None:
-    context.obj = portal
+    pass
 
 
 def main() -> None:

@@ -9,14 +9,12 @@ import typer
 
 from pysync import courses
 from pysync.cli.output import Format, say, say_aside, steps
-from pysync.cli.parameters import CourseArgument, FormatOption, portal_conninfo
+from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
 from pysync.cli.status import print_statuses
 from pysync.status import status
 from pysync.types import course_id
 
-app = typer.Typer(
-    help="Add, remove and list courses.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Add, remove and list courses.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -38,6 +36,7 @@ def add(
             help="The portal as the course's server reaches it, if differently.",
         ),
     ] = None,
+    _portal: PortalOption = None,
 ) -> None:
     """Make a database a course's database and fill it.
 
@@ -77,6 +76,7 @@ def remove(
             help="The course database, if it isn't where it was added.",
         ),
     ] = None,
+    _portal: PortalOption = None,
 ) -> None:
     """End a course's replication; its database keeps its data and becomes writable."""
     checked = course_id(course)
@@ -84,9 +84,7 @@ def remove(
         if not sys.stdin.isatty():
             raise typer.BadParameter("confirm with --yes", param_hint="--yes")
         typer.confirm(f"End replication to course '{course}'?", abort=True)
-    released = courses.remove(
-        portal_conninfo(context), checked, conninfo=conninfo, force=force
-    )
+    released = courses.remove(portal_conninfo(context), checked, conninfo=conninfo, force=force)
     if released:
         say(f"course '{course}' removed: its database keeps its data and is writable")
     else:
@@ -94,6 +92,8 @@ def remove(
 
 
 @app.command("list")
-def list_courses(context: typer.Context, format: FormatOption = Format.TABLE) -> None:  # noqa: A002
+def list_courses(
+    context: typer.Context, format: FormatOption = Format.TABLE, _portal: PortalOption = None
+) -> None:
     """List the courses with the state of their replication, as 'pysync status' does."""
     print_statuses(status(portal_conninfo(context)), format)

@@ -15,7 +15,7 @@ from pysync.cli.output import (
     print_table,
     say,
 )
-from pysync.cli.parameters import CourseArgument, FormatOption, portal_conninfo
+from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
 from pysync.migrate import Migrated
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.status import revisions
@@ -34,7 +34,12 @@ SqlOption = Annotated[bool, typer.Option("--sql", help="Print the SQL and run no
 
 
 @app.callback()
-def migrate(context: typer.Context, to: ToOption = "head", sql: SqlOption = False) -> None:
+def migrate(
+    context: typer.Context,
+    to: ToOption = "head",
+    sql: SqlOption = False,
+    _portal: PortalOption = None,
+) -> None:
     """Bring databases to a revision of their lineage: all of them, unless one is named.
 
     Each database is migrated in one transaction; what can't get its locks within seconds gives up
@@ -42,30 +47,48 @@ def migrate(context: typer.Context, to: ToOption = "head", sql: SqlOption = Fals
     """
     if context.invoked_subcommand is None:
         _run_all(context, to, sql=sql)
+    elif sql or to != "head":
+        raise typer.BadParameter(f"write --to and --sql after '{context.invoked_subcommand}'")
 
 
 @app.command("all")
-def migrate_all(context: typer.Context, to: ToOption = "head", sql: SqlOption = False) -> None:
+def migrate_all(
+    context: typer.Context,
+    to: ToOption = "head",
+    sql: SqlOption = False,
+    _portal: PortalOption = None,
+) -> None:
     """Migrate every registered course database, then the portal."""
     _run_all(context, to, sql=sql)
 
 
 @app.command("portal")
-def migrate_portal(context: typer.Context, to: ToOption = "head", sql: SqlOption = False) -> None:
+def migrate_portal(
+    context: typer.Context,
+    to: ToOption = "head",
+    sql: SqlOption = False,
+    _portal: PortalOption = None,
+) -> None:
     """Migrate the portal database."""
     _print(*run_portal(portal_conninfo(context), to, offline=sql))
 
 
 @app.command("course")
 def migrate_course(
-    context: typer.Context, course: CourseArgument, to: ToOption = "head", sql: SqlOption = False
+    context: typer.Context,
+    course: CourseArgument,
+    to: ToOption = "head",
+    sql: SqlOption = False,
+    _portal: PortalOption = None,
 ) -> None:
     """Migrate one registered course's database."""
     _print(*run_course(portal_conninfo(context), course_id(course), to, offline=sql))
 
 
 @app.command("status")
-def migrate_status(context: typer.Context, format: FormatOption = Format.TABLE) -> None:  # noqa: A002
+def migrate_status(
+    context: typer.Context, format: FormatOption = Format.TABLE, _portal: PortalOption = None
+) -> None:
     """Show each database's current revision, its lineage's head, and whether it is behind."""
     found = revisions(portal_conninfo(context))
     if format is Format.JSON:

@@ -12,8 +12,8 @@ from typing import Any, Final
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 __all__ = [
@@ -47,7 +47,9 @@ class Format(StrEnum):
     JSON = "json"
 
 
-FORMAT_OPTION: Final = typer.Option("--format", help="Print a table for people or JSON for programs.")
+FORMAT_OPTION: Final = typer.Option(
+    "--format", help="Print a table for people or JSON for programs."
+)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -10,6 +10,27 @@ from pysync.cli.output import FORMAT_OPTION, Format
 from pysync.errors import PysyncError
 from pysync.types import CourseId, course_id
 
+
+def _name_portal(context: typer.Context, conninfo: str | None) -> None:
+    """Remember the portal, wherever on the command line it was named; the last one counts."""
+    root = context.find_root()
+    source = context.get_parameter_source("_portal")
+    from_environment = source is not None and source.name == "ENVIRONMENT"
+    if conninfo is not None and not (from_environment and root.obj):
+        root.obj = conninfo
+
+
+PortalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--portal",
+        metavar="CONNINFO",
+        envvar="PYSYNC_PORTAL",
+        help="The portal database: a libpq conninfo string or URI.",
+        callback=_name_portal,
+        expose_value=False,
+    ),
+]
 CourseArgument = Annotated[str, typer.Argument(metavar="COURSE_ID", help="The course's id.")]
 OptionalCourseArgument = Annotated[
     str | None, typer.Argument(metavar="[COURSE_ID]", help="The course's id; all if left out.")
@@ -22,7 +43,7 @@ def portal_conninfo(context: typer.Context) -> str:
 
     :raises PysyncError: if nobody said.
     """
-    conninfo = context.obj
+    conninfo = context.find_root().obj
     if not conninfo:
         raise PysyncError(
             "portal isn't named", "set PYSYNC_PORTAL or --portal to its conninfo string or URI"

@@ -18,6 +18,7 @@ from pysync.cli.output import (
 from pysync.cli.parameters import (
     FormatOption,
     OptionalCourseArgument,
+    PortalOption,
     checked,
     portal_conninfo,
 )
@@ -28,7 +29,8 @@ from pysync.status import status as report
 def status(
     context: typer.Context,
     course: OptionalCourseArgument = None,
-    format: FormatOption = Format.TABLE,  # noqa: A002
+    format: FormatOption = Format.TABLE,
+    _portal: PortalOption = None,
 ) -> None:
     """Report how each course's replication is.
 
@@ -37,7 +39,7 @@ def status(
     print_statuses(report(portal_conninfo(context), checked(course)), format)
 
 
-def print_statuses(statuses: list[CourseStatus], format: Format) -> None:  # noqa: A002
+def print_statuses(statuses: list[CourseStatus], format: Format) -> None:
     """Print a report as a table or as JSON."""
     if format is Format.JSON:
         print_json({"courses": [_as_json(each) for each in statuses]})

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pysync import courses
-from pysync.cli.parameters import CourseArgument, portal_conninfo
+from pysync.cli.parameters import CourseArgument, PortalOption, portal_conninfo
 from pysync.types import course_id
 
 
@@ -17,6 +17,7 @@ def wait(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
     ] = 30,
+    _portal: PortalOption = None,
 ) -> None:
     """Wait until everything committed on the portal so far is visible in a course database.
 

@@ -89,10 +89,16 @@ def connect(
 def _reason(error: psycopg.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     failures = [line for line in lines if "failed:" in line or "FATAL" in line] or lines
-    return failures[-1].removeprefix("- ") if failures else type(error).__name__
+    return (
+        failures[-1].removeprefix("- ").removeprefix("connection failed: ")
+        if failures
+        else type(error).__name__
+    )
 
 
-def fetch_value(connection: Connection, query: LiteralString | sql.Composed, *arguments: Any) -> Any:
+def fetch_value(
+    connection: Connection, query: LiteralString | sql.Composed, *arguments: Any
+) -> Any:
     """Return the first column of a query's first row, or ``None`` if it has no row."""
     row = connection.execute(query, arguments or None).fetchone()
     return row[0] if row else None

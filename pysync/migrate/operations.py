@@ -1,4 +1,4 @@
-"""What revisions are made of: tables by Alembic operations, the rest replayed from frozen copies."""
+"""What revisions are made of: tables by Alembic operations, the rest from frozen copies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from pysync.db.sql_files import statements
 
 
 def execute(statement: str) -> None:
-    """Run (or, offline, print) one statement as it stands: colons aren't bind parameters."""
-    op.execute(text(statement.replace("\\", "\\\\").replace(":", "\\:")))
+    """Run (or, offline, print) one statement as it stands: colons aren't bind parameters.
+
+    Backslashes aren't doubled: SQLAlchemy takes off only those that stand before a colon.
+    """
+    op.execute(text(statement.replace(":", "\\:")))
 
 
 def replay(folder: Path, first: str | None = None) -> None:

@@ -57,9 +57,7 @@ def run_all(
                 f"be migrated: {'; '.join(failures)}",
                 "mend them and run the command again",
             )
-        yield "portal", migrate(
-            portal_conninfo, PORTAL, "portal", target=target, offline=offline
-        )
+        yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, offline=offline)
 
 
 def run_portal(
@@ -67,9 +65,7 @@ def run_portal(
 ) -> tuple[str, Migrated]:
     """Migrate the portal alone."""
     with _exclusive(portal_conninfo):
-        return "portal", migrate(
-            portal_conninfo, PORTAL, "portal", target=target, offline=offline
-        )
+        return "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, offline=offline)
 
 
 def run_course(

@@ -284,7 +284,4 @@ def _remove_version_table(connection: Connection, lineage: Lineage) -> None:
     connection.execute(
         sql.SQL("drop table {}").format(sql.Identifier(lineage.version_schema, VERSION_TABLE))
     )
-    connection.execute(
-        sql.SQL("drop schema {}").format(sql.Identifier(lineage.version_schema))
-    )
-
+    connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(lineage.version_schema)))

