@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, connect, fetch_value
@@ -16,6 +17,10 @@ from pysync.types import CourseId
 
 BACKFILL_BATCH: Final = 2000
 """Members whose users are locked at a time."""
+
+LOCK_TRIES: Final = 10
+LOCK_PAUSE_SECONDS: Final = 0.5
+"""Between tries to lock the enrollment table, so that applications get their turn."""
 
 _FAN_OUT: Final = ("student_courseenrollment", "auth_userprofile", "auth_user", "beat")
 
@@ -100,13 +105,19 @@ def get(portal: Connection, course: CourseId) -> Course:
 
 
 def register(portal: Connection, course: Course) -> None:
-    """Enter a course, so that triggers copy its members from now on; nothing if it is entered.
+    """Enter a course, so that triggers copy its members from now on.
 
-    A trigger on the registry waits for enrollments under way.
+    A trigger on the registry waits for enrollments under way. Applications that come meanwhile wait
+    behind us, so we wait briefly and let them go between tries.
 
-    :raises LockedError: if they take too long; nothing is changed then.
+    :raises LockedError: if no try succeeds; nothing is changed then.
     """
-    with translated(f"course '{course.course_id}'"), portal.transaction():
+    with translated(f"course '{course.course_id}'"):
+        _patiently(lambda: _register(portal, course))
+
+
+def _register(portal: Connection, course: Course) -> None:
+    with portal.transaction():
         portal.execute(
             "insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,"
             " replication_role, course_system_identifier) values (%s, %s, %s, %s, %s, %s)",
@@ -123,6 +134,17 @@ def register(portal: Connection, course: Course) -> None:
             "insert into course.beat (course_id, token, marked_at) values (%s, 0, now())",
             (course.course_id,),
         )
+
+
+def _patiently(action: Callable[[], object]) -> None:
+    for _ in range(LOCK_TRIES - 1):
+        try:
+            action()
+        except errors.LockNotAvailable:
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return
+    action()
 
 
 def reregister(portal: Connection, course: Course) -> None:
@@ -185,9 +207,11 @@ def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None
 def stop_fan_out(portal: Connection, course: CourseId) -> None:
     """Stop copying a course's members: the first step of its removal."""
     with translated(f"course '{course}'"):
-        portal.execute(
-            "update pysync.course set fans_out = false where course_id = %s and fans_out",
-            (course,),
+        _patiently(
+            lambda: portal.execute(
+                "update pysync.course set fans_out = false where course_id = %s and fans_out",
+                (course,),
+            )
         )
 
 
@@ -201,4 +225,6 @@ def unregister(portal: Connection, course: CourseId) -> None:
                 ),
                 (course,),
             )
-        portal.execute("delete from pysync.course where course_id = %s", (course,))
+        _patiently(
+            lambda: portal.execute("delete from pysync.course where course_id = %s", (course,))
+        )

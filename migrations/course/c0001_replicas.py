@@ -148,18 +148,28 @@ OWN_TABLES = [
     ),
 ]
 
-# Whoever could use a moved table goes on doing so.
+# Whoever could use a moved table, or columns of it, goes on doing so.
 GRANT_USAGE = """
 do $$
 declare
     role_name text;
 begin
     for role_name in
-        select distinct grantee.rolname
-          from pg_catalog.pg_class as moved
-          cross join aclexplode(coalesce(moved.relacl, acldefault('r', moved.relowner))) as granted
+        select grantee.rolname
+          from course.adoption
+          join pg_catalog.pg_class as moved
+            on moved.oid = format('course.%I', adoption.table_name)::regclass
+          cross join lateral (
+              select grantee
+                from aclexplode(coalesce(moved.relacl, acldefault('r', moved.relowner)))
+              union
+              select on_column.grantee
+                from pg_catalog.pg_attribute as moved_column
+                cross join aclexplode(moved_column.attacl) as on_column
+               where moved_column.attrelid = moved.oid
+          ) as granted
           join pg_catalog.pg_roles as grantee on grantee.oid = granted.grantee
-         where moved.oid in (select format('course.%I', table_name)::regclass from course.adoption)
+         group by grantee.rolname
     loop
         execute format('grant usage on schema course to %I', role_name);
     end loop;

@@ -358,10 +358,11 @@ def downgrade() -> None:
     execute("drop schema course")
     for table in reversed(PORTAL_TABLES):
         drop_or_release(table)
-    # What is left to the role in this database are its grants. Other portals of this cluster may
-    # need it still.
+    # What is left to the role in this database are its grants. They go even where other portals of
+    # this cluster need the role still: else nobody could ever drop it.
     execute("alter schema pysync owner to current_user")
+    execute("drop owned by pysync_owner")
     execute(
-        "do $$ begin drop owned by pysync_owner; drop role pysync_owner; "
+        "do $$ begin drop role pysync_owner; "
         "exception when dependent_objects_still_exist then null; end $$"
     )

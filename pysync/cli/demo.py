@@ -1,5 +1,139 @@
 """``pysync demo``."""
 
+from __future__ import annotations
 
-def demo() -> None:
-    """Replay real registrations."""
+import os
+import shlex
+import shutil
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+from rich.table import Table
+
+from pysync.cli.output import escape, new_table, print_table, say, say_aside, steps
+from pysync.demo import Report, differences, oulad, run
+from pysync.demo.site import Site
+from pysync.types import CourseId
+
+INTERRUPTED: Final = 130
+
+_GUIDE_COURSE: Final = CourseId("AAA/2013J")
+_GUIDE_STUDENT: Final = "student-28400"
+"""Somebody who stayed in that course."""
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the servers running, to look around.")
+    ] = False,
+) -> None:
+    """Replay a university's registrations on servers of its own, and check what arrives.
+
+    Starts two PostgreSQL servers (a portal, and one for 22 courses), replays what 28,785 students
+    did while replication runs, compares every row, and measures how soon a change is visible.
+    Everything is stopped and removed afterwards, unless --keep is given.
+    """
+    _forget_other_servers()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        with steps() as progress, run(progress, keep=keep) as report:
+            pass
+    except KeyboardInterrupt:
+        say_aside("pysync: demo interrupted; its servers are stopped and their folder is removed")
+        raise typer.Exit(INTERRUPTED) from None
+    _print_report(report)
+    if keep:
+        _print_guide(report.site)
+    else:
+        say("Run 'pysync demo --keep' to look around with psql.")
+    if error := differences(report.comparisons):
+        raise error
+
+
+def _forget_other_servers() -> None:
+    """Drop libpq's variables (PGSSLMODE, PGOPTIONS, …): they are about somebody else's servers."""
+    for name in list(os.environ):
+        if name.startswith("PG") and not name.startswith("PG_"):
+            del os.environ[name]
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_report(report: Report) -> None:
+    courses = report.comparisons
+    say(
+        f"Two servers and {len(courses)} courses set up in {report.setup_seconds:.1f} s.\n"
+        f"{report.registrations:,} registrations and {report.unregistrations:,} unregistrations "
+        f"of {report.students:,} students\n"
+        f"replayed in {report.replay_seconds:.1f} s; all courses had everything "
+        f"{report.catch_up_seconds:.1f} s later."
+    )
+    numbers = ("enrolled on portal", "in course", "users there", "rows that differ")
+    table = new_table("course", *numbers, right=numbers)
+    for each in courses:
+        _add_row(
+            table,
+            each.course_id,
+            each.enrolled_on_portal,
+            each.enrolled_in_course,
+            each.users_in_course,
+            each.rows_that_differ,
+        )
+    table.add_section()
+    _add_row(
+        table,
+        "total",
+        sum(each.enrolled_on_portal for each in courses),
+        sum(each.enrolled_in_course for each in courses),
+        sum(each.users_in_course for each in courses),
+        sum(each.rows_that_differ for each in courses),
+    )
+    print_table(table)
+    say(
+        "Users there are all who ever registered: those who left stay as frozen copies.\n"
+        f"Commit to visible, {len(report.latencies_seconds)} single changes: "
+        f"p50 {_percentile(report, 50):.2f} ms, p99 {_percentile(report, 99):.2f} ms.\n"
+        "The servers run without fsync: they are made to be thrown away.\n"
+        f"Data: {oulad.CREDIT}."
+    )
+
+
+def _add_row(table: Table, name: str, *numbers: int) -> None:
+    table.add_row(escape(name), *(f"{number:,}" for number in numbers))
+
+
+def _percentile(report: Report, percent: int) -> float:
+    """Return a percentile of the latencies by nearest rank, in milliseconds."""
+    ordered = report.latencies_seconds
+    return ordered[max(-(-len(ordered) * percent // 100) - 1, 0)] * 1000
+
+
+def _print_guide(site: Site) -> None:
+    pysync = "pysync" if shutil.which("pysync") else f"{shlex.quote(sys.executable)} -m pysync"
+    say(
+        f"""
+The servers are running; data and logs are in {site.folder}.
+
+For your shell (the other databases are called like their courses, too):
+  PSQL={shlex.quote(str(site.psql))}
+  COURSE={shlex.quote(site.databases[_GUIDE_COURSE])}
+  export PYSYNC_PORTAL={shlex.quote(site.portal)}
+
+Change a student on the portal, and see it in the course:
+  "$PSQL" "$PYSYNC_PORTAL" -c "update auth_user set first_name = 'Ada'
+    where username = '{_GUIDE_STUDENT}'"
+  "$PSQL" "$COURSE" -c "select id, username, first_name from auth_user
+    where first_name = 'Ada'"
+
+How replication is:
+  {pysync} status
+
+Stop the servers and remove the folder:
+  sh {shlex.quote(str(site.stop_script))}"""  # noqa: S608 - text for people
+    )

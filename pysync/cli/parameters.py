@@ -33,7 +33,7 @@ PortalOption = Annotated[
 ]
 CourseArgument = Annotated[str, typer.Argument(metavar="COURSE_ID", help="The course's id.")]
 OptionalCourseArgument = Annotated[
-    str | None, typer.Argument(metavar="[COURSE_ID]", help="The course's id; all if left out.")
+    str | None, typer.Argument(metavar="COURSE_ID", help="The course's id; all if left out.")
 ]
 FormatOption = Annotated[Format, FORMAT_OPTION]
 

@@ -14,7 +14,8 @@ from pysync.errors import DatabaseUnreachableError
 Connection = psycopg.Connection[TupleRow]
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
-LOCK_TIMEOUT_SECONDS: Final = 3
+LOCK_TIMEOUT_SECONDS: Final = 2
+"""How long we queue for a lock: applications queue behind us for as long."""
 
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
 

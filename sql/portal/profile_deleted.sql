@@ -17,7 +17,14 @@ begin
       join course.student_courseenrollment as enrollment on enrollment.user_id = profile.user_id
      where copy.user_id = profile.user_id
        and copy.id = profile.id
-       and copy.course_id = enrollment.course_id;
+       and copy.course_id = enrollment.course_id
+       -- A trigger of the application's may have put the row back.
+       and not exists (
+           select
+             from public.auth_userprofile as returned
+            where returned.id = profile.id
+              and returned.user_id = profile.user_id
+       );
     return null;
 end
 $$;

@@ -38,6 +38,9 @@ SETTINGS = {
 }
 """Of both servers; what isn't named has PostgreSQL's default (but ``wal_level = logical``)."""
 
+ORIGINS_SETTING_MAJOR = 18
+"""Since when ``max_active_replication_origins`` says what ``max_replication_slots`` said before."""
+
 Say = Callable[[str], None]
 
 
@@ -61,8 +64,11 @@ def server_pair(say: Say) -> Iterator[Pair]:
     folder = make_folder(Path(tempfile.mkdtemp(prefix="pysync-bench-", dir="/var/tmp")))
     try:
         installation = readable(find_installation(), folder)
-        portal = Server(installation, folder / "portal", SETTINGS)
-        courses_server = Server(installation, folder / "courses", SETTINGS)
+        settings = dict(SETTINGS)
+        if installation.major >= ORIGINS_SETTING_MAJOR:
+            settings["max_active_replication_origins"] = settings["max_replication_slots"]
+        portal = Server(installation, folder / "portal", settings)
+        courses_server = Server(installation, folder / "courses", settings)
         try:
             portal.start()
             courses_server.start()
@@ -76,7 +82,7 @@ def server_pair(say: Say) -> Iterator[Pair]:
 
 def describe(pair: Pair) -> str:
     """Return the servers and their settings in two lines."""
-    settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
+    settings = ", ".join(f"{name} = {value}" for name, value in pair.portal.settings.items())
     return (
         f"PostgreSQL {pair.installation.version} ({pair.installation.origin}), portal server and "
         f"course server on one machine, whose {os.cpu_count()} processors they share with the "

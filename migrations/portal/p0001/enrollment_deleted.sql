@@ -16,7 +16,14 @@ begin
       into user_ids, course_ids
       from old_rows as enrollment
       join pysync.course as registered on registered.course_id = enrollment.course_id
-     where registered.fans_out;
+     where registered.fans_out
+       -- A trigger of the application's may have put the row back.
+       and not exists (
+           select
+             from public.student_courseenrollment as returned
+            where returned.user_id = enrollment.user_id
+              and returned.course_id = enrollment.course_id
+       );
 
     if user_ids is not null then
         perform course.lock_members(user_ids, true);

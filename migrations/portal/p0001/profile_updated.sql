@@ -24,21 +24,24 @@ begin
         perform course.lock_members(array[new.user_id]::bigint[], false);
     end if;
 
+    -- The row as it is now, not NEW; see course.user_updated().
     if new.id = old.id and new.user_id = old.user_id then
         update course.auth_userprofile as copy
-           set name = new.name,
-               meta = new.meta,
-               courseware = new.courseware,
-               language = new.language,
-               location = new.location,
-               year_of_birth = new.year_of_birth,
-               gender = new.gender,
-               level_of_education = new.level_of_education,
-               mailing_address = new.mailing_address,
-               goals = new.goals
-          from course.student_courseenrollment as enrollment
-         where enrollment.user_id = new.user_id
-           and copy.user_id = new.user_id
+           set name = profile.name,
+               meta = profile.meta,
+               courseware = profile.courseware,
+               language = profile.language,
+               location = profile.location,
+               year_of_birth = profile.year_of_birth,
+               gender = profile.gender,
+               level_of_education = profile.level_of_education,
+               mailing_address = profile.mailing_address,
+               goals = profile.goals
+          from public.auth_userprofile as profile
+          join course.student_courseenrollment as enrollment
+               on enrollment.user_id = profile.user_id
+         where profile.id = new.id
+           and copy.id = profile.id
            and copy.course_id = enrollment.course_id;
         return null;
     end if;

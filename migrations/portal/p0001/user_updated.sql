@@ -19,27 +19,32 @@ begin
         -- Frozen copies that hold the new name give way, see course.free_username.
         update course.auth_user as frozen
            set username = course.free_username(frozen.course_id, frozen.username, frozen.id)
-          from course.auth_user as renamed
-         where renamed.id = new.id
+          from public.auth_user as portal_user
+          join course.auth_user as renamed on renamed.id = portal_user.id
+         where portal_user.id = new.id
            and renamed.live
            and not frozen.live
            and frozen.course_id = renamed.course_id
-           and frozen.username = new.username
+           and frozen.username = portal_user.username
            and frozen.id <> new.id;
     end if;
 
+    -- The row as it is now, not NEW: a trigger of the application's may have updated it once more,
+    -- and that later change may have come through here already.
     update course.auth_user as copy
-       set password = new.password,
-           last_login = new.last_login,
-           is_superuser = new.is_superuser,
-           username = new.username,
-           first_name = new.first_name,
-           last_name = new.last_name,
-           email = new.email,
-           is_staff = new.is_staff,
-           is_active = new.is_active,
-           date_joined = new.date_joined
-     where copy.id = new.id
+       set password = portal_user.password,
+           last_login = portal_user.last_login,
+           is_superuser = portal_user.is_superuser,
+           username = portal_user.username,
+           first_name = portal_user.first_name,
+           last_name = portal_user.last_name,
+           email = portal_user.email,
+           is_staff = portal_user.is_staff,
+           is_active = portal_user.is_active,
+           date_joined = portal_user.date_joined
+      from public.auth_user as portal_user
+     where portal_user.id = new.id
+       and copy.id = new.id
        and copy.live;
     return null;
 end

@@ -1,0 +1,203 @@
+"""Read from the catalog what is there; change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+from pysync.db.connections import Connection
+from pysync.models.course import CourseDatabaseBase
+
+KINDS: Final = {
+    "r": "a table",
+    "p": "a partitioned table",
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+}
+"""Relations that could be meant by a name, as ``pg_class.relkind`` has them."""
+
+
+@dataclass(frozen=True)
+class FoundColumn:
+    """A column as the catalog has it.
+
+    ``holds_null`` is looked up only where pysync needs NOT NULL; ``varies`` is true if its default
+    gives each row another value.
+    """
+
+    name: str
+    type: str
+    not_null: bool
+    has_default: bool
+    holds_null: bool = False
+    varies: bool = False
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """A rule that new rows have to meet: a unique index, an exclusion or a CHECK constraint.
+
+    ``key`` are the columns of a unique index that are compared as they are, ``columns`` all that
+    the rule looks at. ``plain`` indexes have neither expressions nor a WHERE, and let nulls differ.
+    """
+
+    kind: str
+    name: str
+    key: frozenset[str]
+    columns: frozenset[str]
+    plain: bool
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """A table as the catalog has it.
+
+    ``unique`` are the column sets with a whole-table unique index, ``indexed`` the leading columns
+    of its indexes, ``foreign_keys`` the columns with a foreign key and the tables these lead to.
+    """
+
+    schema: str
+    name: str
+    kind: str
+    has_rows: bool
+    columns: dict[str, FoundColumn]
+    primary_key: tuple[str, ...]
+    unique: frozenset[frozenset[str]]
+    indexed: frozenset[str]
+    foreign_keys: frozenset[tuple[str, str]]
+    row_security: bool = False
+    restrictions: tuple[Restriction, ...] = ()
+
+
+def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None:
+    """Read a table from the catalog.
+
+    :returns: ``None`` if the schema has nothing of this name.
+    """
+    row = connection.execute(
+        "select c.oid, c.relkind::text, c.relrowsecurity from pg_catalog.pg_class c"
+        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = %s and c.relname = %s and c.relkind::text = any (%s)",
+        (schema, name, list(KINDS)),
+    ).fetchone()
+    if row is None:
+        return None
+    oid, kind, row_security = row
+    table = sql.Identifier(schema, name)
+    indexes = connection.execute(
+        "select i.indisprimary, i.indisunique and i.indimmediate or i.indisprimary,"
+        " array_agg(a.attname::text order by k.position)"
+        " from pg_catalog.pg_index i"
+        " cross join unnest(i.indkey) with ordinality as k (attnum, position)"
+        " join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum"
+        " where i.indrelid = %s and i.indpred is null and i.indexprs is null and i.indisvalid"
+        " and k.position <= i.indnkeyatts"
+        " group by i.indexrelid, 1, 2",
+        (oid,),
+    ).fetchall()
+    foreign_keys = connection.execute(
+        "select a.attname::text, n.nspname || '.' || target.relname"
+        " from pg_catalog.pg_constraint c"
+        " join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]"
+        " join pg_catalog.pg_class target on target.oid = c.confrelid"
+        " join pg_catalog.pg_namespace n on n.oid = target.relnamespace"
+        " where c.conrelid = %s and c.contype = 'f' and c.convalidated",
+        (oid,),
+    ).fetchall()
+    has_rows = (
+        kind == "r"
+        and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
+        is not None
+    )
+    return FoundTable(
+        schema=schema,
+        name=name,
+        kind=kind,
+        has_rows=has_rows,
+        columns=_columns(connection, oid, table, _required(name) if has_rows else frozenset()),
+        primary_key=next((tuple(names) for primary, _, names in indexes if primary), ()),
+        unique=frozenset(frozenset(names) for _, unique, names in indexes if unique),
+        indexed=frozenset(names[0] for _, _, names in indexes),
+        foreign_keys=frozenset((name, target) for name, target in foreign_keys),
+        row_security=row_security,
+        restrictions=_restrictions(connection, oid),
+    )
+
+
+def _required(name: str) -> frozenset[str]:
+    """Return the columns of a replicated table that hold no nulls."""
+    table = CourseDatabaseBase.metadata.tables.get(f"course.{name}")
+    return (
+        frozenset(c.name for c in table.columns if not c.nullable)
+        if table is not None
+        else frozenset()
+    )
+
+
+def _columns(
+    connection: Connection, oid: int, table: sql.Identifier, required: frozenset[str]
+) -> dict[str, FoundColumn]:
+    found = {}
+    for name, type_name, not_null, has_default, varies in connection.execute(
+        "select attname::text, pg_catalog.format_type(atttypid, atttypmod), attnotnull,"
+        " atthasdef or attidentity <> '',"
+        " attidentity <> ''"
+        r"   or coalesce(pg_catalog.pg_get_expr(adbin, adrelid) ~ '(nextval|uuid\w*)\(', false)"
+        " from pg_catalog.pg_attribute"
+        " left join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum"
+        " where attrelid = %s and attnum > 0 and not attisdropped"
+        " order by attnum",
+        (oid,),
+    ).fetchall():
+        holds_null = (
+            not not_null
+            and name in required
+            and connection.execute(
+                sql.SQL("select from {} where {} is null limit 1").format(
+                    table, sql.Identifier(name)
+                )
+            ).fetchone()
+            is not None
+        )
+        found[name] = FoundColumn(name, type_name, not_null, has_default, holds_null, varies)
+    return found
+
+
+def _restrictions(connection: Connection, oid: int) -> tuple[Restriction, ...]:
+    # Columns inside expressions and predicates are known by what the index depends on.
+    indexes = connection.execute(
+        "select case when i.indisexclusion then 'an exclusion constraint' else 'unique' end,"
+        " c.relname::text,"
+        " array(select a.attname::text from pg_catalog.pg_attribute a"
+        "        where a.attrelid = i.indrelid"
+        "          and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),"
+        " array(select distinct a.attname::text from pg_catalog.pg_depend d"
+        "         join pg_catalog.pg_attribute a"
+        "           on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
+        "        where d.refobjid = i.indrelid"
+        "          and (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        "                 and d.objid = i.indexrelid"
+        "               or d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass"
+        "                 and d.objid = (select oid from pg_catalog.pg_constraint"
+        "                                 where conindid = i.indexrelid and conrelid = i.indrelid"
+        "                                   and contype in ('p', 'u', 'x')))),"
+        " i.indexprs is null and i.indpred is null and not i.indisexclusion"
+        "   and not i.indnullsnotdistinct"
+        " from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid"
+        " where i.indrelid = %s and (i.indisunique or i.indisexclusion) order by c.relname",
+        (oid,),
+    ).fetchall()
+    checks = connection.execute(
+        "select 'a CHECK constraint', conname::text, array[]::text[],"
+        " array(select attname::text from pg_catalog.pg_attribute"
+        "        where attrelid = conrelid and attnum = any (conkey)), true"
+        " from pg_catalog.pg_constraint where conrelid = %s and contype = 'c' order by conname",
+        (oid,),
+    ).fetchall()
+    return tuple(
+        Restriction(kind, name, frozenset(key), frozenset(columns) | frozenset(key), plain)
+        for kind, name, key, columns, plain in [*indexes, *checks]
+    )

@@ -1,0 +1,226 @@
+"""The demo's servers and databases: a portal, a server of courses, a database per course."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pysync import courses
+from pysync.courses import Progress
+from pysync.db.connections import connect
+from pysync.errors import PysyncError
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.servers import (
+    Installation,
+    Server,
+    find_installation,
+    readable,
+    temporary_folder,
+)
+from pysync.types import CourseId
+
+APPLICATION: Final = "portal_application"
+"""The role the replay writes as: it has rights on the portal's three tables and nothing else."""
+
+_SYNC_WORKERS: Final = 4
+_FIRST_ORIGINS_SETTING: Final = 18
+"""The major version in which replication origins got a setting of their own."""
+
+
+@dataclass
+class Site:
+    """Two running servers, a portal, and the course databases by course."""
+
+    folder: Path
+    portal_server: Server
+    course_server: Server
+    databases: dict[CourseId, str] = field(default_factory=dict)
+
+    @property
+    def portal(self) -> str:
+        """Return the portal's conninfo, as superuser."""
+        return self.portal_server.conninfo("portal")
+
+    @property
+    def application(self) -> str:
+        """Return the portal's conninfo, as the application."""
+        return make_conninfo(self.portal, user=APPLICATION)
+
+    @property
+    def psql(self) -> Path:
+        """Return the installation's psql."""
+        return self.portal_server.installation.bindir / "psql"
+
+    @property
+    def stop_script(self) -> Path:
+        """Return the script that ends a demo that was kept."""
+        return self.folder / "stop"
+
+
+@contextmanager
+def open_site(wanted: list[CourseId], progress: Progress, *, keep: bool) -> Iterator[Site]:
+    """Start the servers, migrate the portal, add the courses; stop and remove all at the end.
+
+    :param wanted: the courses; their databases are called like them.
+    :param keep: leave everything running when the block ends well.
+    :raises PysyncError: if no server is found, doesn't start, or can't be set up.
+    """
+    installation = find_installation()
+    folder = temporary_folder("pysync-demo-")
+    site: Site | None = None
+    try:
+        progress.step("starting two servers")
+        installation = readable(installation, folder)
+        settings = _settings(installation, len(wanted))
+        site = Site(
+            folder,
+            Server(installation, folder / "portal", settings),
+            Server(installation, folder / "courses", settings),
+        )
+        with _interrupts_deferred(), ThreadPoolExecutor() as threads:
+            list(threads.map(Server.start, (site.portal_server, site.course_server)))
+        _create_portal(site)
+        _add_courses(site, wanted, progress)
+        yield site
+        if keep:
+            _write_stop_script(site)
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            _remove(folder, site)
+
+
+def _settings(installation: Installation, course_count: int) -> dict[str, str]:
+    # While a course is added, each of its tables has a worker, slot and origin of its own.
+    slots = str(course_count + 2 * _SYNC_WORKERS)
+    settings = {
+        # These servers are thrown away: what a power cut would do to them is of no interest.
+        "fsync": "off",
+        "full_page_writes": "off",
+        "max_wal_senders": slots,
+        "max_replication_slots": slots,
+        "max_logical_replication_workers": slots,
+        "max_worker_processes": str(course_count + 4 * _SYNC_WORKERS),
+        "max_sync_workers_per_subscription": str(_SYNC_WORKERS),
+        "wal_retrieve_retry_interval": "200ms",
+        # Tables grow from nothing to their size within seconds: look at them as often.
+        "autovacuum_naptime": "5s",
+        "timezone": "UTC",
+    }
+    if installation.major >= _FIRST_ORIGINS_SETTING:
+        settings["max_active_replication_origins"] = slots
+    return settings
+
+
+def _create_portal(site: Site) -> None:
+    site.portal_server.create_database("portal")
+    migrate(site.portal, PORTAL, "portal")
+    role = sql.Identifier(APPLICATION)
+    with closing(connect(site.portal)) as portal:
+        portal.execute(sql.SQL("create role {} login").format(role))
+        for table in REPLICATED_TABLES:
+            portal.execute(
+                sql.SQL("grant select, insert, update, delete on {} to {}").format(
+                    sql.Identifier("public", table), role
+                )
+            )
+
+
+def _add_courses(site: Site, wanted: list[CourseId], progress: Progress) -> None:
+    """Add the courses one by one, while a thread goes ahead and creates their databases."""
+    progress.step("adding courses", len(wanted))
+    ahead = ThreadPoolExecutor(max_workers=1)
+    try:
+        databases = ahead.map(site.course_server.create_database, wanted)
+        for number, (course_id, conninfo) in enumerate(zip(wanted, databases, strict=True), 1):
+            courses.add(site.portal, course_id, conninfo, _Quiet(progress))
+            site.databases[course_id] = conninfo
+            progress.advance(number)
+    finally:
+        ahead.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Quiet:
+    """Pass on warnings: a course's own steps are too small to be shown."""
+
+    progress: Progress
+
+    def step(self, description: str, total: int | None = None) -> None:
+        """Ignore a step."""
+
+    def advance(self, done: int) -> None:
+        """Ignore how far a step is."""
+
+    def warn(self, message: str) -> None:
+        """Pass on a warning."""
+        self.progress.warn(message)
+
+
+def _remove(folder: Path, site: Site | None) -> None:
+    with _interrupts_deferred():
+        if site is not None:
+            # Courses first: a portal waits for those who still listen to it.
+            for server in (site.course_server, site.portal_server):
+                _stop(server)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(server: Server) -> None:
+    try:
+        server.stop()
+    except PysyncError:
+        with suppress(OSError, ValueError):
+            server.kill()
+
+
+def _write_stop_script(site: Site) -> None:
+    """Write a script that stops the servers and removes the folder; see :func:`_remove`."""
+    folder = shlex.quote(str(site.folder))
+    site.stop_script.write_text(
+        f"""#!/bin/sh
+# Stop the demo's servers and remove their folder.
+for server in courses portal; do
+    pid_file={folder}/$server/data/postmaster.pid
+    [ -e "$pid_file" ] || continue
+    kill -INT "$(head -n 1 "$pid_file")" || continue
+    while [ -e "$pid_file" ]; do sleep 0.1; done
+done
+rm -rf {folder}
+"""
+    )
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Let an interrupt wait until the block has ended: half-started servers can't be stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    caught: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if caught:
+            raise KeyboardInterrupt

@@ -1,0 +1,412 @@
+"""The command line as a process: what any command does with its output, whatever it is about.
+
+Starting Python and importing everything costs most of a second. :func:`cli` forks each process from
+one that has imported pysync's libraries already, so that a test per rule stays affordable;
+:func:`tests.support.run_cli` starts from nothing, as a shell does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import pysync
+from pysync.servers import Server, make_folder, readable
+from tests.conftest import INSTALLATIONS, SETTINGS
+from tests.support import Cluster, Site, enroll, insert_user, run_cli
+
+ESCAPE = "\x1b"
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(
+    ["pysync.courses", "pysync.migrate.plan", "pysync.status", "rich.progress", "typer", __name__]
+)
+
+
+def environment(portal: str | None = None, **more: str) -> dict[str, str]:
+    """Return the environment for a process: ours, without what names a server."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PYSYNC_"))}
+    return kept | ({"PYSYNC_PORTAL": portal} if portal is not None else {}) | more
+
+
+def _main(arguments: tuple[str, ...], env: dict[str, str], out: str, err: str) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    for path, name, descriptor in ((out, "stdout", 1), (err, "stderr", 2)):
+        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+        setattr(
+            sys,
+            name,
+            open(  # noqa: PTH123, SIM115 - closed as the process ends
+                descriptor,
+                "w",
+                encoding="utf-8",
+                errors="strict" if name == "stdout" else "backslashreplace",
+                closefd=False,
+            ),
+        )
+    sys.argv = ["pysync", *arguments]
+    from pysync.cli import main
+
+    main()
+
+
+def cli(
+    *arguments: str, portal: str | None = None, timeout: float = 60, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a forked process; see :func:`tests.support.run_cli`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        out.touch()
+        err.touch()
+        process = _forks.Process(
+            target=_main, args=(arguments, environment(portal, **more), str(out), str(err))
+        )
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            pytest.fail(f"pysync {' '.join(arguments)}: still running after {timeout:g} s")
+        return subprocess.CompletedProcess(
+            arguments, process.exitcode, out.read_text(), err.read_text()
+        )
+
+
+def launch(*arguments: str, portal: str) -> subprocess.Popen[str]:
+    """Start the command line as a process that a test is going to interrupt."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pysync", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=environment(portal),
+    )
+
+
+def succeed(*arguments: str, portal: str | None = None, **more: str) -> str:
+    """Run the command line, expect success, and return its standard output."""
+    result = cli(*arguments, portal=portal, **more)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def read_json(*arguments: str, portal: str) -> dict[str, Any]:
+    """Run a reading command and return its JSON document."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    asked = (*arguments[:end], "--format", "json", *arguments[end:])
+    document = json.loads(succeed(*asked, portal=portal))
+    assert isinstance(document, dict)
+    return document
+
+
+def courses_of(*arguments: str, portal: str) -> dict[str, dict[str, Any]]:
+    """Return what a command says of each course, by course id."""
+    return {each["course_id"]: each for each in read_json(*arguments, portal=portal)["courses"]}
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
+    """One line on standard error that names what is wrong and what to do; nothing else."""
+    assert "Traceback" not in result.stderr, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("pysync: ")
+    assert ";" in result.stderr, f"no remedy: {result.stderr}"
+    for word in words:
+        assert word in result.stderr, f"{word!r} isn't in: {result.stderr}"
+    assert result.returncode == status
+
+
+def footprint(*conninfos: str) -> list[object]:
+    """Return whatever pysync could change in databases and their servers, for a comparison."""
+    found: list[object] = []
+    for conninfo in conninfos:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            for query in (
+                "select slot_name::text from pg_replication_slots order by 1",
+                "select subname::text, subenabled, subconninfo from pg_subscription order by 1",
+                "select roname from pg_replication_origin order by 1",
+                "select pubname::text from pg_publication order by 1",
+                "select nspname::text from pg_namespace where nspname !~ '^pg_' order by 1",
+                "select c.oid::regclass::text, c.relkind, c.relacl::text from pg_class c"
+                " where c.relnamespace::regnamespace::text in ('public', 'course', 'pysync')"
+                " order by 1",
+                "select oid::regprocedure::text from pg_proc"
+                " where pronamespace::regnamespace::text in ('public', 'course', 'pysync')"
+                " order by 1",
+                "select setconfig from pg_db_role_setting"
+                " where setdatabase = (select oid from pg_database"
+                "                       where datname = current_database())",
+            ):
+                found.append((query, connection.execute(query).fetchall()))
+            for table in ("pysync.course", "course.auth_user", "course.student_courseenrollment"):
+                if connection.execute("select to_regclass(%s)", (table,)).fetchone() != (None,):
+                    rows = connection.execute(f"select * from {table} order by 1, 2").fetchall()  # type: ignore[arg-type]  # noqa: E501
+                    found.append((table, rows))
+    return found
+
+
+def eventually(condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:
+    """Wait until a condition holds and return what it returned."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "condition not met in time"
+        time.sleep(0.02)
+    return result
+
+
+class OwnCluster(Cluster):
+    """A server that a test may stop, freeze and kill."""
+
+    def __init__(self, server: Server, major: int) -> None:
+        self.server = server
+        self.major = major
+
+    def conninfo(self, dbname: str = "postgres", **parameters: Any) -> str:
+        return make_conninfo(self.server.conninfo(dbname), **parameters)
+
+    @classmethod
+    def start(cls, major: int, folder: Path, name: str) -> OwnCluster:
+        """Start a server with the settings of the tests' other ones."""
+        installation = readable(INSTALLATIONS[major], folder)
+        server = Server(
+            installation,
+            make_folder(folder / f"{name}-{major}"),
+            {**SETTINGS, "fsync": "off"},
+        )
+        server.start()
+        return cls(server, major)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of the server as a machine without answer does (SIGSTOP)."""
+        pid = int((self.server.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            os.kill(each, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in (pid, *map(int, children)):
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
+
+
+def in_terminal(
+    *arguments: str, portal: str | None = None, columns: int = 80, **more: str
+) -> tuple[int, str]:
+    """Run the command line on a pseudo-terminal; returns its exit status and what it shows."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pysync", *arguments],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment(portal, COLUMNS=str(columns), **more),
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # what Linux says once the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(leader)
+    return process.wait(), shown.decode().replace("\r\n", "\n")
+
+
+COMMANDS = [
+    (),
+    ("migrate",),
+    ("migrate", "all"),
+    ("migrate", "portal"),
+    ("migrate", "course"),
+    ("migrate", "status"),
+    ("course",),
+    ("course", "add"),
+    ("course", "remove"),
+    ("course", "list"),
+    ("status",),
+    ("wait",),
+    ("demo",),
+]
+
+
+def test_version_is_the_packages() -> None:
+    result = run_cli("--version")
+    assert (result.returncode, result.stdout) == (0, f"pysync {pysync.__version__}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c) or "pysync")
+def test_each_command_explains_itself(command: tuple[str, ...]) -> None:
+    shown = succeed(*command, "--help")
+    assert f"Usage: pysync {' '.join(command)}".strip() in shown
+    assert ESCAPE not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("migrate", "nonsense"),
+        ("course", "nonsense"),
+        ("status", "--nonsense"),
+        ("status", "--format", "xml"),
+        ("course", "add", "A"),
+        ("course", "remove"),
+        ("wait",),
+        ("wait", "A", "--timeout", "-1"),
+        ("wait", "A", "--timeout", "soon"),
+        ("wait", "A", "B"),
+        ("migrate", "--sql", "portal"),
+        ("migrate", "--to", "base", "portal"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_status_2(arguments: tuple[str, ...], site: Site) -> None:
+    before = footprint(site.portal)
+    result = cli(*arguments, portal=site.portal)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: pysync")
+    assert "Traceback" not in result.stderr
+    assert footprint(site.portal) == before
+
+
+@pytest.mark.newest
+def test_the_portal_can_be_named_before_and_after_the_command(site: Site) -> None:
+    for arguments in (
+        ("--portal", site.portal, "status", "--format", "json"),
+        ("status", "--format", "json", "--portal", site.portal),
+    ):
+        nowhere = "host=127.0.0.1 port=1 connect_timeout=2"
+        assert json.loads(succeed(*arguments, portal=nowhere)) == {"version": 1, "courses": []}
+
+
+@pytest.fixture
+def crowded(site: Site) -> Site:
+    """A portal with courses whose ids are as long as ids get; their databases aren't reachable."""
+    register_unreachable(site, "MITx/6.002x/2012_Fall", "x" * 255, "[bold]A[/bold]", "курс 一")
+    return site
+
+
+def register_unreachable(site: Site, *course_ids: str) -> None:
+    """Register courses whose database nobody will ever reach."""
+    for course_id in course_ids:
+        site.execute(
+            "insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,"
+            " replication_role) values (%s, 'unused_' || md5(%s), %s, '', '')",
+            course_id,
+            course_id,
+            "host=127.0.0.1 port=1 dbname=none",
+        )
+
+
+HEADINGS = {
+    *("course", "state", "tables", "slot", "lag", "retained WAL", "errors"),
+    *("database", "current", "head", "pending"),
+}
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("command", ["status", "migrate status"])
+def test_tables_fit_a_terminal_of_80_columns(crowded: Site, command: str) -> None:
+    status, shown = in_terminal(*command.split(), portal=crowded.portal, TERM="dumb")
+    assert status == 0
+    assert ESCAPE not in shown
+    table = [line for line in shown.splitlines() if not re.match(r"\S", line)]
+    assert max(map(len, table)) <= 80
+    # Ids may be folded; a column too narrow for its own words would break them as well.
+    heading = next(line for line in table if line.strip())
+    assert set(re.split(r"\s{2,}", heading.strip())) <= HEADINGS
+    if command == "status":
+        assert shown.count(" unreachable ") == 4
+    ids = "".join(line.split("  ")[0].strip() for line in table)
+    assert "MITx/6.002x/2012_Fall[bold]A[/bold]" + "x" * 255 + "курс 一" in ids
+
+
+@pytest.mark.newest
+@pytest.mark.xfail(strict=True, reason="ids wider than the table's 200 columns are folded")
+@pytest.mark.parametrize("command", ["status", "course list", "migrate status"])
+def test_output_in_a_pipe_is_whole(crowded: Site, command: str) -> None:
+    lines = succeed(*command.split(), portal=crowded.portal, COLUMNS="40").splitlines()
+    for course_id in ("x" * 255, "[bold]A[/bold]", "курс 一"):
+        assert [line for line in lines if line.strip().startswith(f"{course_id}  ")]
+
+
+@pytest.mark.newest
+def test_output_in_a_pipe_is_plain(crowded: Site) -> None:
+    for arguments in (("status",), ("wait", "nope")):
+        result = run_cli(*arguments, portal=crowded.portal, TERM="xterm-256color")
+        assert result.stdout + result.stderr
+        assert ESCAPE not in result.stdout + result.stderr
+
+
+@pytest.mark.newest
+def test_a_terminal_shows_errors_in_colour_and_a_dumb_one_does_not(site: Site) -> None:
+    status, shown = in_terminal("wait", "nope", portal=site.portal, TERM="xterm-256color")
+    assert status == 1
+    assert shown.startswith(f"{ESCAPE}[31mpysync: course 'nope'")
+    status, shown = in_terminal("wait", "nope", portal=site.portal, TERM="dumb")
+    assert status == 1
+    assert shown.startswith("pysync: course 'nope'")
+
+
+@pytest.mark.newest
+@pytest.mark.xfail(strict=True, reason="UnicodeEncodeError with a traceback")
+def test_output_that_cannot_be_encoded_is_escaped(crowded: Site) -> None:
+    result = run_cli("status", portal=crowded.portal, PYTHONIOENCODING="latin-1")
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 0
+    assert "MITx/6.002x/2012_Fall" in result.stdout
+
+
+@pytest.mark.newest
+def test_a_closed_pipe_is_no_crash(site: Site) -> None:
+    with launch("migrate", "portal", "--to", "base", "--sql", portal=site.portal) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.newest
+@pytest.mark.xfail(strict=True, reason="control characters are printed as they are")
+def test_control_characters_of_an_id_do_not_reach_the_output(site: Site) -> None:
+    register_unreachable(site, f"A{ESCAPE}[2JB\nC")
+    assert ESCAPE not in succeed("status", portal=site.portal)
+    assert ESCAPE not in cli("wait", f"{ESCAPE}[2J", portal=site.portal).stderr
+
+
+def test_a_forked_process_says_what_a_fresh_one_says(site: Site) -> None:
+    enroll(site, insert_user(site, "ada"), "A")
+    for arguments in (("status",), ("wait", "nope"), ("migrate", "all")):
+        forked, fresh = (run(*arguments, portal=site.portal) for run in (cli, run_cli))
+        assert (forked.returncode, forked.stdout, forked.stderr) == (
+            fresh.returncode,
+            fresh.stdout,
+            fresh.stderr,
+        )

@@ -1,0 +1,69 @@
+"""Run the project in processes of its own: its settings never meet the tests'."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from tests.support import Cluster
+
+_ROOT = Path(__file__).parent.parent.parent
+
+_PRELUDE = """
+import json
+import django
+django.setup()
+from django.contrib.auth.models import User
+from tests.django_site.student.models import CourseEnrollment, UserProfile
+"""
+
+
+def migrate_site(conninfo: str, *, forum: bool = False) -> None:
+    """Run Django's own migrations."""
+    _run(["-m", "django", "migrate", "--skip-checks", "--verbosity=0"], conninfo, forum=forum)
+
+
+_sites: dict[tuple[int, bool], str] = {}
+
+
+def new_site(server: Cluster, *, forum: bool = False) -> str:
+    """Return the name of a database, migrated by Django and without rows, to take copies of."""
+    key = (int(server.executor.port), forum)
+    if key not in _sites:
+        name = "site_with_forum" if forum else "site"
+        migrate_site(server.create(name), forum=forum)
+        _sites[key] = name
+    return _sites[key]
+
+
+def django(conninfo: str, code: str, *, forum: bool = False, hashers: str = "MD5") -> Any:
+    """Run code as an application of the site would; returns what it assigned to ``result``."""
+    script = f"{_PRELUDE}result = None\n{dedent(code)}\nprint(json.dumps(result, default=str))"
+    output = _run(["-c", script], conninfo, forum=forum, hashers=hashers)
+    return json.loads(output.splitlines()[-1])
+
+
+def _run(arguments: list[str], conninfo: str, *, forum: bool, hashers: str = "MD5") -> str:
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("PG", "DJANGO_"))},
+        "DJANGO_SETTINGS_MODULE": "tests.django_site.settings",
+        "DJANGO_SITE_CONNINFO": conninfo,
+        "DJANGO_SITE_HASHERS": hashers,
+        "PYTHONPATH": str(_ROOT),
+        **({"DJANGO_SITE_FORUM": "1"} if forum else {}),
+    }
+    process = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout

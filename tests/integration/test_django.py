@@ -1,0 +1,199 @@
+"""Django on both sides: a portal whose users log in at a course's site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from pysync import courses
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from pysync.types import CourseId
+from tests.django_site.process import django, new_site
+from tests.support import Cluster, Site, assert_live_rows
+
+ENROLL = """
+from django.db import transaction
+with transaction.atomic():
+    ada = User.objects.create_user("ada", "ada@example.org", "wonderful", first_name="Ada")
+    UserProfile.objects.create(user=ada, name="Ada Lovelace")
+    CourseEnrollment.objects.create(user=ada, course_id="A")
+result = ada.id
+"""
+
+# What a login view does, without a server around it.
+LOGIN = """
+from django.contrib.auth import SESSION_KEY, authenticate, get_user, login, logout
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpRequest
+
+
+def request_with(session):
+    request = HttpRequest()
+    request.session = session
+    return request
+
+
+request = request_with(SessionStore())
+user = authenticate(request, username="ada", password="wonderful")
+login(request, user)
+request.session.save()
+"""
+
+
+@pytest.fixture
+def django_site(portal_server: Cluster, course_server: Cluster) -> Any:
+    """A Django portal with one course, whose site is Django too."""
+    site = Site(
+        portal_server, course_server, portal_server.create(template=new_site(portal_server))
+    )
+    migrate(site.portal, PORTAL, "portal")
+    site.add("A", site.new_database(template=new_site(course_server, forum=True)))
+    yield site
+    site.close()
+
+
+def in_course(site: Site, code: str, **options: Any) -> Any:
+    return django(site.databases["A"], code, forum=True, **options)
+
+
+def test_a_user_made_on_the_portal_logs_in_at_the_course(django_site: Site) -> None:
+    django(django_site.portal, ENROLL)
+    django_site.wait()
+    assert in_course(
+        django_site,
+        f"""{LOGIN}
+again = get_user(request_with(SessionStore(request.session.session_key)))
+wrong = authenticate(request, username="ada", password="wrong")
+name = again.profile.name
+logout(request)
+result = [user.username, again.first_name, name, wrong, user.last_login is not None]
+""",
+    ) == ["ada", "Ada", "Ada Lovelace", None, True]
+    course = django_site.course("A")
+    assert course.execute(
+        "select to_regclass('public.django_session'), to_regclass('course.django_session'),"
+        " (select last_login is not null from auth_user)"
+    ).fetchall() == [("django_session", None, True)]
+    assert django_site.one("select last_login from auth_user") is None
+
+    # The portal's next value wins.
+    django(
+        django_site.portal,
+        """
+        import datetime
+        user = User.objects.get()
+        user.last_login = datetime.datetime(2012, 10, 1, tzinfo=datetime.UTC)
+        user.set_password("changed")
+        user.save()
+        """,
+    )
+    django_site.wait()
+    assert_live_rows(django_site, "A")
+    assert in_course(
+        django_site,
+        """
+        from django.contrib.auth import authenticate
+        result = [authenticate(username="ada", password=word) is not None
+                  for word in ("wonderful", "changed")]
+        """,
+    ) == [False, True]
+
+
+def test_a_course_saves_what_it_does_not_change_and_what_is_its_own(django_site: Site) -> None:
+    django(django_site.portal, ENROLL)
+    django_site.wait()
+    errors = in_course(
+        django_site,
+        """
+        from django.db import ProgrammingError, transaction
+        from tests.django_site.forum.models import Post
+
+        user = User.objects.get()
+        user.save()
+        user.profile.save()
+        CourseEnrollment.objects.get().save()
+        user.reputation = 7
+        user.save()
+        Post.objects.create(author=user, text="Hello")
+
+
+        def refused(change):
+            try:
+                with transaction.atomic():
+                    change()
+            except ProgrammingError as error:
+                return [error.__cause__.sqlstate, error.__cause__.diag.column_name]
+            return None
+
+
+        def rename():
+            user = User.objects.get()
+            user.email, user.first_name, user.reputation = "new@example.org", "New", 8
+            user.save()
+
+
+        result = [
+            refused(rename),
+            refused(lambda: User.objects.update(is_staff=True)),
+            refused(lambda: UserProfile.objects.update(goals="more")),
+            refused(lambda: User.objects.create_user("bob")),
+            refused(lambda: UserProfile.objects.all().delete()),
+            refused(lambda: CourseEnrollment.objects.all().delete()),
+        ]
+        """,
+    )
+    assert errors == [
+        ["PY002", "email, first_name"],
+        ["PY002", "is_staff"],
+        ["PY002", "goals"],
+        ["PY002", None],
+        ["PY002", None],
+        ["PY002", None],
+    ]
+    assert_live_rows(django_site, "A")
+    course = django_site.course("A")
+    assert course.execute("select reputation from auth_user").fetchall() == [(7,)]
+
+
+def test_a_login_that_would_upgrade_the_password_is_the_portals_business(
+    django_site: Site,
+) -> None:
+    """A course site that prefers another hasher than the portal tries to write passwords anew."""
+    django(django_site.portal, ENROLL)
+    django_site.wait()
+    login = """
+        from django.contrib.auth import authenticate
+        from django.db import ProgrammingError
+        try:
+            result = authenticate(username="ada", password="wonderful").username
+        except ProgrammingError as error:
+            result = error.__cause__.diag.column_name
+        """
+    assert in_course(django_site, login, hashers="Scrypt,MD5") == "password"
+    assert in_course(django_site, login, hashers="MD5,Scrypt") == "ada"
+    assert django(django_site.portal, login, hashers="Scrypt,MD5") == "ada"
+    django_site.wait()
+    assert_live_rows(django_site, "A")
+    assert in_course(django_site, login, hashers="Scrypt,MD5") == "ada"
+
+
+def test_a_removed_course_is_writable_through_the_orm(django_site: Site) -> None:
+    ada = django(django_site.portal, ENROLL)
+    django_site.wait()
+    courses.remove(django_site.portal, CourseId("A"))
+    assert in_course(
+        django_site,
+        """
+        bob = User.objects.create_user("bob", "bob@example.org", "secret")
+        UserProfile.objects.create(user=bob, name="Bob")
+        CourseEnrollment.objects.create(user=bob, course_id="A")
+        User.objects.filter(username="ada").update(email="other@example.org")
+        result = sorted(User.objects.values_list("id", flat=True))
+        """,
+    ) == [ada, ada + 1]
+    with psycopg.connect(django_site.databases["A"]) as connection:
+        copies = connection.execute("select distinct course_id from course.auth_user").fetchall()
+    assert copies == [("A",)]

@@ -1,0 +1,73 @@
+"""Databases that go away with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from pysync.migrate import Lineage, migrate
+from pysync.migrate.lineage import COURSE, PORTAL
+from pysync.types import CourseId
+from tests.support import Cluster
+
+NewDatabase = Callable[..., str]
+
+COURSE_ID = CourseId("100%: a'b \\c :x")
+"""Holds whatever SQLAlchemy, Alembic, psycopg or the server might take for something else."""
+
+
+def run(conninfo: str, lineage: Lineage, target: str = "head") -> None:
+    """Migrate a database."""
+    course = COURSE_ID if lineage is COURSE else None
+    migrate(conninfo, lineage, lineage.name, course=course, target=target)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the server's error code behind an error of ours."""
+    cause = error.__cause__
+    original = getattr(cause, "orig", cause)
+    return original.sqlstate if isinstance(original, psycopg.Error) else None
+
+
+@pytest.fixture(params=[PORTAL, COURSE], ids=lambda lineage: lineage.name, scope="session")
+def lineage(request: pytest.FixtureRequest) -> Lineage:
+    """Each lineage in turn."""
+    found: Lineage = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def migrated(lineage: Lineage, portal_server: Cluster) -> str:
+    """A migrated database of the lineage, for tests that only look at it."""
+    conninfo = portal_server.create(f"migrated_{lineage.name}")
+    run(conninfo, lineage)
+    return conninfo
+
+
+@pytest.fixture
+def new_database(course_server: Cluster) -> Iterator[NewDatabase]:
+    """Create databases, on the course server by default.
+
+    That has no portals but those a test makes, so not even the role that portals of a cluster
+    share is there, before and afterwards.
+    """
+    created: list[tuple[Cluster, str]] = []
+
+    def create(cluster: Cluster | None = None, template: str | None = None) -> str:
+        cluster = cluster or course_server
+        conninfo = cluster.create(template=template)
+        created.append((cluster, conninfo))
+        return conninfo
+
+    _drop_owner(course_server)
+    yield create
+    for cluster, conninfo in created:
+        cluster.drop(conninfo)
+    _drop_owner(course_server)
+
+
+def _drop_owner(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
+        connection.execute("drop role if exists pysync_owner")

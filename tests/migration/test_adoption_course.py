@@ -1,0 +1,336 @@
+"""A course site's own empty tables are moved into schema course, completed, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pysync import courses
+from pysync.errors import AdoptionError
+from pysync.migrate.lineage import COURSE
+from pysync.status import State, status
+from pysync.types import CourseId
+from tests.django_site.process import django, new_site
+from tests.migration.catalog import catalog, difference
+from tests.migration.conftest import NewDatabase, run
+from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
+
+FOREIGN_KEYS_TO_USERS = (
+    "select conrelid::regclass::text from pg_constraint"
+    " where contype = 'f' and confrelid = to_regclass(%s) order by 1"
+)
+
+
+@pytest.fixture
+def course(new_database: NewDatabase, course_server: Cluster) -> str:
+    """A course site's database, as Django's migrations made it."""
+    return new_database(template=new_site(course_server, forum=True))
+
+
+def change(conninfo: str, statements: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(statements.encode())
+
+
+def fetch(conninfo: str, query: str, *arguments: Any) -> list[Any]:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        return [row[0] for row in connection.execute(query.encode(), arguments or None).fetchall()]
+
+
+def test_a_course_site_is_adopted_used_and_given_back(site: Site, course_server: Cluster) -> None:
+    course = site.new_database(template=new_site(course_server, forum=True))
+    before = catalog(course)
+    referring = fetch(course, FOREIGN_KEYS_TO_USERS, "public.auth_user")
+    assert {"auth_user_groups", "django_admin_log", "forum_post"} <= set(referring)
+    ada = insert_user(site, "ada")
+    site.execute("insert into auth_userprofile (user_id, name) values (%s, 'Ada')", ada)
+    site.add("A", course)
+    enroll(site, ada, "A")
+    site.wait()
+    assert_live_rows(site, "A")
+    assert fetch(course, FOREIGN_KEYS_TO_USERS, "course.auth_user") == sorted(referring)
+    assert fetch(course, "select to_regclass('public.auth_user')") == [None]
+
+    assert django(
+        course,
+        """
+        from django.contrib.auth.models import Group
+        from tests.django_site.forum.models import Post
+        ada = User.objects.get(username="ada")
+        ada.reputation += 41
+        ada.save()
+        ada.groups.add(Group.objects.create(name="staff"))
+        Post.objects.create(author=ada, text="Hello")
+        result = [ada.profile.name, CourseEnrollment.objects.get(user=ada).course_id]
+        """,
+        forum=True,
+    ) == ["Ada", "A"]
+    site.execute("update auth_user set email = 'new@example.org' where id = %s", ada)
+    site.wait()
+    assert fetch(course, "select (email, reputation)::text from auth_user") == [
+        "(new@example.org,42)"
+    ]
+
+    courses.remove(site.portal, CourseId("A"))
+    run(course, COURSE, "base")
+    assert difference(before, catalog(course)) == {}
+    assert django(
+        course,
+        """
+        from tests.django_site.forum.models import Post
+        User.objects.create_user("bob")
+        result = [Post.objects.get().author.email, User.objects.get(username="ada").reputation]
+        """,
+        forum=True,
+    ) == ["new@example.org", 42]
+
+
+def test_columns_stay_wide_where_the_rows_need_it(course: str) -> None:
+    change(
+        course,
+        """
+        alter table auth_user alter username type varchar(30), alter email type varchar(75),
+                              alter last_login set not null
+        """,
+    )
+    before = catalog(course)
+    run(course, COURSE)
+    change(
+        course,
+        """
+        alter table course.auth_user disable trigger user;
+        insert into course.auth_user
+            (id, course_id, username, password, is_superuser, first_name, last_name, email,
+             is_staff, is_active, date_joined)
+        select 1099511627776, course_id, repeat('x', 150), '', false, '', '', '', false, true, now()
+          from course.this_course
+        """,
+    )
+    run(course, COURSE, "base")
+    left = difference(before, catalog(course))
+    assert {row[2:5] for row in left["columns"]["new"]} == {
+        ("id", "bigint", True),
+        ("username", "character varying(150)", True),
+        ("last_login", "timestamp with time zone", False),
+    }
+    assert fetch(course, "select username from public.auth_user") == ["x" * 150]
+
+
+def test_an_empty_course_site_is_given_back_as_it_was(course: str) -> None:
+    change(
+        course,
+        """
+        alter table auth_user alter username type varchar(30), alter email type varchar(75),
+                              alter last_login set not null;
+        alter table auth_userprofile drop constraint auth_userprofile_user_id_key, drop language;
+        """,
+    )
+    before = catalog(course)
+    run(course, COURSE)
+    assert fetch(
+        course,
+        "select concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull)"
+        " from pg_attribute where attrelid = 'course.auth_user'::regclass"
+        " and attname in ('id', 'username', 'email', 'last_login') order by attname",
+    ) == [
+        "email character varying(254) t",
+        "id bigint t",
+        "last_login timestamp with time zone f",
+        "username character varying(150) t",
+    ]
+    run(course, COURSE, "base")
+    left = difference(before, catalog(course))
+    assert {row[:3] for row in left.pop("columns")["new"]} == {
+        ("public", "auth_userprofile", "language")
+    }
+    assert {row[2] for row in left.pop("constraints", {"new": set()})["new"]} <= {
+        "auth_userprofile_language_not_null"
+    }
+    assert left == {}
+
+
+REFUSED = {
+    "users": (
+        "insert into auth_user (username, password, is_superuser, first_name, last_name, email,"
+        " is_staff, is_active, date_joined) values ('x', '', false, '', '', '', false, true, now())",
+        "table 'public.auth_user' holds rows",
+        "give the course a database without users",
+    ),
+    "an extension without a default": (
+        "alter table auth_user alter reputation drop default",
+        "table 'public.auth_user' column 'reputation': found NOT NULL without a default,"
+        " expected a default or nullable",
+        "run 'ALTER TABLE public.auth_user ALTER COLUMN reputation SET DEFAULT",
+    ),
+    "unique e-mail addresses": (
+        "alter table auth_user add unique (email)",
+        "table 'public.auth_user' column 'email': found unique ('auth_user_email_key')",
+        "drop it in the course database",
+    ),
+    "unique e-mail addresses where there are any": (
+        "create unique index one_each on auth_user (email) where email <> ''",
+        "table 'public.auth_user' column 'email': found unique ('one_each')",
+        "drop it in the course database",
+    ),
+    "unique e-mail addresses in any case": (
+        "create unique index any_case on auth_user (lower(email))",
+        "table 'public.auth_user' column 'email': found unique ('any_case')",
+        "drop it in the course database",
+    ),
+    "unique e-mail addresses at the transaction's end": (
+        "alter table auth_user add constraint late unique (email) deferrable initially deferred",
+        "table 'public.auth_user' column 'email': found unique ('late')",
+        "drop it in the course database",
+    ),
+    "usernames of which only some are taken": (
+        "create unique index any_case on auth_user (lower(username))",
+        "table 'public.auth_user' column 'username': found unique ('any_case')",
+        "drop it in the course database",
+    ),
+    "an extension that is unique and alike": (
+        "alter table auth_user add slug text not null default '' unique",
+        "table 'public.auth_user' column 'slug': found unique ('auth_user_slug_key')",
+        "drop it in the course database",
+    ),
+    "an exclusion constraint": (
+        "alter table auth_user add constraint apart exclude using btree (email with =)",
+        "table 'public.auth_user' column 'email': found an exclusion constraint ('apart')",
+        "drop it in the course database",
+    ),
+    "a check of a replicated column": (
+        "alter table auth_userprofile add constraint grown_up check (year_of_birth < 2010)",
+        "table 'public.auth_userprofile' column 'year_of_birth': found a CHECK constraint"
+        " ('grown_up')",
+        "drop it in the course database",
+    ),
+    "a view": (
+        "alter table student_courseenrollment rename to enrollments;"
+        "create view student_courseenrollment as select * from enrollments",
+        "table 'public.student_courseenrollment' can't be adopted: found a view",
+        "change it",
+    ),
+    "a wrong type": (
+        "alter table auth_user alter is_staff type integer using 0",
+        "table 'public.auth_user' column 'is_staff' can't be adopted: found integer,"
+        " expected boolean",
+        "change it",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", REFUSED)
+def test_a_table_that_would_stop_replication_is_refused(course: str, defect: str) -> None:
+    statements, message, remedy = REFUSED[defect]
+    change(course, statements)
+    before = catalog(course)
+    with pytest.raises(AdoptionError) as caught:
+        run(course, COURSE)
+    assert message in caught.value.message
+    assert remedy in (caught.value.remedy or "")
+    assert difference(before, catalog(course)) == {}
+
+
+def test_a_refused_course_leaves_nothing_on_the_portal(site: Site, course_server: Cluster) -> None:
+    course = site.new_database(template=new_site(course_server, forum=True))
+    change(course, REFUSED["unique e-mail addresses"][0])
+    portal, before = catalog(site.portal), catalog(course)
+    with pytest.raises(AdoptionError):
+        site.add("A", course)
+    assert difference(portal, catalog(site.portal)) == {}
+    assert difference(before, catalog(course)) == {}
+    assert site.execute("select * from pysync.course") == []
+
+
+def test_extensions_that_never_collide_are_adopted(site: Site, course_server: Cluster) -> None:
+    course = site.new_database(template=new_site(course_server, forum=True))
+    change(
+        course,
+        """
+        alter table auth_user
+            add nickname text unique,
+            add token uuid not null default gen_random_uuid() unique,
+            add number bigint generated by default as identity unique,
+            add unique (username, email),
+            add check (reputation < 1000000);
+        """,
+    )
+    for name in ("ada", "bob"):
+        enroll(site, insert_user(site, name, email=""), "A")
+    site.add("A", course)
+    enroll(site, insert_user(site, "cleo", email=""), "A")
+    site.wait()
+    assert_live_rows(site, "A")
+    assert fetch(course, "select number from auth_user order by number") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("public, extensions", "public, extensions, course"),
+        ('"$user", course, "My Schema"', '"$user", course, "My Schema"'),
+    ],
+)
+def test_a_search_path_of_the_database_is_kept_and_extended(
+    course: str, setting: str, expected: str
+) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(course)["dbname"]
+    change(course, f"alter database {name} set search_path = {setting}")
+    run(course, COURSE)
+    assert fetch(course, "show search_path") == [expected]
+    run(course, COURSE, "base")
+    run(course, COURSE)
+    run(course, COURSE, "base")
+    without = ", ".join(entry for entry in setting.split(", ") if entry != "course")
+    assert fetch(course, "show search_path") == [without]
+
+
+@pytest.fixture
+def roles(course_server: Cluster) -> Iterator[tuple[str, str, str]]:
+    names = ("site_app", "site_reporting", "stranger")
+    for name in names:
+        change(course_server.conninfo(), f"create role {name} login")
+    yield names
+    for name in names:
+        change(course_server.conninfo(), f"drop role {name}")
+
+
+def test_who_could_use_a_moved_table_still_can(
+    roles: tuple[str, str, str], new_database: NewDatabase, course_server: Cluster
+) -> None:
+    course = new_database(template=new_site(course_server, forum=True))
+    application, reporting, stranger = roles
+    change(
+        course,
+        f"grant select, update on auth_user to {application};"
+        f"grant select (id, username) on auth_user to {reporting}",
+    )
+    run(course, COURSE)
+    for role, query in (
+        (application, "select count(*) from auth_user where email = ''"),
+        (reporting, "select count(username) from auth_user"),
+    ):
+        assert fetch(make_conninfo(course, user=role), query) == [0]
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        fetch(make_conninfo(course, user=stranger), "select count(id) from auth_user")
+    change(course, f"drop owned by {application}, {reporting}")
+
+
+def test_a_table_that_hides_the_replicated_one_is_reported(
+    site: Site, course_server: Cluster
+) -> None:
+    site.add("A", site.new_database(template=new_site(course_server, forum=True)))
+    site.wait()
+    assert status(site.portal)[0].state is State.STREAMING
+    change(site.databases["A"], "create table public.auth_user (id integer)")
+    [found] = status(site.portal, CourseId("A"))
+    assert found.state is State.DRIFTED
+    assert found.cause is not None
+    assert found.cause.startswith("critical: public.auth_user hides the replicated table")
+    assert found.facts is not None
+    assert found.facts.shadowing == ["auth_user"]
+    change(site.databases["A"], "drop table public.auth_user")
+    assert status(site.portal)[0].state is State.STREAMING

@@ -1,0 +1,199 @@
+"""Each lineage: up from nothing gives what is declared, down to nothing leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from pysync.db.sql_files import folder, statements
+from pysync.errors import MigrationError
+from pysync.migrate import Lineage, head_revision, migrate
+from pysync.migrate.lineage import COURSE, PORTAL
+from pysync.migrate.run import VERSION_TABLE
+from pysync.types import CourseId
+from tests.migration.catalog import OWNER, Catalog, catalog, difference
+from tests.migration.conftest import COURSE_ID, NewDatabase, run, sqlstate
+from tests.support import Cluster, Site, enroll, insert_user
+
+
+@contextmanager
+def sqlalchemy_connection(conninfo: str) -> Iterator[sqlalchemy.Connection]:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(conninfo, options="-c search_path=pg_catalog"),
+        poolclass=sqlalchemy.NullPool,
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+def test_down_leaves_no_trace_and_up_again_gives_the_same(
+    lineage: Lineage, new_database: NewDatabase
+) -> None:
+    database = new_database()
+    before = catalog(database)
+    run(database, lineage)
+    migrated = catalog(database)
+    assert {row[0] for row in migrated["schemas"]} >= set(lineage.schemas)
+    run(database, lineage, "base")
+    assert difference(before, catalog(database)) == {}
+    run(database, lineage)
+    assert difference(migrated, catalog(database)) == {}
+    run(database, lineage, "base")
+
+
+def test_migrating_again_changes_nothing(lineage: Lineage, migrated: str) -> None:
+    once = catalog(migrated)
+    done = migrate(migrated, lineage, "again", course=COURSE_ID)
+    assert (done.before, done.after) == (head_revision(lineage), head_revision(lineage))
+    assert difference(once, catalog(migrated)) == {}
+
+
+def test_autogenerate_finds_nothing_to_do(lineage: Lineage, migrated: str) -> None:
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        return kind != "schema" or name in {*lineage.schemas, "public"}
+
+    with sqlalchemy_connection(migrated) as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": is_ours,
+                "version_table": VERSION_TABLE,
+                "version_table_schema": lineage.version_schema,
+                "compare_type": True,
+                "compare_server_default": True,
+            },
+        )
+        assert compare_metadata(context, lineage.metadata) == []
+
+
+def test_migrated_tables_are_what_the_models_create(
+    lineage: Lineage, migrated: str, new_database: NewDatabase
+) -> None:
+    """Autogenerate doesn't see checks, constraints' names, identities or storage parameters."""
+    declared = new_database()
+    with sqlalchemy_connection(declared) as connection:
+        for schema in lineage.schemas:
+            connection.execute(sqlalchemy.schema.CreateSchema(schema))
+        lineage.metadata.create_all(connection)
+        connection.commit()
+    tables = {(table.schema, table.name) for table in lineage.metadata.tables.values()}
+    assert described(catalog(migrated), tables) == described(catalog(declared), tables)
+
+
+def described(found: Catalog, tables: set[tuple[str | None, str]]) -> dict[str, set[Any]]:
+    """Return what models say of tables: all but owners, privileges, policies and triggers."""
+    return {
+        "columns": {(*row[:7], *row[8:]) for row in found["columns"] if row[:2] in tables},
+        "constraints": {
+            row
+            for row in found["constraints"]
+            # Made by sql/course/membership.sql: it names the course.
+            if row[:2] in tables and row[2] != "pysync_this_course"
+        },
+        "indexes": {row for row in found["indexes"] if row[-1][:2] in tables},
+        "storage": {(*row[:3], row[5:8]) for row in found["relations"] if row[:2] in tables},
+    }
+
+
+def test_the_newest_frozen_copies_are_the_living_files(lineage: Lineage) -> None:
+    revisions = folder("migrations") / lineage.name
+    frozen: dict[str, bytes] = {}
+    for revision in sorted(path for path in revisions.iterdir() if path.is_dir()):
+        frozen |= {file.name: file.read_bytes() for file in revision.glob("*.sql")}
+    living = {file.name: file.read_bytes() for file in (folder("sql") / lineage.name).glob("*.sql")}
+    assert living
+    advice = (
+        f"sql/{lineage.name}/ and the frozen copies differ: copy what changed beside the newest "
+        "revision if that isn't released yet, else beside a new revision that replays it"
+    )
+    assert sorted(living) == sorted(frozen), advice
+    assert [name for name in living if living[name] != frozen[name]] == [], advice
+
+
+def test_sql_files_are_safe_to_run_twice(lineage: Lineage, migrated: str) -> None:
+    before = catalog(migrated)
+    with psycopg.connect(migrated, autocommit=True) as connection:
+        for file in sorted((folder("sql") / lineage.name).glob("*.sql")):
+            for statement in statements(file):
+                connection.execute(statement.encode())
+    assert difference(before, catalog(migrated)) == {}
+
+
+def test_functions_arrive_as_they_stand_in_their_files(lineage: Lineage, migrated: str) -> None:
+    """Colons, percent signs and backslashes survive Alembic and SQLAlchemy."""
+    bodies = {row[5] for row in catalog(migrated)["functions"] if row[5]}
+    text = "".join(
+        file.read_text(encoding="utf-8") for file in (folder("sql") / lineage.name).glob("*.sql")
+    )
+    assert bodies
+    assert [body for body in bodies if body not in text] == []
+
+
+def test_a_portal_that_goes_leaves_the_owner_to_the_others(
+    course_server: Cluster, new_database: NewDatabase
+) -> None:
+    first, second = new_database(), new_database()
+    before = catalog(first)
+    run(first, PORTAL)
+    run(second, PORTAL)
+    run(first, PORTAL, "base")
+    left = difference(before, catalog(first))
+    assert [row[0] for row in left.pop("roles")["new"]] == [OWNER]
+    assert left == {}
+    run(second, PORTAL, "base")
+    assert difference(before, catalog(first)) == {}
+
+
+def test_downgrade_refuses_to_drop_rows(new_database: NewDatabase) -> None:
+    portal = new_database()
+    run(portal, PORTAL)
+    migrated = catalog(portal)
+    with psycopg.connect(portal, autocommit=True) as connection:
+        connection.execute("insert into auth_user (username, password) values ('ada', '')")
+    with pytest.raises(MigrationError, match=r"table 'public\.auth_user' holds rows") as caught:
+        run(portal, PORTAL, "base")
+    assert sqlstate(caught.value) == "PY006"
+    assert caught.value.remedy == "Copy them elsewhere and delete them first"
+    assert difference(migrated, catalog(portal)) == {}
+
+
+def test_downgrade_of_a_portal_refuses_with_registered_courses(site: Site) -> None:
+    site.register_only("A")
+    before = catalog(site.portal)
+    with pytest.raises(MigrationError, match="courses are registered") as caught:
+        run(site.portal, PORTAL, "base")
+    assert sqlstate(caught.value) == "PY006"
+    assert difference(before, catalog(site.portal)) == {}
+
+
+def test_downgrade_of_a_course_refuses_with_a_subscription_and_with_rows(site: Site) -> None:
+    from pysync import courses
+
+    site.add("A")
+    enroll(site, insert_user(site, "ada"), "A")
+    site.wait()
+    before = catalog(site.databases["A"])
+    with pytest.raises(MigrationError, match="subscribed to a portal") as caught:
+        run(site.databases["A"], COURSE, "base")
+    assert sqlstate(caught.value) == "PY006"
+    assert difference(before, catalog(site.databases["A"])) == {}
+    courses.remove(site.portal, CourseId("A"))
+    before = catalog(site.databases["A"])
+    with pytest.raises(MigrationError, match="holds rows that the downgrade would drop") as caught:
+        run(site.databases["A"], COURSE, "base")
+    assert sqlstate(caught.value) == "PY006"
+    assert difference(before, catalog(site.databases["A"])) == {}
+    course = site.course("A")
+    course.execute("delete from student_courseenrollment")
+    course.execute("delete from auth_user")
+    run(site.databases["A"], COURSE, "base")
+    assert not [row for row in catalog(site.databases["A"])["schemas"] if row[0] == "course"]
