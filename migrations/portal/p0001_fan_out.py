@@ -286,10 +286,6 @@ def upgrade() -> None:
             record_adoption("pysync", table, adoption)
     execute("insert into pysync.registry_change default values")
     replay(FROZEN, first="owner.sql")
-    execute("alter schema pysync owner to pysync_owner")
-    execute("alter schema course owner to pysync_owner")
-    for table in [*FAN_OUT_TABLES, *REGISTRY_TABLES]:
-        execute(f"alter table {table.schema}.{table.name} owner to pysync_owner")
 
 
 # Triggers of the portal's own tables: they would outlive the fan-out.
@@ -326,7 +322,9 @@ FUNCTIONS = [
     "course.make_way(bigint[], text[])",
     "course.remove_members(bigint[], text[])",
     "course.copy_profiles(bigint[], text[])",
-    "course.lock_members(bigint[], boolean)",
+    "course.write_members(bigint[], boolean)",
+    "course.lock_members(bigint[])",
+    "course.lock_live_copies(bigint[])",
     "course.require_members(bigint[], bigint, text)",
     "course.free_username(text, text, bigint)",
     "course.check_registry()",
@@ -360,7 +358,6 @@ def downgrade() -> None:
         drop_or_release(table)
     # What is left to the role in this database are its grants. They go even where other portals of
     # this cluster need the role still: else nobody could ever drop it.
-    execute("alter schema pysync owner to current_user")
     execute("drop owned by pysync_owner")
     execute(
         "do $$ begin drop role pysync_owner; "

@@ -7,7 +7,12 @@ declare
     deadline constant timestamptz := clock_timestamp() + patience;
     pause_seconds double precision := 0.0005;
 begin
-    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+    if token is null or patience is null then
+        raise exception using
+            errcode = 'null_value_not_allowed',
+            message = 'course.wait_for needs a token and an interval, neither of them null';
+    end if;
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
         raise exception using
             errcode = 'active_sql_transaction',
             message = 'course.wait_for needs READ COMMITTED: this transaction''s snapshot is fixed '

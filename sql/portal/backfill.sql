@@ -2,6 +2,7 @@ create or replace function pysync.backfill(course_id text, after_user_id bigint,
 returns table (last_user_id bigint, members bigint)
 language plpgsql
 volatile
+security definer
 set search_path = ''
 as $$
 declare
@@ -24,7 +25,7 @@ begin
 
     -- The triggers are at work already. Once we hold the users, copy_members looks again: who has
     -- left in the meantime isn't copied.
-    perform course.lock_members(user_ids, true);
+    perform course.write_members(user_ids, true);
     perform course.copy_members(enrollment_ids);
     return query select user_ids[cardinality(user_ids)], cardinality(user_ids)::bigint;
 end

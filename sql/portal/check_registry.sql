@@ -8,7 +8,7 @@ volatile
 set search_path = ''
 as $$
 begin
-    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
         perform from pysync.registry_change for share;
     end if;
 end

@@ -23,9 +23,17 @@ begin
             where after.id = before.id
               and after.user_id = before.user_id
               and after.course_id = before.course_id
+       )
+       -- A trigger of the application's may have put the row back.
+       and not exists (
+           select
+             from public.student_courseenrollment as returned
+            where returned.id = before.id
+              and returned.user_id = before.user_id
+              and returned.course_id = before.course_id
        );
     if user_ids is not null then
-        perform course.lock_members(user_ids, true);
+        perform course.lock_members(user_ids);
         perform course.remove_members(user_ids, course_ids);
     end if;
 
@@ -42,7 +50,7 @@ begin
        );
     if enrollment_ids is not null then
         perform course.require_members(
-            user_ids, course.lock_members(user_ids, true), 'student_courseenrollment');
+            user_ids, course.write_members(user_ids, true), 'student_courseenrollment');
         perform course.copy_members(enrollment_ids);
     end if;
     return null;

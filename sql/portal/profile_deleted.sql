@@ -5,10 +5,9 @@ security definer
 set search_path = ''
 as $$
 begin
-    -- As in course.profile_updated().
-    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
-        perform course.lock_members(
-            array(select profile.user_id::bigint from old_rows as profile), false);
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform course.lock_live_copies(
+            array(select profile.user_id::bigint from old_rows as profile));
     end if;
 
     -- Only where the user is enrolled: elsewhere the copy is frozen, until the user is deleted.

@@ -5,7 +5,7 @@ security definer
 set search_path = ''
 as $$
 declare
-    found_users bigint;
+    written_users bigint;
     user_ids bigint[];
     course_ids text[];
 begin
@@ -15,9 +15,9 @@ begin
     if user_ids is null then
         return null;
     end if;
-    found_users := course.lock_members(user_ids, false);
+    written_users := course.write_members(user_ids, false);
     if exists (select from pysync.course as registered where registered.fans_out) then
-        perform course.require_members(user_ids, found_users, 'auth_userprofile');
+        perform course.require_members(user_ids, written_users, 'auth_userprofile');
     end if;
 
     select array_agg(enrollment.user_id), array_agg(enrollment.course_id::text)

@@ -1,7 +1,7 @@
 -- Django's foreign keys are deferred, so an enrollment or profile may come before its user. What
 -- arrives that way could slip between two transactions unseen by both; it is refused instead.
 create or replace function course.require_members(
-    user_ids bigint[], found_users bigint, source_table text)
+    user_ids bigint[], written_users bigint, source_table text)
 returns void
 language plpgsql
 volatile
@@ -10,21 +10,30 @@ as $$
 declare
     missing_user bigint;
 begin
-    if found_users = (select count(distinct user_id) from unnest(user_ids) as member (user_id)) then
+    if written_users = (
+        select count(distinct member.user_id) from unnest(user_ids) as member (user_id)
+    ) then
         return;
     end if;
-    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+    -- Not written, perhaps because a trigger of the application's suppressed it; is it missing?
+    select min(member.user_id)
+      into missing_user
+      from unnest(user_ids) as member (user_id)
+     where not exists (
+         select from public.auth_user as portal_user where portal_user.id = member.user_id);
+    if missing_user is null then
+        return;
+    end if;
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        -- Foreign keys look past the snapshot: checked now, they fail with 23503 if the user really
+        -- doesn't exist, and a retry would be in vain.
+        set constraints all immediate;
         raise exception using
             errcode = 'serialization_failure',
             message = format('the user of a new row in %s isn''t in this transaction''s snapshot',
                              source_table),
             hint = 'Run the transaction again.';
     end if;
-    select min(member.user_id)
-      into missing_user
-      from unnest(user_ids) as member (user_id)
-     where not exists (
-         select from public.auth_user as portal_user where portal_user.id = member.user_id);
     raise exception using
         errcode = 'foreign_key_violation',
         message = format('row in %s refused: auth_user holds no user %s',

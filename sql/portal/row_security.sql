@@ -1,4 +1,5 @@
--- What a course's replication role may read by SQL, and so by the initial copy: its own rows.
+-- What a course's replication role may read by SQL, and so by the initial copy: its own rows. The
+-- trigger functions work on all.
 -- Streaming isn't covered: publications have no privileges in PostgreSQL.
 create or replace function pysync.readable_courses(role_name name)
 returns text[]
@@ -31,6 +32,10 @@ begin
         execute format(
             'create policy pysync_own_course on %s for select using '
             '(course_id = any ((select pysync.readable_courses(current_user))::text[]))',
+            fan_out_table);
+        execute format('drop policy if exists pysync_fan_out on %s', fan_out_table);
+        execute format(
+            'create policy pysync_fan_out on %s to pysync_owner using (true) with check (true)',
             fan_out_table);
     end loop;
 end

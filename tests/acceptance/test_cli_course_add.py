@@ -244,19 +244,24 @@ def held_slot(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def held_copy(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
-    """Hold it where tables are copied: another session has locked one of them."""
+    """Hold it where tables are copied: another session is about to take a key of theirs."""
     session = site.course("A")
     with held_slot(site, start) as process:
         session.execute("begin")
-        session.execute("lock table course.auth_user in share row exclusive mode")
+        session.execute("set local session_replication_role = replica")
+        session.execute(
+            "insert into course.auth_user (id, course_id, username, password)"
+            " values (1, 'A', 'user1', '')"
+        )
     eventually(
         lambda: session.execute(
-            "select true from pg_locks where not granted"
-            " and relation = 'course.auth_user'::regclass"
+            "select true from pg_stat_activity where datname = current_database()"
+            " and wait_event = 'transactionid' and backend_type like 'logical replication %'"
         ).fetchall()
     )
     yield process
-    session.execute("commit")
+    if not session.closed:
+        session.execute("rollback")
 
 
 Hold = Callable[[Site, Start], AbstractContextManager[subprocess.Popen[str]]]

@@ -182,6 +182,9 @@ class OwnCluster(Cluster):
         self.server = server
         self.major = major
 
+    def __repr__(self) -> str:
+        return f"OwnCluster({self.server.port})"
+
     def conninfo(self, dbname: str = "postgres", **parameters: Any) -> str:
         return make_conninfo(self.server.conninfo(dbname), **parameters)
 
@@ -213,7 +216,11 @@ class OwnCluster(Cluster):
 
 
 def in_terminal(
-    *arguments: str, portal: str | None = None, columns: int = 80, **more: str
+    *arguments: str,
+    portal: str | None = None,
+    columns: int = 80,
+    answer: str = "",
+    **more: str,
 ) -> tuple[int, str]:
     """Run the command line on a pseudo-terminal; returns its exit status and what it shows."""
     leader, follower = pty.openpty()
@@ -226,6 +233,7 @@ def in_terminal(
         env=environment(portal, COLUMNS=str(columns), **more),
     )
     os.close(follower)
+    os.write(leader, answer.encode())
     shown = b""
     while True:
         try:

@@ -59,17 +59,17 @@ def show(lines: list[Comparison], about: str, effort: Effort, seconds: float) ->
     """Print the result: a line per comparison, then how it was measured."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for column in ("without", "with pysync", "ratio", "of the rounds"):
+    for column in ("without", "with pysync", "ratio", "quartiles"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("target", no_wrap=True)
     for line in lines:
-        ratios = line.ratios
+        low, _, high = line.quartiles
         verdict = {True: ", met", False: ", MISSED", None: ""}[line.met]
         table.add_row(
             line.title,
             *(line.unit.text(value) for value in line.medians),
             f"{line.ratio:.2f}",
-            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{low:.2f} to {high:.2f}",
             line.target + verdict,
         )
     console = Console(highlight=False)
@@ -77,9 +77,9 @@ def show(lines: list[Comparison], about: str, effort: Effort, seconds: float) ->
     console.print(table)
     console.print(
         f"{about}\n"
-        f"Both sides of a ratio take turns in {effort.rounds} rounds; values are medians, the ratio "
-        "is theirs,\nand beside it are the smallest and largest ratio of one round. "
-        f"Measured in {seconds:.0f} s.",
+        f"The two sides of a ratio take turns in {effort.rounds} rounds ({effort.rate_rounds} in "
+        "(a)). Values are medians over the rounds; each round has\na ratio of its own, whose median "
+        f"and quartiles are shown. Measured in {seconds:.0f} s.",
         markup=False,
         soft_wrap=True,
     )

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median, quantiles
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: the full run takes two to three minutes, the quick one half a minute.
+    """How long to measure.
 
-    ``seconds`` is how long a side of a round of (a) lasts, ``members`` how many users (b) and (d)
-    enroll, ``changes`` how many single updates a side of a round of (c) times.
+    :param rate_rounds: rounds of (a); many short ones, since rates suffer most from other load.
+    :param rate_seconds: how long a side of a round of (a) lasts.
+    :param rounds: rounds of everything else.
+    :param members: how many users (b) and (d) enroll.
+    :param changes: how many single updates a side of a round of (c) times.
     """
 
+    rate_rounds: int
+    rate_seconds: float
     rounds: int
-    seconds: float
     members: int
     changes: int
 
 
-FULL = Effort(rounds=7, seconds=2.5, members=30_000, changes=300)
-QUICK = Effort(rounds=3, seconds=1.0, members=10_000, changes=100)
+FULL = Effort(rate_rounds=15, rate_seconds=1.2, rounds=7, members=30_000, changes=300)
+QUICK = Effort(rate_rounds=5, rate_seconds=0.6, rounds=3, members=10_000, changes=100)
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,15 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Return the ratio of the two medians."""
-        without, with_pysync = self.medians
-        return with_pysync / without
+        """Return the median of the rounds' ratios."""
+        return self.quartiles[1]
 
     @property
-    def ratios(self) -> list[float]:
-        """Return each round's own ratio: how much they differ is how much the machine is shared."""
-        return [b / a for a, b in zip(self.without, self.with_pysync, strict=True)]
+    def quartiles(self) -> tuple[float, float, float]:
+        """Return the quartiles of the rounds' ratios: far apart where other load disturbs."""
+        ratios = [b / a for a, b in zip(self.without, self.with_pysync, strict=True)]
+        low, middle, high = quantiles(ratios, n=4, method="inclusive")
+        return low, middle, high
 
     @property
     def target(self) -> str:

@@ -12,9 +12,9 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -23,13 +23,7 @@ import psycopg
 from pysync.db.connections import Connection, connect
 from pysync.types import CourseId
 from tests.benchmarks.measure import PER_SECOND, Comparison, Effort, interleave
-from tests.benchmarks.pair import (
-    Pair,
-    enroll_in_three,
-    new_portal,
-    register_only,
-    set_triggers,
-)
+from tests.benchmarks.pair import Pair, enroll_in_three, new_portal, register_only, set_triggers
 
 USERS = 20_000
 CLIENTS = 4
@@ -56,14 +50,8 @@ def measure(pair: Pair, effort: Effort) -> list[Comparison]:
     with closing(connect(conninfo)) as portal:
         register_only(portal, COURSES)
         enroll_in_three(portal, COURSES)
-        with ProcessPoolExecutor(CLIENTS, mp_context=get_context("spawn")) as pool:
-            _compare(
-                pair,
-                portal,
-                effort,
-                application,
-                lambda: _psycopg_rate(pool, conninfo, effort.seconds),
-            )
+        with closing(_Clients(conninfo)) as clients:
+            _compare(pair, portal, effort, application, lambda: clients.rate(effort.rate_seconds))
         _compare(pair, portal, effort, server, lambda: _pgbench_rate(pair, conninfo, effort))
     return [application, server]
 
@@ -83,37 +71,52 @@ def _compare(
     set_triggers(portal, "auth_user", enabled=True)
     rate()  # Brings every page to where it is in the long run.
     for done in interleave(
-        effort.rounds,
+        effort.rate_rounds,
         lambda: side(comparison.without, enabled=False),
         lambda: side(comparison.with_pysync, enabled=True),
     ):
-        pair.say(f"{comparison.title.strip()}: round {done} of {effort.rounds}")
+        pair.say(f"{comparison.title.strip()}: round {done} of {effort.rate_rounds}")
 
 
-def _psycopg_rate(pool: ProcessPoolExecutor, conninfo: str, seconds: float) -> float:
-    begin = time.monotonic() + 0.3
-    futures = [
-        pool.submit(_client, conninfo, seed, begin, begin + seconds) for seed in range(CLIENTS)
-    ]
-    return sum(future.result() for future in futures) / seconds
+class _Clients:
+    """Client processes that each hold a connection and update users when told to."""
+
+    def __init__(self, conninfo: str) -> None:
+        context = get_context("spawn")
+        self._pipes: list[Pipe[float, float]] = []
+        for seed in range(CLIENTS):
+            ours, theirs = context.Pipe()
+            context.Process(target=_client, args=(theirs, conninfo, seed), daemon=True).start()
+            theirs.close()
+            self._pipes.append(ours)
+
+    def rate(self, seconds: float) -> float:
+        """Let all of them update users for some seconds; returns updates per second."""
+        for pipe in self._pipes:
+            pipe.send(seconds)
+        return sum(pipe.recv() for pipe in self._pipes)
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
 
 
-def _client(conninfo: str, seed: int, begin: float, end: float) -> int:
-    """Update users one by one as an application does; returns how many from `begin` to `end`.
-
-    ``begin`` and ``end`` are readings of the monotonic clock, which processes share.
-    """
+def _client(pipe: Pipe[float, float], conninfo: str, seed: int) -> None:
+    """Update random users one by one, as an application does, whenever the pipe says how long."""
     numbers = random.Random(seed)
-    updates = 0
-    with psycopg.connect(conninfo) as connection:
-        while (now := time.monotonic()) < end:
-            connection.execute(
-                "update public.auth_user set last_login = now(), email = %s where id = %s",
-                (f"user{numbers.randrange(1_000_000)}@example.org", 1 + numbers.randrange(USERS)),
-            )
-            connection.commit()
-            updates += now >= begin  # What comes before warms caches and prepares the statement.
-    return updates
+    with psycopg.connect(conninfo) as connection, suppress(EOFError):
+        while True:
+            seconds = pipe.recv()
+            begin = time.perf_counter()
+            updates = 0
+            while time.perf_counter() < begin + seconds:
+                connection.execute(
+                    "update public.auth_user set last_login = now(), email = %s where id = %s",
+                    (f"user{numbers.randrange(1_000_000)}@example.org", numbers.randint(1, USERS)),
+                )
+                connection.commit()
+                updates += 1
+            pipe.send(updates / (time.perf_counter() - begin))
 
 
 def _pgbench_rate(pair: Pair, conninfo: str, effort: Effort) -> float:
@@ -127,7 +130,7 @@ def _pgbench_rate(pair: Pair, conninfo: str, effort: Effort) -> float:
                 "--protocol=prepared",
                 f"--client={CLIENTS}",
                 "--jobs=2",
-                f"--time={max(round(effort.seconds), 1)}",
+                f"--time={max(round(effort.rate_seconds), 1)}",
                 f"--file={Path(script.name)}",
                 conninfo,
             ],

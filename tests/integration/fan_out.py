@@ -70,8 +70,16 @@ class App:
         )
 
     def close(self) -> None:
-        for connection in (self.connection, *self._opened):
+        self.close_others()
+        self.connection.close()
+
+    def close_others(self) -> None:
+        """Close what :meth:`connect` opened, and forget what was set in our own session."""
+        for connection in self._opened:
             connection.close()
+        self._opened.clear()
+        self.connection.rollback()
+        self.connection.execute("reset all")
 
     def _insert(self, table: str, values: dict[str, Any]) -> int:
         statement = sql.SQL(

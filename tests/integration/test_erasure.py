@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.integration.fan_out import App, application, copy_of, differences, names
+from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Site, assert_live_rows
 
 SCRUBBED = {
@@ -28,20 +24,16 @@ PERSONAL = {
 }
 
 
-@pytest.fixture
-def app(site: Site) -> Iterator[App]:
-    with application(site) as app:
-        yield app
-
-
 def scrubbed(site: Site, user_id: int, course_id: str) -> bool:
     columns = ", ".join(SCRUBBED)
     expected = (f"deleted-{user_id}", *SCRUBBED.values())
     return copy_of(site, user_id, course_id, f"username, {columns}") == expected
 
 
-def test_deleting_a_user_erases_profile_and_enrollments_and_scrubs_the_user_row(app: App) -> None:
-    site = app.site
+def test_deleting_a_user_erases_profile_and_enrollments_and_scrubs_the_user_row(
+    own_app: App,
+) -> None:
+    app, site = own_app, own_app.site
     site.add("A")
     ada, bob = app.user("ada", **PERSONAL), app.user("bob")
     for user in (ada, bob):
@@ -90,28 +82,27 @@ def test_a_statement_may_delete_many_users_and_spares_the_others(app: App) -> No
 
 def test_somebody_live_keeps_the_name_that_a_deleted_user_would_get(app: App) -> None:
     site = app.site
-    site.add("A")
+    site.register_only("A")
     ada = app.user("ada", **PERSONAL)
     bob = app.user(f"deleted-{ada}")
     app.enroll(ada, "A")
     app.enroll(bob, "A")
     app.execute("delete from auth_user where id = %s", ada)
     assert names(site, "A") == {ada: f"deleted-{ada}~{ada}", bob: f"deleted-{ada}"}
-    site.wait()
-    assert_live_rows(site, "A")
+    assert copy_of(site, ada, "A", ", ".join(SCRUBBED)) == tuple(SCRUBBED.values())
+    assert differences(site) == []
 
 
 def test_a_deleted_user_gives_its_name_to_somebody_live_who_comes_later(app: App) -> None:
     site = app.site
-    site.add("A")
+    site.register_only("A")
     ada = app.user("ada")
     app.enroll(ada, "A")
     app.execute("delete from auth_user")
     bob = app.user(f"deleted-{ada}")
     app.enroll(bob, "A")
     assert names(site, "A") == {ada: f"deleted-{ada}~{ada}", bob: f"deleted-{ada}"}
-    site.wait()
-    assert_live_rows(site, "A")
+    assert differences(site) == []
 
 
 def test_the_name_of_a_deleted_user_is_free_again(app: App) -> None:

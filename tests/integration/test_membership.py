@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 
 from pysync import registry
 from pysync.registry import Course
 from pysync.types import CourseId
-from tests.integration.fan_out import App, application, copy_of, differences, names
+from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Rows, Site, assert_live_rows, enroll, insert_user, unenroll
-
-
-@pytest.fixture
-def app(site: Site) -> Iterator[App]:
-    with application(site) as app:
-        yield app
 
 
 def profiles(site: Site, course_id: str) -> Rows:
@@ -139,8 +131,8 @@ def test_a_profile_made_while_frozen_arrives_with_the_next_enrollment(app: App) 
     assert differences(app.site) == []
 
 
-def test_a_profile_that_came_back_under_another_id_reaches_the_course(app: App) -> None:
-    site = app.site
+def test_a_profile_that_came_back_under_another_id_reaches_the_course(own_app: App) -> None:
+    app, site = own_app, own_app.site
     site.add("A")
     ada, bob = app.user("ada"), app.user("bob")
     old_id = app.profile(ada, name="old")

@@ -13,8 +13,8 @@ from pysync.db.connections import Connection
 from pysync.errors import LockedError
 from pysync.registry import Course
 from pysync.types import CourseId
-from tests.integration.fan_out import TABLES, App, application, await_lock, differences, names
-from tests.support import Site, assert_live_rows
+from tests.integration.fan_out import TABLES, App, await_lock, differences, names
+from tests.support import assert_live_rows
 
 ODD_IDS = (
     "MITx/6.002x/2012_Fall",
@@ -26,14 +26,8 @@ ODD_IDS = (
 
 
 @pytest.fixture
-def app(site: Site) -> Iterator[App]:
-    with application(site) as app:
-        yield app
-
-
-@pytest.fixture
-def portal(site: Site) -> Iterator[Connection]:
-    with registry.connect_portal(site.portal) as connection:
+def portal(app: App) -> Iterator[Connection]:
+    with registry.connect_portal(app.site.portal) as connection:
         yield connection
 
 
@@ -42,27 +36,27 @@ def course(course_id: str) -> Course:
 
 
 @pytest.mark.parametrize("course_id", ["default", ""])
-def test_the_registry_itself_refuses_what_is_not_a_course(site: Site, course_id: str) -> None:
+def test_the_registry_itself_refuses_what_is_not_a_course(app: App, course_id: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
-        site.register_only(course_id)
+        app.site.register_only(course_id)
 
 
-def test_any_text_may_be_a_course_id(app: App) -> None:
+def test_any_text_may_be_a_course_id(app: App, portal: Connection) -> None:
     site = app.site
     ada = app.user("ada")
     app.profile(ada)
     app.enroll(ada, ODD_IDS[0])
-    site.register_only(*ODD_IDS)
     for course_id in ODD_IDS:
-        site.execute("select pysync.backfill(%s, 0, 10)", course_id)
+        registry.register(portal, course(course_id))
+        registry.backfill(portal, CourseId(course_id), lambda _: None)
     app.enroll(ada, *ODD_IDS[1:])
     app.execute("update auth_user set username = 'countess'")
     assert [names(site, course_id) for course_id in ODD_IDS] == [{ada: "countess"}] * len(ODD_IDS)
     assert differences(site) == []
 
 
-def test_odd_course_ids_replicate(app: App) -> None:
-    site = app.site
+def test_odd_course_ids_replicate(own_app: App) -> None:
+    app, site = own_app, own_app.site
     site.add(ODD_IDS[1])
     app.enroll(app.user("ada"), ODD_IDS[1])
     site.wait()

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 
-from tests.integration.fan_out import App, application, copy_of, differences, names
+from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Site, assert_live_rows
 
 TRUNCATE_REFUSED = "PY003"
-
-
-@pytest.fixture
-def app(site: Site) -> Iterator[App]:
-    with application(site) as app:
-        yield app
 
 
 @pytest.mark.parametrize(
@@ -28,8 +20,8 @@ def test_truncate_of_a_fan_out_table_is_refused(site: Site, table: str) -> None:
     assert refusal.value.sqlstate == TRUNCATE_REFUSED
 
 
-def test_truncate_of_source_tables_reaches_each_course_as_deletes(app: App) -> None:
-    site = app.site
+def test_truncate_of_source_tables_reaches_each_course_as_deletes(own_app: App) -> None:
+    app, site = own_app, own_app.site
     for course in "AB":
         site.add(course)
     ada, bob, old = app.user("ada"), app.user("bob"), app.user("old")
@@ -144,7 +136,37 @@ def test_truncate_with_a_snapshot_older_than_a_copy_leaves_none_behind(
     try:
         old.execute(f"truncate {truncate}")
         old.execute("commit")
-    except psycopg.errors.SerializationFailure:
+    except psycopg.Error as error:
+        if error.sqlstate not in {"40001", TRUNCATE_REFUSED}:
+            raise
         old.execute("rollback")
         old.execute(f"truncate {truncate}")
     assert differences(site) == []
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        "read committed",
+        pytest.param(
+            "repeatable read",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="the trigger doesn't see copies that are younger than the snapshot",
+            ),
+        ),
+    ],
+)
+def test_truncate_of_users_with_a_snapshot_older_than_a_copy_is_refused(
+    app: App, level: str
+) -> None:
+    app.site.register_only("A")
+    ada = app.user("ada")
+    old = app.connect()
+    old.execute(f"begin isolation level {level}")
+    old.execute("select 1")
+    app.enroll(ada, "A")
+    with pytest.raises(psycopg.Error) as error:
+        old.execute("truncate auth_user cascade")
+    assert error.value.sqlstate in {TRUNCATE_REFUSED, "40001"}
+    assert names(app.site, "A") == {ada: "ada"}

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.integration.fan_out import App, application, differences, names
-from tests.support import Site, assert_live_rows
+from tests.integration.fan_out import App, differences, names
+from tests.support import assert_live_rows
 
 LONG = "x" * 150
-
-
-@pytest.fixture
-def app(site: Site) -> Iterator[App]:
-    with application(site) as app:
-        yield app
 
 
 def rename(app: App, user_id: int, username: str) -> None:
@@ -31,30 +23,55 @@ def frozen(app: App, username: str, *, now: str) -> int:
     return user
 
 
-def test_a_frozen_copy_gives_way_to_a_rename_and_replication_goes_on(app: App) -> None:
-    site = app.site
+def test_replication_goes_on_over_every_kind_of_takeover(own_app: App) -> None:
+    app, site = own_app, own_app.site
     site.add("A")
+    by_rename = frozen(app, "ada", now="countess")
+    by_enrollment = frozen(app, "bob", now="robert")
+    ada = app.user("byron")
+    app.enroll(ada, "A")
+    rename(app, ada, "ada")
+    bob = app.user("bob")
+    app.enroll(bob, "A")
+    site.wait()
+    replicated = "select id, username from auth_user"
+    assert dict(site.course("A").execute(replicated).fetchall()) == {
+        by_rename: f"ada~{by_rename}",
+        by_enrollment: f"bob~{by_enrollment}",
+        ada: "ada",
+        bob: "bob",
+    }
+    with app.connection.transaction():
+        rename(app, ada, "between")
+        rename(app, bob, "ada")
+        rename(app, ada, "bob")
+    app.enroll(by_rename, "A")
+    app.execute("delete from auth_user where id = %s", by_enrollment)
+    app.enroll(app.user(f"deleted-{by_enrollment}"), "A")
+    site.wait()
+    assert_live_rows(site, "A")
+    assert dict(site.course("A").execute(replicated).fetchall()) == names(site, "A")
+
+
+def test_a_frozen_copy_gives_way_to_a_rename(app: App) -> None:
+    site = app.site
+    site.register_only("A")
     old = frozen(app, "ada", now="countess")
     new = app.user("byron")
     app.enroll(new, "A")
     rename(app, new, "ada")
     assert names(site, "A") == {old: f"ada~{old}", new: "ada"}
-    site.wait()
-    assert_live_rows(site, "A")
-    course = dict(site.course("A").execute("select id, username from auth_user").fetchall())
-    assert course == {old: f"ada~{old}", new: "ada"}
+    assert differences(site) == []
 
 
-def test_a_frozen_copy_gives_way_to_an_enrollment_and_replication_goes_on(app: App) -> None:
+def test_a_frozen_copy_gives_way_to_an_enrollment(app: App) -> None:
     site = app.site
-    site.add("A")
+    site.register_only("A")
     old = frozen(app, "ada", now="countess")
     new = app.user("ada")
     app.enroll(new, "A")
-    site.wait()
-    course = dict(site.course("A").execute("select id, username from auth_user").fetchall())
-    assert course == {old: f"ada~{old}", new: "ada"}
-    assert_live_rows(site, "A")
+    assert names(site, "A") == {old: f"ada~{old}", new: "ada"}
+    assert differences(site) == []
 
 
 def test_a_frozen_copy_gives_way_to_a_backfill(app: App) -> None:
@@ -96,7 +113,7 @@ def test_the_new_name_is_cut_to_fit_by_characters(app: App, username: str) -> No
 
 def test_a_chain_of_takeovers(app: App) -> None:
     site = app.site
-    site.add("A")
+    site.register_only("A")
     first = frozen(app, "ada", now="one")
     second = app.user("ada")
     app.enroll(second, "A")
@@ -114,8 +131,6 @@ def test_a_chain_of_takeovers(app: App) -> None:
         fourth: f"ada~{first}",
     }
     assert differences(site) == []
-    site.wait()
-    assert_live_rows(site, "A")
 
 
 def test_a_candidate_that_is_taken_is_passed_over(app: App) -> None:
@@ -132,7 +147,7 @@ def test_a_candidate_that_is_taken_is_passed_over(app: App) -> None:
 
 def test_two_live_users_swap_names_through_a_third(app: App) -> None:
     site = app.site
-    site.add("A")
+    site.register_only("A")
     ada, bob = app.user("ada"), app.user("bob")
     app.enroll(ada, "A")
     app.enroll(bob, "A")
@@ -141,8 +156,7 @@ def test_two_live_users_swap_names_through_a_third(app: App) -> None:
         rename(app, bob, "ada")
         rename(app, ada, "bob")
     assert names(site, "A") == {ada: "bob", bob: "ada"}
-    site.wait()
-    assert_live_rows(site, "A")
+    assert differences(site) == []
 
 
 def test_a_statement_that_shifts_names_along_a_row_of_users(app: App) -> None:

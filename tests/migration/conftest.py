@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
 
+from pysync.adoption import inspect, plan
+from pysync.db.connections import connect
+from pysync.errors import AdoptionError
 from pysync.migrate import Lineage, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
+from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import CourseId
 from tests.support import Cluster
 
@@ -24,6 +29,20 @@ def run(conninfo: str, lineage: Lineage, target: str = "head") -> None:
     migrate(conninfo, lineage, lineage.name, course=course, target=target)
 
 
+def refusal(conninfo: str, lineage: Lineage, statements: str) -> AdoptionError:
+    """Return what adoption says of a Django site after some statements, which are rolled back."""
+    schema = "public" if lineage is PORTAL else "course"
+    with closing(connect(conninfo)) as connection, connection.transaction(force_rollback=True):
+        connection.execute("set local search_path = public")
+        connection.execute(statements.encode())
+        with pytest.raises(AdoptionError) as caught:
+            for name in REPLICATED_TABLES:
+                found = inspect(connection, "public", name)
+                assert found is not None
+                plan(found, lineage.metadata.tables[f"{schema}.{name}"], lineage.side)
+    return caught.value
+
+
 def sqlstate(error: BaseException) -> str | None:
     """Return the server's error code behind an error of ours."""
     cause = error.__cause__
@@ -31,19 +50,26 @@ def sqlstate(error: BaseException) -> str | None:
     return original.sqlstate if isinstance(original, psycopg.Error) else None
 
 
-@pytest.fixture(params=[PORTAL, COURSE], ids=lambda lineage: lineage.name, scope="session")
+@pytest.fixture(params=[PORTAL, COURSE], ids=lambda lineage: lineage.name)
 def lineage(request: pytest.FixtureRequest) -> Lineage:
     """Each lineage in turn."""
     found: Lineage = request.param
     return found
 
 
-@pytest.fixture(scope="session")
+_migrated: dict[tuple[int, str], str] = {}
+
+
+@pytest.fixture
 def migrated(lineage: Lineage, portal_server: Cluster) -> str:
     """A migrated database of the lineage, for tests that only look at it."""
-    conninfo = portal_server.create(f"migrated_{lineage.name}")
-    run(conninfo, lineage)
-    return conninfo
+    # A session fixture per lineage would have pytest start the servers of each version twice.
+    key = (int(portal_server.executor.port), lineage.name)
+    if key not in _migrated:
+        conninfo = portal_server.create(f"migrated_{lineage.name}")
+        run(conninfo, lineage)
+        _migrated[key] = conninfo
+    return _migrated[key]
 
 
 @pytest.fixture

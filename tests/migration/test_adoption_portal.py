@@ -15,7 +15,7 @@ from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import CourseId
 from tests.django_site.process import django, new_site
 from tests.migration.catalog import catalog, difference
-from tests.migration.conftest import NewDatabase, run
+from tests.migration.conftest import NewDatabase, refusal, run
 from tests.support import Cluster, Site, assert_live_rows
 
 PEOPLE = """
@@ -205,33 +205,53 @@ REFUSED = {
         "'public.auth_user'",
         "found row-level security, expected none",
     ),
-    "duplicates": (
-        "alter table auth_userprofile drop constraint auth_userprofile_user_id_key;"
-        "insert into auth_userprofile (id, user_id, name, meta, courseware, language, location)"
-        " values (12, 1, '', '', '', '', '')",
-        "'public.auth_userprofile'",
-        "Key (user_id)=(1) is duplicated",
-    ),
-    "orphans": (
-        f"{DROP_FOREIGN_KEY}"
-        "insert into student_courseenrollment (id, user_id, course_id) values (24, 99, 'A')",
-        "'public.student_courseenrollment'",
-        'Key (user_id)=(99) is not present in table "auth_user"',
-    ),
 }
 
 
 @pytest.mark.parametrize("defect", REFUSED)
-def test_a_table_that_can_not_be_completed_is_refused(portal: str, defect: str) -> None:
+def test_a_table_that_can_not_be_completed_is_refused(course_server: Cluster, defect: str) -> None:
     statements, where, what = REFUSED[defect]
+    site = course_server.conninfo(new_site(course_server))
+    error = refusal(site, PORTAL, f"{PEOPLE}; {statements}")
+    assert f"table {where} can't be adopted: {what}" in error.message
+    assert error.remedy == "change it and run the command again"
+
+
+# What the server finds only when constraints are added.
+INCONSISTENT = {
+    "duplicates": (
+        "alter table auth_userprofile drop constraint auth_userprofile_user_id_key;"
+        "insert into auth_userprofile (id, user_id, name, meta, courseware, language, location)"
+        " values (12, 1, '', '', '', '', '')",
+        "'public.auth_userprofile' can't be adopted: Key (user_id)=(1) is duplicated.",
+        "remove the duplicates",
+    ),
+    "orphans": (
+        f"{DROP_FOREIGN_KEY}"
+        "insert into student_courseenrollment (id, user_id, course_id) values (24, 99, 'A')",
+        "'public.student_courseenrollment' can't be adopted: "
+        'Key (user_id)=(99) is not present in table "auth_user"',
+        "remove the rows without a user",
+    ),
+    "nulls": (
+        f"{REFUSED['nulls'][0]}",
+        "'public.auth_userprofile' column 'name' can't be adopted: found nullable, with nulls",
+        "change it",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", INCONSISTENT)
+def test_a_refused_portal_is_left_as_it_was(portal: str, defect: str) -> None:
+    statements, message, remedy = INCONSISTENT[defect]
     change(portal, statements)
-    before = catalog(portal)
+    before, people = catalog(portal), rows(portal, *REPLICATED_TABLES)
     with pytest.raises(AdoptionError) as caught:
         run(portal, PORTAL)
-    assert f"table {where} can't be adopted" in caught.value.message
-    assert what in caught.value.message
-    assert caught.value.remedy
+    assert message in caught.value.message
+    assert remedy in (caught.value.remedy or "")
     assert difference(before, catalog(portal)) == {}
+    assert rows(portal, *REPLICATED_TABLES) == people
 
 
 def test_what_is_missing_is_added_and_taken_back_but_for_columns(portal: str) -> None:

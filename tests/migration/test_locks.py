@@ -132,6 +132,7 @@ def test_of_two_migrations_at_once_the_second_finds_it_done(
     assert [each.after for each in done] == [head, head]
 
 
+@pytest.mark.newest
 def test_who_waits_too_long_for_another_migration_gives_up(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

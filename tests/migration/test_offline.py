@@ -20,7 +20,7 @@ def script(conninfo: str, lineage: Lineage, target: str) -> str:
     done = migrate(conninfo, lineage, lineage.name, course=course, target=target, offline=True)
     assert difference(before, catalog(conninfo)) == {}
     assert done.before == done.after
-    assert done.script
+    assert done.script is not None
     return done.script
 
 

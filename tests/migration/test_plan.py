@@ -21,6 +21,8 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, run
 from tests.support import Cluster, Site
 
+pytestmark = pytest.mark.newest
+
 NEXT_REVISION = """
 from pysync.migrate.operations import execute
 

@@ -26,7 +26,7 @@ begin
        );
 
     if user_ids is not null then
-        perform course.lock_members(user_ids, true);
+        perform course.lock_members(user_ids);
         perform course.remove_members(user_ids, course_ids);
     end if;
     return null;

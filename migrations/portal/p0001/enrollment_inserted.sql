@@ -18,7 +18,7 @@ begin
 
     if enrollment_ids is not null then
         perform course.require_members(
-            user_ids, course.lock_members(user_ids, true), 'student_courseenrollment');
+            user_ids, course.write_members(user_ids, true), 'student_courseenrollment');
         perform course.copy_members(enrollment_ids);
     end if;
     return null;

@@ -1,39 +1,27 @@
--- Serialize every change to what courses hold of these users, whoever makes it.
---
--- Users are written, not only locked: a REPEATABLE READ transaction that updates a user from an
--- older snapshot can't see the enrollment that brought us here and would leave its copy stale; met
--- with a written row it fails with 40001 and is run again. Setting id to itself keeps the update
--- HOT where the page has room and changes no value, so pysync's own triggers stay silent.
--- Profiles have many indexes, so they are only locked; course.profile_updated() makes up for it.
--- Index scans visit the ids in order: two bulk enrollments never wait for each other in a circle.
-create or replace function course.lock_members(user_ids bigint[], with_profiles boolean)
-returns bigint
+-- Wait for, or fail with 40001 at, whoever has written these users: see course.write_members().
+-- Enough where something is taken away: what it leaves behind is written anyway. And nothing more
+-- is possible while an application's own BEFORE DELETE trigger clears up behind a user.
+create or replace function course.lock_members(user_ids bigint[])
+returns void
 language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
-declare
-    found_users bigint;
 begin
-    update public.auth_user as portal_user
-       set id = id
-     where portal_user.id = any (user_ids);
-    get diagnostics found_users = row_count;
+    perform
+       from public.auth_user as portal_user
+      where portal_user.id = any (user_ids)
+        for no key update;
 
-    if with_profiles then
-        perform
-           from public.auth_userprofile as profile
-          where profile.user_id = any (user_ids)
-            for no key update;
-    end if;
-
-    return found_users;
+    perform
+       from public.auth_userprofile as profile
+      where profile.user_id = any (user_ids)
+        for no key update;
 end
 $$;
 
-alter function course.lock_members(bigint[], boolean) owner to pysync_owner;
-revoke all on function course.lock_members(bigint[], boolean) from public;
-comment on function course.lock_members(bigint[], boolean) is
-    'Write-lock users (and lock their profiles) in id order; returns how many of the users exist.';
+alter function course.lock_members(bigint[]) owner to pysync_owner;
+revoke all on function course.lock_members(bigint[]) from public;
+comment on function course.lock_members(bigint[]) is 'Lock users and their profiles in id order.';

@@ -18,10 +18,8 @@ begin
         return null;
     end if;
 
-    -- Enrolling locks profiles without writing them. A fixed snapshot that is older than the
-    -- enrollment must fail with 40001 at the user's row instead.
-    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
-        perform course.lock_members(array[new.user_id]::bigint[], false);
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform course.lock_live_copies(array[old.user_id, new.user_id]::bigint[]);
     end if;
 
     -- The row as it is now, not NEW; see course.user_updated().
@@ -47,7 +45,7 @@ begin
     end if;
 
     -- The profile is somebody else's, or under another id now: as if deleted and inserted.
-    perform course.lock_members(array[old.user_id, new.user_id]::bigint[], false);
+    perform course.write_members(array[old.user_id, new.user_id]::bigint[], false);
 
     delete from course.auth_userprofile as copy
      using course.student_courseenrollment as enrollment

@@ -13,7 +13,6 @@ begin
 end
 $$;
 
-alter function pysync.registry_changed() owner to pysync_owner;
 revoke all on function pysync.registry_changed() from public;
 comment on function pysync.registry_changed() is
     'Wait for enrollments under way, and make transactions with an older snapshot fail with 40001.';

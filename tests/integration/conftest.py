@@ -1,0 +1,82 @@
+"""A portal that tests share where only the fan-out matters: a database of its own costs more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.integration.fan_out import App, application
+from tests.support import Cluster, Site
+
+CLEAR = """
+do $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('drop trigger %I on %s', tgname, tgrelid::regclass)
+          from pg_trigger
+         where tgrelid in ('public.auth_user'::regclass, 'public.auth_userprofile'::regclass,
+                           'public.student_courseenrollment'::regclass)
+           and not tgisinternal and tgname not like 'pysync\\_%'
+        union all
+        select format('drop function %s', oid::regprocedure)
+          from pg_proc where pronamespace = 'public'::regnamespace
+        union all
+        select format('alter table %s drop column karma', attrelid::regclass)
+          from pg_attribute where attname = 'karma' and not attisdropped
+        union all
+        select format('drop table public.%I', relname)
+          from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
+           and relname not in ('auth_user', 'auth_userprofile', 'student_courseenrollment')
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+set local session_replication_role = replica;
+delete from public.student_courseenrollment;
+delete from public.auth_userprofile;
+delete from public.auth_user;
+delete from course.student_courseenrollment;
+delete from course.auth_userprofile;
+delete from course.auth_user;
+delete from course.beat;
+delete from pysync.course;
+alter table public.auth_user alter column id restart;
+alter table public.auth_userprofile alter column id restart;
+alter table public.student_courseenrollment alter column id restart
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_app(
+    portal_server: Cluster, course_server: Cluster, portal_template: str
+) -> Iterator[App]:
+    """An application on a portal that stays; nothing that is tested here outlives a crash."""
+    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
+    database = conninfo_to_dict(site.portal)["dbname"]
+    site.execute(f"alter database {database} set synchronous_commit = off")
+    with application(site) as app:
+        yield app
+    site.close()
+
+
+@pytest.fixture
+def app(shared_app: App) -> Iterator[App]:
+    """An application on the shared portal, which is empty again for each test.
+
+    Its courses have no databases (``site.register_only``).
+    """
+    yield shared_app
+    shared_app.close_others()
+    shared_app.site.execute(CLEAR)
+
+
+@pytest.fixture
+def own_app(site: Site) -> Iterator[App]:
+    """An application on a portal of its own, for tests with course databases."""
+    with application(site) as app:
+        yield app
