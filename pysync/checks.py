@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from pysync.db.connections import Connection, describe, fetch_value, parse
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.registry import Course
-from pysync.subscriptions import foreign_subscription, subscribing
+from pysync.subscriptions import PUBLISHED_TABLES, foreign_subscription, subscribing
 from pysync.types import CourseId
 
 MINIMUM_VERSION: Final = 15
@@ -133,10 +133,12 @@ def _check_workers(database: Connection, found: Settings) -> None:
         if "max_active_replication_origins" in found.values
         else "max_replication_slots"
     )
+    # A synchronization worker without a worker slot waits its turn; without an origin it fails.
+    copying = min(found.number("max_sync_workers_per_subscription"), len(PUBLISHED_TABLES))
     for name, needed in (
         ("max_logical_replication_workers", subscriptions + 2),
         ("max_worker_processes", subscriptions + 3),
-        (origins, subscriptions + 2),
+        (origins, subscriptions + 1 + copying),
     ):
         if found.number(name) < needed:
             raise UnsuitableServerError(

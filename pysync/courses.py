@@ -27,6 +27,9 @@ from pysync.registry import Course
 from pysync.types import CourseId, replication_name
 
 _COURSE_LOCK: Final = 0x7079_6372  # first key of the advisory lock on a course
+FAILURES_TO_GIVE_UP: Final = 5
+"""Failed tries to copy, without a table getting ready in between: one may be bad luck."""
+
 _GUARDED_TABLES: Final = (*REPLICATED_TABLES, "beat")
 _GUARD_TRIGGERS: Final = ("pysync_refuse_rows", "pysync_refuse_columns", "pysync_refuse_truncate")
 
@@ -304,7 +307,7 @@ def _await_first_copy(
 
     A copy that fails is given up: subscription and slots go, so that nothing fills a disk.
     """
-    errors_before = subscriptions.copy_state(database, course).errors
+    before = subscriptions.copy_state(database, course)
     total = int(
         fetch_value(
             portal,
@@ -320,7 +323,9 @@ def _await_first_copy(
         state = subscriptions.copy_state(database, course)
         if state.complete:
             break
-        if state.errors > errors_before and not course.ready:
+        if state.ready > before.ready:
+            before = state
+        if state.errors - before.errors >= FAILURES_TO_GIVE_UP and not course.ready:
             _give_up(portal, database, course)
         progress.advance(min(_copied(database, state), total))
         time.sleep(pause_seconds)

@@ -21,7 +21,7 @@ from pysync.registry import Course
 SLOT_TIMEOUT_SECONDS: Final = 60
 """How long creating a slot may wait for older transactions on the portal."""
 
-_PUBLISHED_TABLES: Final = (*REPLICATED_TABLES, "beat")
+PUBLISHED_TABLES: Final = (*REPLICATED_TABLES, "beat")
 _READY: Final = "r"
 
 
@@ -46,7 +46,7 @@ def ensure_publication(portal: Connection, course: Course) -> None:
             sql.SQL(", ").join(map(sql.Identifier, _published_columns(name))),
             sql.Literal(str(course.course_id)),
         )
-        for name in _PUBLISHED_TABLES
+        for name in PUBLISHED_TABLES
     )
     with translated(f"publication '{course.replication_name}'"):
         portal.execute(
@@ -251,7 +251,7 @@ def create_subscription(database: Connection, course: Course, portal_conninfo: s
             " join pg_catalog.pg_subscription s on s.oid = r.srsubid where s.subname = %s",
             course.replication_name,
         )
-        if tables != len(_PUBLISHED_TABLES):
+        if tables != len(PUBLISHED_TABLES):
             raise ReplicationError(
                 f"course '{course.course_id}' reaches a database without publication "
                 f"'{course.replication_name}': --portal-conninfo doesn't lead to this portal",

@@ -104,7 +104,10 @@ def start_server(
 ) -> PostgreSQLExecutor:
     """Start a server through pytest-postgresql; the caller stops it."""
     home = make_folder(folder / f"{name}-{installation.major}")
-    options = " ".join(f"-c {k}={v}" for k, v in (SETTINGS | (settings or {})).items())
+    values = SETTINGS | (settings or {})
+    if installation.major >= 18:
+        values = {"max_active_replication_origins": values["max_replication_slots"]} | values
+    options = " ".join(f"-c {k}={v}" for k, v in values.items())
     executor = PostgreSQLExecutor(
         executable=_pg_ctl(readable(installation, folder), folder),
         host="127.0.0.1",

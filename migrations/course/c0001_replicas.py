@@ -141,7 +141,7 @@ OWN_TABLES = [
             "undo",
             postgresql.ARRAY(sa.Text),
             nullable=False,
-            comment="statements that take back what adoption added, but for columns",
+            comment="statements that take back what adoption did, as far as the data allows",
         ),
         sa.PrimaryKeyConstraint("table_name", name="adoption_pkey"),
         schema="course",

@@ -242,5 +242,6 @@ class PortalAdoption(PortalBase):
 
     table_name: Mapped[str] = mapped_column(String(63))
     undo: Mapped[list[str]] = mapped_column(
-        ARRAY(Text), comment="statements that take back what adoption added, but for columns"
+        ARRAY(Text),
+        comment="statements that take back what adoption did, as far as the data allows",
     )

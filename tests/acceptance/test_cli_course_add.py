@@ -255,13 +255,12 @@ def held_copy(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
         )
     eventually(
         lambda: session.execute(
-            "select true from pg_stat_activity where datname = current_database()"
-            " and wait_event = 'transactionid' and backend_type like 'logical replication %'"
+            "select true from pg_locks where not granted"
+            " and transactionid = pg_current_xact_id()::xid"
         ).fetchall()
     )
     yield process
-    if not session.closed:
-        session.execute("rollback")
+    session.execute("rollback")
 
 
 Hold = Callable[[Site, Start], AbstractContextManager[subprocess.Popen[str]]]

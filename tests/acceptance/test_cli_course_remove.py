@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from tests.acceptance.test_cli_course_add import (
     OWN_SUBSCRIPTIONS,
     Start,
     assert_whole,
     enroll_users,
-    held_copy,
+    held_slot,
     new_course,
     slots,
     start,
@@ -169,68 +170,83 @@ def test_a_course_whose_database_is_gone_is_removed_by_force(
 
 @pytest.mark.newest
 @pytest.mark.parametrize("gone", [False, True], ids=["reachable", "gone"])
-def test_a_course_that_is_being_copied_leaves_no_synchronization_slot(
+def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     site: Site, own_server: OwnCluster, start: Start, gone: bool
 ) -> None:
     enroll_users(site, "A", 3)
     new_course(site, "A", own_server)
-    with held_copy(site, start) as process:
+    course = site.course("A")
+    with held_slot(site, start) as process:
+        course.execute("alter table course.auth_user add constraint no check (id <> 2)")
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert [name for name in slots(site) if "_sync_" in name]
-        if gone:
-            own_server.server.kill()
-            try:
-                succeed("course", "remove", "A", "--yes", "--force", portal=site.portal)
-                assert_forgotten(site, "A")
-            finally:
-                own_server.server.start()
-            site.course("A")
-            return
-        succeed("course", "remove", "A", "--yes", portal=site.portal)
+    # What the killed run would have done next.
+    name = site.one("select replication_name from pysync.course")
+    course.execute(sql.SQL("alter subscription {} enable").format(sql.Identifier(name)))
+    eventually(lambda: [slot for slot in slots(site) if "_sync_" in slot])
+    if gone:
+        own_server.server.kill()
+    try:
+        assert len(slots(site)) > 1
+        force = ["--force"] if gone else []
+        succeed("course", "remove", "A", "--yes", *force, portal=site.portal)
         assert_forgotten(site, "A")
+    finally:
+        if gone:
+            own_server.server.start()
+
+
+@pytest.mark.newest
+@pytest.mark.xfail(strict=True, reason="drops the subscription first; the slot stays for ever")
+def test_a_removal_that_cannot_get_its_locks_changes_nothing(site: Site) -> None:
+    site.add("A")
+    before = footprint(site.portal, site.databases["A"])
+    application = site.course("A")
+    application.execute("begin")
+    application.execute("update auth_user set last_login = now()")
+    result = cli("course", "remove", "A", "--yes", portal=site.portal)
+    assert_refused(result, "busy", "nothing was changed")
+    assert footprint(site.portal, site.databases["A"]) == before
+    application.execute("rollback")
+    succeed("course", "remove", "A", "--yes", portal=site.portal)
 
 
 @pytest.mark.newest
 @pytest.mark.parametrize(
-    "at",
-    ["select pg_catalog.pg_drop_replication_slot", "drop publication", "delete from"],
-    ids=["slot", "publication", "rows"],
+    ("where", "statement"),
+    [
+        ("course", "update auth_user set last_login = now()"),
+        ("portal", "update student_courseenrollment set created = now()"),
+        ("portal", "select from course.student_courseenrollment for update"),
+    ],
+    ids=["subscription", "slot", "fan-out"],
 )
-def test_a_removal_that_is_interrupted_is_finished_by_the_next(
-    site: Site, start: Start, at: str
+def test_a_removal_that_is_killed_is_finished_by_the_next(
+    site: Site, start: Start, where: str, statement: str
 ) -> None:
+    """Killed where it waits for an application, with the step of its id behind it."""
     enroll_users(site, "A", 3)
     site.add("A")
     site.wait()
-    blocker = site.connect()
-    blocker.execute("begin")
-    blocker.execute(
-        "lock table course.student_courseenrollment in row exclusive mode"
-        if at == "drop publication"
-        else "select from course.student_courseenrollment for update"
+    application = site.connect() if where == "portal" else site.course("A")
+    application.execute("begin")
+    application.execute(statement)  # type: ignore[arg-type]
+    process = start("course", "remove", "A", "--yes")
+    observer = site.connect(site.portal if where == "portal" else site.databases["A"])
+    eventually(
+        lambda: observer.execute(
+            "select true from pg_locks where not granted and pid in"
+            " (select pid from pg_stat_activity where application_name = 'pysync')"
+            " and database = (select oid from pg_database where datname = current_database())"
+            " or not granted and transactionid is not null"
+        ).fetchall()
     )
-    if at.startswith("select"):
-        process = start("course", "remove", "A", "--yes")
-        eventually(lambda: site.course("A").execute(OWN_SUBSCRIPTIONS).fetchall() == [])
-    else:
-        process = start("course", "remove", "A", "--yes")
-        eventually(
-            lambda: (
-                site.execute(
-                    "select true from pg_stat_activity where application_name = 'pysync'"
-                    " and datname = current_database() and wait_event_type = 'Lock'"
-                )
-                or process.poll() is not None
-            )
-        )
     process.kill()
     process.communicate()
-    blocker.execute("rollback")
-    if site.execute("select 1 from pysync.course"):
-        (found,) = courses_of("status", portal=site.portal).values()
-        assert found["state"] in ("incomplete", "lost")
-        succeed("course", "remove", "A", "--yes", portal=site.portal)
+    application.execute("rollback")
+    (found,) = courses_of("status", portal=site.portal).values()
+    assert found["state"] in ("incomplete", "lost")
+    succeed("course", "remove", "A", "--yes", portal=site.portal)
     assert_forgotten(site, "A")
     site.course("A").execute("update auth_user set email = ''")
 

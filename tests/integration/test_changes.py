@@ -329,7 +329,6 @@ def test_a_users_no_op_update_calls_no_trigger_function(app: App, pair: tuple[in
     with app.site.connect() as connection, connection.transaction():
         connection.execute("set local track_functions = 'all'")
         connection.execute("update auth_user set email = email, username = username")
-        connection.execute("update auth_userprofile set name = name")
         calls = (
             "select funcname, calls from pg_stat_xact_user_functions where schemaname = 'course'"
         )

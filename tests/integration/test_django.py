@@ -158,6 +158,7 @@ def test_a_course_saves_what_it_does_not_change_and_what_is_its_own(django_site:
     assert course.execute("select reputation from auth_user").fetchall() == [(7,)]
 
 
+@pytest.mark.newest
 def test_a_login_that_would_upgrade_the_password_is_the_portals_business(
     django_site: Site,
 ) -> None:

@@ -1,0 +1,83 @@
+"""Twenty-two courses at once: the number of the demo's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from tests.acceptance.test_cli_course_add import enroll_users
+from tests.acceptance.test_cli_process import cli, courses_of, eventually
+from tests.conftest import INSTALLATIONS, start_server
+from tests.support import Cluster, Site, assert_live_rows
+
+COURSES = [f"{name}/{term}" for name in "ABCDEFGHIJK" for term in ("2013J", "2014B")]
+
+
+@pytest.fixture
+def wide_site(major: int, folder: Path, portal_server: Cluster) -> Iterator[Site]:
+    """A portal, and a course server with room for all."""
+    origins = {"max_active_replication_origins": "100"} if major >= 18 else {}
+    executor = start_server(INSTALLATIONS[major], folder, "wide", origins)
+    site = Site(portal_server, Cluster(executor, major), portal_server.create())
+    migrate(site.portal, PORTAL, "portal")
+    yield site
+    site.close()
+    executor.stop()
+
+
+@pytest.mark.newest
+@pytest.mark.timeout(240)
+def test_22_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
+    site = wide_site
+    enroll_users(site, "unregistered", 200)
+    for number, course_id in enumerate(COURSES):
+        site.databases[course_id] = site.new_database()
+        site.execute(
+            "insert into student_courseenrollment (user_id, course_id)"
+            " select id, %s from auth_user where id %% 22 in (%s, %s)",
+            course_id,
+            number,
+            (number + 1) % 22,
+        )
+
+    def add(course_id: str) -> str:
+        result = cli("course", "add", course_id, site.databases[course_id], portal=site.portal)
+        return "" if result.returncode == 0 else result.stderr
+
+    with ThreadPoolExecutor(len(COURSES)) as pool:
+        failures = [said for said in pool.map(add, COURSES) if said]
+    assert not failures, failures[0]
+
+    site.execute("update auth_user set email = 'bulk' || id || '@example.org'")
+    site.execute(
+        "update auth_userprofile set goals = 'all of them' where user_id in"
+        " (select user_id from student_courseenrollment)"
+    )
+    site.execute(
+        "insert into student_courseenrollment (user_id, course_id)"
+        " select id, course from auth_user cross join unnest(%s::text[]) as course"
+        " where id %% 7 = 0 on conflict do nothing",
+        COURSES,
+    )
+    site.execute("delete from student_courseenrollment where user_id %% 5 = 0")
+    site.execute("update auth_user set username = username || '-renamed' where id %% 3 = 0")
+    site.execute("delete from auth_user where id = 7")
+    site.wait()
+    for course_id in COURSES:
+        assert_live_rows(site, course_id)
+        enrolled = site.one(
+            "select count(*) from student_courseenrollment where course_id = %s", course_id
+        )
+        assert enrolled > 20
+
+    def all_streaming() -> bool:
+        found = courses_of("status", portal=site.portal)
+        assert sorted(found) == sorted(COURSES)
+        return all(each["state"] == "streaming" for each in found.values())
+
+    eventually(all_streaming)
