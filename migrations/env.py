@@ -23,6 +23,7 @@ def _run() -> None:
             dialect_name="postgresql",
             dialect_opts={"paramstyle": "named"},
             literal_binds=True,
+            transactional_ddl=False,  # what is printed before and after is in the transaction too
             **common,
         )
     else:

@@ -31,7 +31,12 @@ FAILURES_TO_GIVE_UP: Final = 5
 """Failed tries to copy, without a table getting ready in between: one may be bad luck."""
 
 _GUARDED_TABLES: Final = (*REPLICATED_TABLES, "beat")
-_GUARD_TRIGGERS: Final = ("pysync_refuse_rows", "pysync_refuse_columns", "pysync_refuse_truncate")
+_GUARD_TRIGGERS: Final = (
+    "pysync_refuse_rows",
+    "pysync_refuse_columns",
+    "pysync_refuse_course_id",
+    "pysync_refuse_truncate",
+)
 
 
 class Progress(Protocol):
@@ -383,6 +388,12 @@ def _release(course: Course, conninfo: str, *, force: bool) -> bool:
             _set_guard(database, enabled=False)
             for table in REPLICATED_TABLES:
                 _continue_identity(database, table)
+                # Applications know no such column of auth_user.
+                database.execute(
+                    sql.SQL("alter table {} alter column course_id set default {}").format(
+                        sql.Identifier("course", table), sql.Literal(str(course.course_id))
+                    )
+                )
         return True
 
 

@@ -7,6 +7,7 @@ import psycopg
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import translated
 from pysync.errors import UnknownCourseError, WaitTimeoutError
+from pysync.registry import as_owner
 from pysync.types import CourseId
 
 NOT_ARRIVED = "PY001"
@@ -20,7 +21,8 @@ def mark(portal: Connection, course: CourseId) -> int:
     """
     with translated(f"course '{course}'"):
         try:
-            return int(fetch_value(portal, "select pysync.mark(%s)", course))
+            with as_owner(portal):
+                return int(fetch_value(portal, "select pysync.mark(%s)", course))
         except psycopg.Error as error:
             if error.sqlstate == UNKNOWN_COURSE:
                 raise UnknownCourseError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,8 +22,6 @@ BACKFILL_BATCH: Final = 2000
 LOCK_TRIES: Final = 10
 LOCK_PAUSE_SECONDS: Final = 0.5
 """Between tries to lock the enrollment table, so that applications get their turn."""
-
-_FAN_OUT: Final = ("student_courseenrollment", "auth_userprofile", "auth_user", "beat")
 
 
 @dataclass(frozen=True)
@@ -196,12 +195,32 @@ def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None
     """
     after_user_id = -(2**63)
     with translated(f"course '{course}'"):
-        while row := portal.execute(
-            "select last_user_id, members from pysync.backfill(%s, %s, %s)",
-            (course, after_user_id, BACKFILL_BATCH),
-        ).fetchone():
+        while row := _next_batch(portal, course, after_user_id):
             after_user_id, members = row
             advance(members)
+
+
+def _next_batch(portal: Connection, course: CourseId, after_user_id: int) -> tuple[int, int] | None:
+    with as_owner(portal):
+        return portal.execute(
+            "select last_user_id, members from pysync.backfill(%s, %s, %s)",
+            (course, after_user_id, BACKFILL_BATCH),
+        ).fetchone()
+
+
+@contextmanager
+def as_owner(portal: Connection) -> Iterator[None]:
+    """Run the block's statements in a transaction with no more rights than the triggers have.
+
+    Functions of the triggers' role could be altered by an application's trigger that runs as it; an
+    administrator must not lend them more. Others than superusers have nothing to lend.
+    """
+    with portal.transaction():
+        portal.execute(
+            "select pg_catalog.set_config('role', 'pysync_owner', true)"
+            " from pg_catalog.pg_roles where rolname = session_user and rolsuper"
+        )
+        yield
 
 
 def stop_fan_out(portal: Connection, course: CourseId) -> None:
@@ -218,13 +237,23 @@ def stop_fan_out(portal: Connection, course: CourseId) -> None:
 def unregister(portal: Connection, course: CourseId) -> None:
     """Delete a course's fan-out rows, then its entry."""
     with translated(f"course '{course}'"):
-        for table in _FAN_OUT:
-            portal.execute(
-                sql.SQL("delete from {} where course_id = %s").format(
-                    sql.Identifier("course", table)
-                ),
-                (course,),
-            )
+        for table in ("student_courseenrollment", "auth_user", "beat"):
+            _delete_fan_out(portal, table, course)
+        # A profile's change under way may have seen the enrollment, and copies it still.
+        _patiently(lambda: _wait_for_profiles(portal))
+        _delete_fan_out(portal, "auth_userprofile", course)
         _patiently(
             lambda: portal.execute("delete from pysync.course where course_id = %s", (course,))
         )
+
+
+def _delete_fan_out(portal: Connection, table: str, course: CourseId) -> None:
+    portal.execute(
+        sql.SQL("delete from {} where course_id = %s").format(sql.Identifier("course", table)),
+        (course,),
+    )
+
+
+def _wait_for_profiles(portal: Connection) -> None:
+    with portal.transaction():
+        portal.execute("lock table public.auth_userprofile in share row exclusive mode")

@@ -228,9 +228,11 @@ def downgrade() -> None:
     )
     execute(RESET_SEARCH_PATH)
     for table in REPLICATED_TABLES:
-        for trigger in ("rows", "columns", "truncate"):
+        for trigger in ("rows", "columns", "course_id", "truncate"):
             execute(f"drop trigger pysync_refuse_{trigger} on course.{table.name}")
         execute(f"alter table course.{table.name} drop constraint pysync_this_course")
+        # Set when a course is removed.
+        execute(f"alter table course.{table.name} alter column course_id drop default")
     for table in reversed(REPLICATED_TABLES):
         drop_or_release(table)
     for table in OWN_TABLES:

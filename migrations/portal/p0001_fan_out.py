@@ -325,6 +325,7 @@ FUNCTIONS = [
     "course.write_members(bigint[], boolean)",
     "course.lock_members(bigint[])",
     "course.lock_live_copies(bigint[])",
+    "course.check_truncate()",
     "course.require_members(bigint[], bigint, text)",
     "course.free_username(text, text, bigint)",
     "course.check_registry()",

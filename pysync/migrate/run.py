@@ -12,7 +12,6 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from psycopg import errors, sql
 from sqlalchemy import Connection as SQLAlchemyConnection
 from sqlalchemy import create_engine
@@ -196,20 +195,15 @@ def _config(lineage: Lineage) -> Config:
 
 
 def _resolve(config: Config, lineage: Lineage, target: str) -> str:
-    script = ScriptDirectory.from_config(config)
-    if target == "base":
-        return target
-    try:
-        revision = script.get_revision(target)
-    except CommandError:
-        revision = None
-    if revision is None:
-        known = ", ".join(r.revision for r in reversed(list(script.walk_revisions())))
+    known = [r.revision for r in ScriptDirectory.from_config(config).walk_revisions()]
+    if target == "head":
+        return known[0]
+    if target != "base" and target not in known:
         raise MigrationError(
             f"revision '{target}' unknown in lineage '{lineage.name}'",
-            f"choose one of: base, {known}, head",
+            f"choose one of: base, {', '.join(reversed(known))}, head",
         )
-    return revision.revision
+    return target
 
 
 def _check_known(config: Config, current: str | None, lineage: Lineage, subject: str) -> None:
@@ -259,15 +253,26 @@ def _adopted_tables(connection: Connection, lineage: Lineage) -> dict[str, list[
 
 
 def _script(config: Config, lineage: Lineage, before: str | None, target: str) -> str:
+    """Return what an online run would do, in one transaction and with the same settings."""
     buffer = io.StringIO()
     config.output_buffer = buffer
-    if _is_downgrade(config, before, target):
-        command.downgrade(config, f"{before}:{target}", sql=True)
-    elif before is None:
+    buffer.write(
+        "BEGIN;\n\nSET LOCAL search_path = pg_catalog, pg_temp;\n\n"
+        f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';\n\n"
+    )
+    if before is None:
         buffer.write(f"CREATE SCHEMA IF NOT EXISTS {lineage.version_schema};\n\n")
         command.upgrade(config, target, sql=True)
-    else:
+    elif _is_downgrade(config, before, target):
+        command.downgrade(config, f"{before}:{target}", sql=True)
+    elif before != target:
         command.upgrade(config, f"{before}:{target}", sql=True)
+    if target == "base":
+        buffer.write(
+            f"DROP TABLE {lineage.version_schema}.{VERSION_TABLE};\n\n"
+            f"DROP SCHEMA {lineage.version_schema};\n\n"
+        )
+    buffer.write("COMMIT;\n")
     return buffer.getvalue()
 
 

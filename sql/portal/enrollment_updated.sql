@@ -11,6 +11,25 @@ declare
 begin
     perform course.check_registry();
 
+    -- Whoever leaves and whoever comes, all at once and so in order.
+    select array_agg(changed.user_id::bigint)
+      into user_ids
+      from (
+          select before.user_id
+            from old_rows as before
+            join pysync.course as registered on registered.course_id = before.course_id
+           where registered.fans_out
+           union
+          select after.user_id
+            from new_rows as after
+            join pysync.course as registered on registered.course_id = after.course_id
+           where registered.fans_out
+      ) as changed;
+    if user_ids is null then
+        return null;
+    end if;
+    perform course.lock_members(user_ids);
+
     -- Rows that are somebody else's, another course's, or under another id now.
     select array_agg(before.user_id::bigint), array_agg(before.course_id::text)
       into user_ids, course_ids
@@ -33,7 +52,6 @@ begin
               and returned.course_id = before.course_id
        );
     if user_ids is not null then
-        perform course.lock_members(user_ids);
         perform course.remove_members(user_ids, course_ids);
     end if;
 

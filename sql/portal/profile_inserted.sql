@@ -15,6 +15,9 @@ begin
     if user_ids is null then
         return null;
     end if;
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform course.lock_live_copies(user_ids);
+    end if;
     written_users := course.write_members(user_ids, false);
     if exists (select from pysync.course as registered where registered.fans_out) then
         perform course.require_members(user_ids, written_users, 'auth_userprofile');

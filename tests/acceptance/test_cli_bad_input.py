@@ -197,7 +197,7 @@ def test_databases_that_have_another_part_to_play(site: Site) -> None:
     latin = "latin_1"
     with psycopg.connect(site.course_server.conninfo(), autocommit=True) as connection:
         connection.execute(
-            f"create database {latin} encoding latin1 lc_collate 'C' lc_ctype 'C'"  # type: ignore[arg-type]
+            f"create database {latin} encoding latin1 lc_collate 'C' lc_ctype 'C'"
             " template template0"
         )
     latin = site.course_server.conninfo("latin_1")
@@ -302,8 +302,8 @@ def test_servers_whose_settings_do_not_allow_it(site: Site, poor_server: Cluster
 def make_role(cluster: Cluster, name: str) -> str:
     """Make a role that may log in and nothing else."""
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
-        connection.execute(f"drop role if exists {name}")  # type: ignore[arg-type]
-        connection.execute(f"create role {name} login")  # type: ignore[arg-type]
+        connection.execute(f"drop role if exists {name}")
+        connection.execute(f"create role {name} login")
     return name
 
 

@@ -326,7 +326,7 @@ def end_backend(site: Site, conninfo: str, function: str) -> None:
     """Cancel or terminate what pysync does in a database, as an administrator would."""
     with site.connect(conninfo) as session:
         ended = session.execute(
-            f"select {function}(pid) from pg_stat_activity"  # type: ignore[arg-type]
+            f"select {function}(pid) from pg_stat_activity"
             " where application_name = 'pysync' and datname = current_database()"
         ).fetchall()
         assert ended
@@ -469,7 +469,7 @@ def test_a_course_that_lost_its_slot_is_not_patched_up(site: Site) -> None:
     )
     course = site.course("A")
     name = site.one("select replication_name from pysync.course")
-    course.execute(f"alter subscription {name} disable")  # type: ignore[arg-type]
+    course.execute(f"alter subscription {name} disable")
     eventually(
         lambda: site.execute(
             "select true from pg_replication_slots where slot_name = %s and not active", name

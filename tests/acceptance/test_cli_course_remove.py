@@ -230,7 +230,7 @@ def test_a_removal_that_is_killed_is_finished_by_the_next(
     site.wait()
     application = site.connect() if where == "portal" else site.course("A")
     application.execute("begin")
-    application.execute(statement)  # type: ignore[arg-type]
+    application.execute(statement)
     process = start("course", "remove", "A", "--yes")
     observer = site.connect(site.portal if where == "portal" else site.databases["A"])
     eventually(

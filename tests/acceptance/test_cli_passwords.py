@@ -82,8 +82,7 @@ def stored(conninfo: str) -> str:
             " where relkind = 'r' and relnamespace::regnamespace::text in ('pysync', 'course')"
         ).fetchall()
         return "\n".join(
-            str(connection.execute(f"select * from {table}").fetchall())  # type: ignore[arg-type]
-            for (table,) in tables
+            str(connection.execute(f"select * from {table}").fetchall()) for (table,) in tables
         )
 
 

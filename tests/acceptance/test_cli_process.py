@@ -56,7 +56,7 @@ def _main(arguments: tuple[str, ...], env: dict[str, str], out: str, err: str) -
         setattr(
             sys,
             name,
-            open(  # noqa: PTH123, SIM115 - closed as the process ends
+            open(  # noqa: SIM115 - closed as the process ends
                 descriptor,
                 "w",
                 encoding="utf-8",
@@ -106,7 +106,7 @@ def launch(*arguments: str, portal: str) -> subprocess.Popen[str]:
 
 def succeed(*arguments: str, portal: str | None = None, **more: str) -> str:
     """Run the command line, expect success, and return its standard output."""
-    result = cli(*arguments, portal=portal, **more)
+    result = cli(*arguments, portal=portal, timeout=60, **more)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -142,7 +142,7 @@ def footprint(*conninfos: str) -> list[object]:
     found: list[object] = []
     for conninfo in conninfos:
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            for query in (
+            queries = (
                 "select slot_name::text from pg_replication_slots order by 1",
                 "select subname::text, subenabled, subconninfo from pg_subscription order by 1",
                 "select roname from pg_replication_origin order by 1",
@@ -157,11 +157,11 @@ def footprint(*conninfos: str) -> list[object]:
                 "select setconfig from pg_db_role_setting"
                 " where setdatabase = (select oid from pg_database"
                 "                       where datname = current_database())",
-            ):
-                found.append((query, connection.execute(query).fetchall()))
+            )
+            found.extend((query, connection.execute(query).fetchall()) for query in queries)
             for table in ("pysync.course", "course.auth_user", "course.student_courseenrollment"):
                 if connection.execute("select to_regclass(%s)", (table,)).fetchone() != (None,):
-                    rows = connection.execute(f"select * from {table} order by 1, 2").fetchall()  # type: ignore[arg-type]  # noqa: E501
+                    rows = connection.execute(f"select * from {table} order by 1, 2").fetchall()
                     found.append((table, rows))
     return found
 

@@ -19,7 +19,6 @@ from tests.acceptance.test_cli_process import (
     cli,
     courses_of,
     eventually,
-    footprint,
     read_json,
     succeed,
 )
@@ -57,7 +56,7 @@ def replication_name(site: Site, course_id: str) -> str:
 
 def alter_subscription(site: Site, course_id: str, action: str) -> None:
     site.course(course_id).execute(
-        sql.SQL("alter subscription {} " + action).format(  # type: ignore[arg-type]
+        sql.SQL("alter subscription {} " + action).format(
             sql.Identifier(replication_name(site, course_id))
         )
     )

@@ -20,13 +20,16 @@ COURSES = ("A", "B")
 @pytest.fixture
 def own_site(major: int, folder: Path) -> Iterator[Site]:
     """A portal and courses on servers that nobody else needs."""
-    clusters = [OwnCluster.start(major, folder, name) for name in ("crash-p", "crash-c")]
-    site = Site(*clusters, clusters[0].create())
+    portal_server = OwnCluster.start(major, folder, "crash-p")
+    course_server = OwnCluster.start(major, folder, "crash-c")
+    site = Site(portal_server, course_server, portal_server.create())
     migrate(site.portal, PORTAL, "portal")
     for course_id in COURSES:
         site.add(course_id)
     yield site
-    for cluster in clusters:
+    for connection in site._connections:
+        connection.close()
+    for cluster in (portal_server, course_server):
         cluster.server.stop()
 
 

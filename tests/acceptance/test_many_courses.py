@@ -64,8 +64,8 @@ def test_22_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
         " where id %% 7 = 0 on conflict do nothing",
         COURSES,
     )
-    site.execute("delete from student_courseenrollment where user_id %% 5 = 0")
-    site.execute("update auth_user set username = username || '-renamed' where id %% 3 = 0")
+    site.execute("delete from student_courseenrollment where user_id % 5 = 0")
+    site.execute("update auth_user set username = username || '-renamed' where id % 3 = 0")
     site.execute("delete from auth_user where id = 7")
     site.wait()
     for course_id in COURSES:

@@ -7,6 +7,7 @@ misses its target is printed, not failed.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
@@ -19,12 +20,15 @@ from tests.benchmarks.measure import FULL, QUICK, Comparison, Effort
 from tests.benchmarks.pair import Pair, describe, server_pair
 
 BENCHMARKS: dict[str, Callable[[Pair, Effort], list[Comparison]]] = {
-    # The first two have no subscription attached; the others leave slots behind.
+    # In this order: (a) and (b) are to have no subscription attached; (c) leaves disabled ones.
     "a": updates.measure,
     "b": enrolling.measure_statement,
     "c": latency.measure,
     "d": enrolling.measure_until_visible,
 }
+
+BUSY = 0.5
+"""The load average, before anything is started, from which on ratios are doubtful."""
 
 
 def main() -> None:
@@ -40,6 +44,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     effort = QUICK if arguments.quick else FULL
     begin = time.monotonic()
+    load = os.getloadavg()[0]
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(text: str) -> None:
@@ -53,6 +58,8 @@ def main() -> None:
             if name in (arguments.names or BENCHMARKS):
                 lines += measure(pair, effort)
     show(lines, about, effort, time.monotonic() - begin)
+    if load > BUSY:
+        say(f"The load average was {load:.1f} before: what else runs here falsifies the ratios.")
 
 
 def show(lines: list[Comparison], about: str, effort: Effort, seconds: float) -> None:

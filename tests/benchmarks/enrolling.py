@@ -60,7 +60,6 @@ def measure_until_visible(pair: Pair, effort: Effort) -> list[Comparison]:
         closing(add_course(pair, conninfo, COURSE, "bulk")) as database,
     ):
         _compare(pair, effort, comparison, portal, database)
-        database.execute(_disable_subscription(database))
     return [comparison]
 
 
@@ -121,12 +120,3 @@ def _undo(portal: Connection, database: Connection | None) -> None:
         database.execute("checkpoint")
     portal.execute("vacuum analyze")
     portal.execute("checkpoint")
-
-
-def _disable_subscription(database: Connection) -> sql.Composed:
-    name = fetch_value(
-        database,
-        "select subname from pg_subscription"
-        " where subdbid = (select oid from pg_database where datname = current_database())",
-    )
-    return sql.SQL("alter subscription {} disable").format(sql.Identifier(name))

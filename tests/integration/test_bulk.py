@@ -40,11 +40,31 @@ def test_a_copy_of_many_enrollments_is_one_set_based_statement(app: App) -> None
                 " where schemaname in ('course', 'pysync')"
             ).fetchall()
         )
-    assert calls["enrollment_inserted"] == calls["lock_members"] == calls["copy_members"] == 1
+    assert calls["enrollment_inserted"] == calls["copy_members"] == 1
     assert sum(calls.values()) < 20
     assert differences(site) == []
     assert site.one("select count(*) from course.auth_user where live") == MANY
     assert site.one("select count(*) from course.auth_userprofile") == MANY / 2
+
+
+@pytest.mark.newest
+@pytest.mark.xfail(
+    strict=True,
+    raises=psycopg.errors.QueryCanceled,
+    reason="a join of transition tables keeps the plan made for the session's first, single row",
+)
+def test_updates_of_many_enrollments_are_set_based_in_a_session_that_began_with_one(
+    app: App,
+) -> None:
+    """Each with each takes minutes, the two sets seconds: the margin isn't about speed."""
+    site = app.site
+    site.register_only("A", "B")
+    make_users(app, MANY)
+    app.execute(ENROLL_IN.format("A", "asc"))
+    app.execute("set statement_timeout = '20s'")
+    for user in (1, MANY):
+        app.execute("update student_courseenrollment set course_id = 'B' where user_id <= %s", user)
+    assert differences(site) == []
 
 
 ENROLL_IN = (

@@ -10,9 +10,10 @@ import pytest
 from pysync import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
+from pysync.status import State, status
 from pysync.types import CourseId
-from tests.django_site.process import django, new_site
-from tests.support import Cluster, Site, assert_live_rows
+from tests.django_site.process import django, migrate_site, new_site
+from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
 ENROLL = """
 from django.db import transaction
@@ -181,6 +182,30 @@ def test_a_login_that_would_upgrade_the_password_is_the_portals_business(
     assert in_course(django_site, login, hashers="Scrypt,MD5") == "ada"
 
 
+@pytest.mark.newest
+def test_later_migrations_of_a_course_site_find_the_moved_tables(
+    site: Site, course_server: Cluster
+) -> None:
+    course = site.new_database(template=new_site(course_server))
+    site.add("A", course)
+    enroll(site, insert_user(site, "ada"), "A")
+    site.wait()
+    migrate_site(course, forum=True)
+    enroll(site, insert_user(site, "bob"), "A")
+    site.wait()
+    assert_live_rows(site, "A")
+    assert in_course(
+        site,
+        """
+        from tests.django_site.forum.models import Post
+        Post.objects.create(author=User.objects.get(username="bob"), text="Hello")
+        result = list(User.objects.order_by("id").values_list("username", "reputation"))
+        """,
+    ) == [["ada", 1], ["bob", 1]]
+    assert status(site.portal)[0].state is State.STREAMING
+
+
+@pytest.mark.newest
 def test_a_removed_course_is_writable_through_the_orm(django_site: Site) -> None:
     ada = django(django_site.portal, ENROLL)
     django_site.wait()

@@ -84,31 +84,15 @@ def test_the_wait_gives_up_after_the_interval_given(
     assert max(seconds, 0) <= time.monotonic() - begin < max(seconds, 0) + 5
 
 
-@pytest.mark.xfail(
-    strict=True, raises=psycopg.errors.QueryCanceled, reason="it turns for ever, without a pause"
-)
-def test_no_patience_at_all_is_not_endless(app: App, course: psycopg.Connection[Any]) -> None:
-    course.execute("set statement_timeout = '500ms'")
-    with pytest.raises(psycopg.Error) as error:
-        course.execute("call course.wait_for(%s, null)", (future_token(app.site),))
-    if error.value.sqlstate == psycopg.errors.QueryCanceled.sqlstate:
-        raise error.value
+@pytest.mark.parametrize("arguments", ["null", "1, null"])
+def test_a_wait_for_nothing_or_without_end_is_refused(
+    course: psycopg.Connection[Any], arguments: str
+) -> None:
+    with pytest.raises(psycopg.errors.NullValueNotAllowed):
+        course.execute(f"call course.wait_for({arguments})")
 
 
-@pytest.mark.parametrize(
-    "level",
-    [
-        pytest.param(
-            "read uncommitted",
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=psycopg.errors.ActiveSqlTransaction,
-                reason="PostgreSQL's READ UNCOMMITTED is READ COMMITTED, but it is refused",
-            ),
-        ),
-        "read committed",
-    ],
-)
+@pytest.mark.parametrize("level", ["read uncommitted", "read committed"])
 def test_the_wait_works_in_a_transaction_that_sees_new_commits(
     app: App, course: psycopg.Connection[Any], level: str
 ) -> None:

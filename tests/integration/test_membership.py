@@ -231,16 +231,8 @@ def test_enrolling_and_leaving_in_one_transaction_leaves_a_frozen_copy(app: App)
     ],
 )
 def test_rows_before_their_user_are_refused_as_a_foreign_key_would(
-    app: App, statement: str, level: str, request: pytest.FixtureRequest
+    app: App, statement: str, level: str
 ) -> None:
-    if level != "read committed":
-        request.applymarker(
-            pytest.mark.xfail(
-                strict=True,
-                raises=psycopg.errors.SerializationFailure,
-                reason="raises 40001, however often it is run again",
-            )
-        )
     app.site.register_only("A")
     app.execute(f"set default_transaction_isolation = '{level}'")
     with pytest.raises(psycopg.errors.ForeignKeyViolation, match="4711"):

@@ -109,16 +109,8 @@ def test_unregistering_removes_all_rows_of_the_course_and_none_of_another(
     ],
 )
 def test_unregistering_leaves_no_row_of_a_transaction_under_way(
-    app: App, portal: Connection, statement: str, level: str, request: pytest.FixtureRequest
+    app: App, portal: Connection, statement: str, level: str
 ) -> None:
-    if "userprofile" in statement:
-        request.applymarker(
-            pytest.mark.xfail(
-                strict=True,
-                raises=AssertionError,
-                reason="a profile's copy committed after the deletes outlives its course",
-            )
-        )
     site = app.site
     site.register_only("A", "B")
     for number in (1, 2):

@@ -109,21 +109,8 @@ def test_truncate_of_users_is_free_where_no_course_holds_a_copy(app: App) -> Non
     ids=["enrollment", "profile"],
 )
 def test_truncate_with_a_snapshot_older_than_a_copy_leaves_none_behind(
-    app: App,
-    before: str,
-    meanwhile: str,
-    truncate: str,
-    level: str,
-    request: pytest.FixtureRequest,
+    app: App, before: str, meanwhile: str, truncate: str, level: str
 ) -> None:
-    if level != "read committed":
-        request.applymarker(
-            pytest.mark.xfail(
-                strict=True,
-                raises=AssertionError,
-                reason="the trigger doesn't see copies that are younger than the snapshot",
-            )
-        )
     site = app.site
     site.register_only("A")
     app.user("ada", id=1)
@@ -148,13 +135,7 @@ def test_truncate_with_a_snapshot_older_than_a_copy_leaves_none_behind(
     "level",
     [
         "read committed",
-        pytest.param(
-            "repeatable read",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="the trigger doesn't see copies that are younger than the snapshot",
-            ),
-        ),
+        "repeatable read",
     ],
 )
 def test_truncate_of_users_with_a_snapshot_older_than_a_copy_is_refused(

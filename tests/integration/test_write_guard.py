@@ -203,9 +203,6 @@ def test_refused_writes_never_stop_replication(app: App, local: psycopg.Connecti
     assert (0,) in site.course("A").execute(errors).fetchall()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a BEFORE trigger that sorts behind pysync's changes columns unseen"
-)
 def test_a_local_trigger_can_not_change_a_replicated_column_either(
     app: App, local: psycopg.Connection[Any]
 ) -> None:

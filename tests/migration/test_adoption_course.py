@@ -233,6 +233,7 @@ def test_a_table_that_would_stop_replication_is_refused(
     assert remedy in (error.remedy or "")
 
 
+@pytest.mark.newest
 def test_a_refused_course_leaves_nothing_on_the_portal(site: Site, course_server: Cluster) -> None:
     course = site.new_database(template=new_site(course_server, forum=True))
     change(course, REFUSED["unique e-mail addresses"][0])
@@ -244,6 +245,7 @@ def test_a_refused_course_leaves_nothing_on_the_portal(site: Site, course_server
     assert site.execute("select * from pysync.course") == []
 
 
+@pytest.mark.newest
 def test_extensions_that_never_collide_are_adopted(site: Site, course_server: Cluster) -> None:
     course = site.new_database(template=new_site(course_server, forum=True))
     change(
@@ -318,6 +320,7 @@ def test_who_could_use_a_moved_table_still_can(
     change(course, f"drop owned by {application}, {reporting}")
 
 
+@pytest.mark.newest
 def test_a_table_that_hides_the_replicated_one_is_reported(
     site: Site, course_server: Cluster
 ) -> None:

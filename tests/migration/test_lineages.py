@@ -175,6 +175,7 @@ def test_downgrade_of_a_portal_refuses_with_registered_courses(site: Site) -> No
     assert difference(before, catalog(site.portal)) == {}
 
 
+@pytest.mark.newest
 def test_downgrade_of_a_course_refuses_with_a_subscription_and_with_rows(site: Site) -> None:
     from pysync import courses
 

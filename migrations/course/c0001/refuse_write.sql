@@ -47,10 +47,18 @@ create or replace trigger pysync_refuse_truncate
     for each statement
     execute function course.refuse_write();
 
+-- Before the check constraint would refuse it with less to say.
+create or replace trigger pysync_refuse_course_id
+    before update on course.auth_user
+    for each row
+    when (old.course_id is distinct from new.course_id)
+    execute function course.refuse_write('course_id');
+
+-- After the update: a BEFORE trigger of the course's own may have changed columns, too.
 -- last_login is missing on purpose: a course site's own login writes it, and the portal's next
 -- value wins.
 create or replace trigger pysync_refuse_columns
-    before update on course.auth_user
+    after update on course.auth_user
     for each row
     when (
         (old.id, old.course_id, old.password, old.is_superuser, old.username, old.first_name,
@@ -73,8 +81,15 @@ create or replace trigger pysync_refuse_truncate
     for each statement
     execute function course.refuse_write();
 
-create or replace trigger pysync_refuse_columns
+-- Before the check constraint would refuse it with less to say.
+create or replace trigger pysync_refuse_course_id
     before update on course.auth_userprofile
+    for each row
+    when (old.course_id is distinct from new.course_id)
+    execute function course.refuse_write('course_id');
+
+create or replace trigger pysync_refuse_columns
+    after update on course.auth_userprofile
     for each row
     when (
         (old.id, old.course_id, old.user_id, old.name, old.meta, old.courseware, old.language,
@@ -99,8 +114,15 @@ create or replace trigger pysync_refuse_truncate
     for each statement
     execute function course.refuse_write();
 
-create or replace trigger pysync_refuse_columns
+-- Before the check constraint would refuse it with less to say.
+create or replace trigger pysync_refuse_course_id
     before update on course.student_courseenrollment
+    for each row
+    when (old.course_id is distinct from new.course_id)
+    execute function course.refuse_write('course_id');
+
+create or replace trigger pysync_refuse_columns
+    after update on course.student_courseenrollment
     for each row
     when (
         (old.id, old.course_id, old.user_id, old.created)
@@ -119,8 +141,15 @@ create or replace trigger pysync_refuse_truncate
     for each statement
     execute function course.refuse_write();
 
-create or replace trigger pysync_refuse_columns
+-- Before the check constraint would refuse it with less to say.
+create or replace trigger pysync_refuse_course_id
     before update on course.beat
+    for each row
+    when (old.course_id is distinct from new.course_id)
+    execute function course.refuse_write('course_id');
+
+create or replace trigger pysync_refuse_columns
+    after update on course.beat
     for each row
     when ((old.course_id, old.token, old.marked_at)
           is distinct from (new.course_id, new.token, new.marked_at))

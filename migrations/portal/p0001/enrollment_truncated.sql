@@ -5,6 +5,8 @@ security definer
 set search_path = ''
 as $$
 begin
+    perform course.check_truncate();
+
     -- A replicated TRUNCATE would ignore row filters; deletes obey them.
     delete from course.student_courseenrollment;
     update course.auth_user as copy set live = false where copy.live;

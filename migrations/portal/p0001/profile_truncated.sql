@@ -5,6 +5,8 @@ security definer
 set search_path = ''
 as $$
 begin
+    perform course.check_truncate();
+
     -- A replicated TRUNCATE would ignore row filters; deletes obey them.
     delete from course.auth_userprofile as copy
      using course.student_courseenrollment as enrollment

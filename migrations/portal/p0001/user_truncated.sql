@@ -5,6 +5,8 @@ security definer
 set search_path = ''
 as $$
 begin
+    perform course.check_truncate();
+
     if exists (select from course.auth_user) then
         raise exception using
             errcode = 'PY003',

@@ -16,14 +16,17 @@ begin
     end if;
 
     if new.username <> old.username then
-        -- Frozen copies that hold the new name give way, see course.free_username.
+        -- Frozen copies that hold the new name give way, see course.free_username. To a snapshot
+        -- that is older than their freezing they are live still; changing them fails with 40001.
         update course.auth_user as frozen
            set username = course.free_username(frozen.course_id, frozen.username, frozen.id)
           from public.auth_user as portal_user
           join course.auth_user as renamed on renamed.id = portal_user.id
          where portal_user.id = new.id
            and renamed.live
-           and not frozen.live
+           and (not frozen.live
+                or pg_catalog.current_setting('transaction_isolation')
+                   in ('repeatable read', 'serializable'))
            and frozen.course_id = renamed.course_id
            and frozen.username = portal_user.username
            and frozen.id <> new.id;
