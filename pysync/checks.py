@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Final
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pysync.db.connections import Connection, describe, fetch_value, parse
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.registry import Course
-from pysync.subscriptions import PUBLISHED_TABLES, foreign_subscription, subscribing
+from pysync.subscriptions import (
+    PUBLISHED_TABLES,
+    count_subscribed,
+    foreign_subscription,
+    subscribing,
+    wrong_portal,
+)
 from pysync.types import CourseId
 
 MINIMUM_VERSION: Final = 15
 RECOMMENDED_RETRY_MILLISECONDS: Final = 200
 RECOMMENDED_SYNC_WORKERS: Final = 4
 
-_SLOTS_FOR_COPY: Final = 3
-"""One for the subscription, and the default number of concurrent synchronization workers."""
+_SLOTS_FOR_COPY: Final = 5
+"""One for the subscription, and one for each table that is copied at the same time."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +190,28 @@ def check_database(portal: Connection, database: Connection, course: CourseId, n
         )
 
 
-def check_reachable(database: Connection, name: str, portal_conninfo: str) -> None:
-    """Have the course's server connect to the portal, and take it back.
+def check_reachable(
+    portal: Connection, database: Connection, name: str, portal_conninfo: str
+) -> None:
+    """Have the course's server subscribe to the portal, and take it back.
 
-    :raises ReplicationError: if it can't.
+    A publication made for the moment tells this portal from others.
+
+    :raises ReplicationError: if it can't, or arrives elsewhere.
     """
-    with subscribing(database, name, portal_conninfo):
-        raise psycopg.Rollback
+    probe = f"{name}_probe"
+    drop = sql.SQL("drop publication if exists {}").format(sql.Identifier(probe))
+    portal.execute(drop)
+    portal.execute(
+        sql.SQL("create publication {} for table course.beat").format(sql.Identifier(probe))
+    )
+    try:
+        with subscribing(database, name, portal_conninfo, publication=probe):
+            if count_subscribed(database, name) == 0:
+                raise wrong_portal(portal_conninfo)
+            raise psycopg.Rollback
+    finally:
+        portal.execute(drop)
 
 
 def check_empty(database: Connection, course: CourseId) -> None:
@@ -214,7 +237,7 @@ def check_same_database(course: Course, conninfo: str) -> None:
         raise UnsuitableDatabaseError(
             f"course '{course.course_id}' is registered with database "
             f"'{describe(course.conninfo)}' already",
-            f"run 'pysync course remove \"{course.course_id}\"' first to give it another one",
+            f"run 'pysync course remove {shlex.quote(course.course_id)}' first",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,13 +12,21 @@ from typing import Final, Protocol
 from psycopg import sql
 
 from pysync import checks, marks, registry, subscriptions
-from pysync.db.connections import Connection, connect, fetch_value, parse, without_secrets
+from pysync.db.connections import (
+    CONNECT_TIMEOUT_SECONDS,
+    Connection,
+    connect,
+    fetch_value,
+    parse,
+    without_secrets,
+)
 from pysync.db.errors import translated
 from pysync.errors import (
     DatabaseUnreachableError,
     LockedError,
     MigrationError,
     ReplicationError,
+    UnsuitableDatabaseError,
     WaitTimeoutError,
 )
 from pysync.migrate import current_revision, head_revision, migrate
@@ -95,6 +104,7 @@ def add(
         if subscription is None:
             _make_vacant(database, course)
         subscriptions.grant_reading(portal, course.replication_role)
+        before = registry.find(portal, course_id)
         if registered:
             registry.reregister(portal, course)
         else:
@@ -103,7 +113,14 @@ def add(
         if not subscriptions.slot_exists(portal, course.replication_name):
             _backfill(portal, course, progress)
         subscriptions.ensure_publication(portal, course)
-        already_there = _subscribe(portal, database, course, subscriber_conninfo, progress)
+        already_there = _subscribe(
+            portal,
+            database,
+            course,
+            subscriber_conninfo,
+            progress,
+            portal_changed=before is not None and before.portal_conninfo != course.portal_conninfo,
+        )
         _await_first_copy(portal, database, course, progress)
         registry.record_ready(portal, course_id)
         users = int(fetch_value(database, "select count(*) from course.auth_user"))
@@ -144,8 +161,12 @@ def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> N
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         course = registry.get(portal, course_id)
         token = marks.mark(portal, course_id)
-    with closing(connect(course.conninfo)) as database:
-        marks.wait_for(database, course_id, token, max(deadline - time.monotonic(), 0))
+    patience = max(int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)), 1)
+    with closing(connect(course.conninfo, connect_timeout_seconds=patience)) as database:
+        try:
+            marks.wait_for(database, course_id, token, max(deadline - time.monotonic(), 0))
+        except WaitTimeoutError:
+            raise marks.too_late(course_id, timeout_seconds) from None
 
 
 @contextmanager
@@ -194,7 +215,7 @@ def _prepare(
     if not found.fans_out:
         raise ReplicationError(
             f"course '{course_id}' is half removed",
-            f"run 'pysync course remove \"{course_id}\" --yes' to finish that first",
+            f"run 'pysync course remove {shlex.quote(course_id)} --yes' to finish that first",
         )
     return replace(
         found,
@@ -228,10 +249,16 @@ def _check(
         progress.warn(warning)
     checks.check_database(portal, database, course.course_id, name)
     if subscription_is_there:
+        if not registered:
+            raise UnsuitableDatabaseError(
+                f"database '{database.info.dbname}' is subscribed to another portal already: "
+                f"subscription '{name}'",
+                "drop that subscription, or give the course a database of its own",
+            )
         return
     if current_revision(database, COURSE) is not None and (course.ready or not registered):
         checks.check_empty(database, course.course_id)
-    checks.check_reachable(database, name, subscriber_conninfo)
+    checks.check_reachable(portal, database, name, subscriber_conninfo)
 
 
 def _make_vacant(database: Connection, course: Course) -> None:
@@ -273,6 +300,8 @@ def _subscribe(
     course: Course,
     subscriber_conninfo: str,
     progress: Progress,
+    *,
+    portal_changed: bool,
 ) -> bool:
     """Create what is missing of subscription and slot, and start; returns whether all was there."""
     name = course.replication_name
@@ -291,6 +320,8 @@ def _subscribe(
         subscriptions.create_subscription(database, course, subscriber_conninfo)
         subscription = subscriptions.find_subscription(database, name)
         assert subscription is not None  # noqa: S101
+    elif portal_changed:
+        subscriptions.reconnect(database, course, subscriber_conninfo)
     registry.record_subscription(portal, course.course_id, subscription.oid)
     if has_slot and subscription.enabled:
         return True
@@ -372,6 +403,7 @@ def _give_up(portal: Connection, database: Connection, course: Course) -> None:
 
 
 def _release(course: Course, conninfo: str, *, force: bool) -> bool:
+    parse(conninfo)
     try:
         database = connect(conninfo)
     except DatabaseUnreachableError as error:
@@ -381,20 +413,30 @@ def _release(course: Course, conninfo: str, *, force: bool) -> bool:
             error.message, "bring it back, or run the command again with --force if it is gone"
         ) from None
     with closing(database):
-        subscriptions.drop_subscription(database, course)
-        if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is None:
-            return True
-        with translated(f"course '{course.course_id}'"), database.transaction():
-            _set_guard(database, enabled=False)
-            for table in REPLICATED_TABLES:
-                _continue_identity(database, table)
-                # Applications know no such column of auth_user.
-                database.execute(
-                    sql.SQL("alter table {} alter column course_id set default {}").format(
-                        sql.Identifier("course", table), sql.Literal(str(course.course_id))
-                    )
+        if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')"):
+            owner = fetch_value(database, "select course_id from course.this_course")
+            if owner != course.course_id:
+                raise UnsuitableDatabaseError(
+                    f"database '{database.info.dbname}' belongs to course '{owner}'",
+                    f"give the connection string of course '{course.course_id}'",
                 )
+            _open(database, course)
+        subscriptions.drop_subscription(database, course)
         return True
+
+
+def _open(database: Connection, course: Course) -> None:
+    """Make the replicated tables writable; they are locked first, or nothing is changed."""
+    with translated(f"course '{course.course_id}'"), database.transaction():
+        _set_guard(database, enabled=False)
+        for table in REPLICATED_TABLES:
+            _continue_identity(database, table)
+            # Applications know no such column of auth_user.
+            database.execute(
+                sql.SQL("alter table {} alter column course_id set default {}").format(
+                    sql.Identifier("course", table), sql.Literal(str(course.course_id))
+                )
+            )
 
 
 def _continue_identity(database: Connection, table: str) -> None:

@@ -44,9 +44,14 @@ def wait_for(database: Connection, course: CourseId, token: int, timeout_seconds
             )
         except psycopg.Error as error:
             if error.sqlstate == NOT_ARRIVED:
-                raise WaitTimeoutError(
-                    f"course '{course}' is behind: what was committed on the portal is not all "
-                    f"visible there after {timeout_seconds:g} s",
-                    "run 'pysync status' to see why",
-                ) from None
+                raise too_late(course, timeout_seconds) from None
             raise
+
+
+def too_late(course: CourseId, timeout_seconds: float) -> WaitTimeoutError:
+    """Return the error for a mark that didn't arrive in time."""
+    return WaitTimeoutError(
+        f"course '{course}' is behind: what was committed on the portal is not all "
+        f"visible there after {timeout_seconds:g} s",
+        "run 'pysync status' to see why",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -186,10 +187,11 @@ def _judge(course: Course, slot: Slot | None, answer: Facts | PysyncError | None
 def _state(
     course: Course, slot: Slot | None, answer: Facts | PysyncError | None
 ) -> tuple[State, str | None]:
-    finish = f"run 'pysync course add \"{course.course_id}\" …' again"
+    finish = f"run 'pysync course add {shlex.quote(course.course_id)} …' again"
     if not course.fans_out:
         return State.INCOMPLETE, (
-            f"removal was interrupted; run 'pysync course remove \"{course.course_id}\" --yes'"
+            "removal was interrupted; "
+            f"run 'pysync course remove {shlex.quote(course.course_id)} --yes'"
         )
     if slot is None and course.ready:
         return State.LOST, "its slot is missing on the portal: changes are missing in the course"

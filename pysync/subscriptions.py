@@ -11,7 +11,7 @@ from typing import Final
 import psycopg
 from psycopg import errors, sql
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection, describe, fetch_value
 from pysync.db.errors import meaning, translated
 from pysync.errors import ReplicationError
 from pysync.models.columns import REPLICATED_TABLES
@@ -244,34 +244,51 @@ def create_subscription(database: Connection, course: Course, portal_conninfo: s
     :param portal_conninfo: how it connects, with a password where one is needed.
     :raises ReplicationError: if it can't connect, or arrives somewhere else than at the portal.
     """
-    with subscribing(database, course.replication_name, portal_conninfo):
-        tables = fetch_value(
+    name = course.replication_name
+    with subscribing(database, name, portal_conninfo, publication=name):
+        if count_subscribed(database, name) != len(PUBLISHED_TABLES):
+            raise wrong_portal(portal_conninfo)
+
+
+def count_subscribed(database: Connection, name: str) -> int:
+    """Return how many tables a subscription in this database carries."""
+    return int(
+        fetch_value(
             database,
             "select count(*) from pg_catalog.pg_subscription_rel r"
-            " join pg_catalog.pg_subscription s on s.oid = r.srsubid where s.subname = %s",
-            course.replication_name,
+            " join pg_catalog.pg_subscription s on s.oid = r.srsubid"
+            " join pg_catalog.pg_database d on d.oid = s.subdbid"
+            " where d.datname = current_database() and s.subname = %s",
+            name,
         )
-        if tables != len(PUBLISHED_TABLES):
-            raise ReplicationError(
-                f"course '{course.course_id}' reaches a database without publication "
-                f"'{course.replication_name}': --portal-conninfo doesn't lead to this portal",
-                "give one that does",
-            )
+    )
+
+
+def wrong_portal(portal_conninfo: str) -> ReplicationError:
+    """Return the error for a course's server that arrives at another database."""
+    return ReplicationError(
+        f"course server reaches '{describe(portal_conninfo)}', which isn't this portal: "
+        "--portal-conninfo doesn't lead to this portal",
+        "give one that does",
+    )
 
 
 @contextmanager
-def subscribing(database: Connection, name: str, portal_conninfo: str) -> Iterator[None]:
+def subscribing(
+    database: Connection, name: str, portal_conninfo: str, *, publication: str
+) -> Iterator[None]:
     """Create a disabled subscription in a transaction that the block may still roll back."""
     try:
         with database.transaction():
             _keep_out_of_log(database)
             database.execute(
                 sql.SQL(
-                    "create subscription {name} connection {conninfo} publication {name}"
+                    "create subscription {name} connection {conninfo} publication {publication}"
                     " with (create_slot = false, enabled = false, slot_name = {slot})"
                 ).format(
                     name=sql.Identifier(name),
                     conninfo=sql.Literal(portal_conninfo),
+                    publication=sql.Identifier(publication),
                     slot=sql.Literal(name),
                 )
             )
@@ -307,6 +324,17 @@ def _keep_out_of_log(database: Connection) -> None:
                 database.execute("select pg_catalog.set_config(%s, %s, true)", (name, value))
         except errors.InsufficientPrivilege:
             continue
+
+
+def reconnect(database: Connection, course: Course, portal_conninfo: str) -> None:
+    """Tell a subscription how to reach the portal from now on."""
+    with translated(f"subscription '{course.replication_name}'"), database.transaction():
+        _keep_out_of_log(database)
+        database.execute(
+            sql.SQL("alter subscription {} connection {}").format(
+                sql.Identifier(course.replication_name), sql.Literal(portal_conninfo)
+            )
+        )
 
 
 def enable(database: Connection, course: Course) -> None:

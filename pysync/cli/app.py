@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Final
 
+import psycopg
 import typer
 
 from pysync import __version__
 from pysync.cli import course, demo, migrate, status, wait
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import PortalOption
+from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 
 INTERRUPTED: Final = 130
@@ -53,10 +56,16 @@ def _options(
 
 def main() -> None:
     """Run the command line; a PysyncError is one line on standard error and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except PysyncError as error:
         say_aside(f"pysync: {error}".replace("\n", " "), style="red")
+        sys.exit(1)
+    except psycopg.Error as error:
+        say_aside(f"pysync: {meaning(error, 'database')}".replace("\n", " "), style="red")
         sys.exit(1)
     except KeyboardInterrupt:
         say_aside("pysync: interrupted; the same command goes on where it stopped")

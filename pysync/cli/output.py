@@ -33,11 +33,14 @@ __all__ = [
     "steps",
 ]
 
+PIPE_WIDTH: Final = 2000
+"""Columns that a table may take where nobody looks at it: nothing is folded."""
+
 JSON_VERSION: Final = 1
 """The ``version`` key of every JSON document; it changes when a key changes its meaning."""
 
-out: Final = Console(highlight=False, soft_wrap=False)
-err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+out: Final = Console(highlight=False, soft_wrap=False, emoji=False)
+err: Final = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class Format(StrEnum):
@@ -91,7 +94,7 @@ def print_table(table: Table) -> None:
     if out.is_terminal:
         out.print(table)
     else:
-        wide = Console(file=sys.stdout, width=max(out.width, 200), highlight=False)
+        wide = Console(file=sys.stdout, width=PIPE_WIDTH, highlight=False, emoji=False)
         wide.print(table)
 
 

@@ -97,7 +97,7 @@ def test_sql_is_printed_and_not_run_and_does_the_same(site: Site) -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="the script leaves schema pysync, and the next migration refuses it"
+    strict=False, reason="the script leaves schema pysync, and the next migration refuses it"
 )
 def test_sql_of_a_downgrade_does_the_same(site: Site) -> None:
     portal = site.new_database(site.portal_server)

@@ -136,21 +136,35 @@ def test_unregistering_leaves_no_row_of_a_transaction_under_way(
     assert differences(site) == []
 
 
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update student_courseenrollment set created = null",
+        "update auth_user set email = '' where id = 1",
+        "insert into auth_userprofile (user_id) values (1)",
+        "update auth_userprofile set user_id = 1",
+        "delete from auth_user where id = 1",
+    ],
+)
 def test_unregistering_meets_transactions_with_an_older_snapshot(
-    app: App, portal: Connection
+    app: App, portal: Connection, statement: str, level: str
 ) -> None:
     site = app.site
     site.register_only("A")
-    ada = app.user("ada")
-    app.enroll(ada, "A")
+    for number in (1, 2):
+        app.user(f"user-{number}", id=number)
+    app.profile(2)
+    app.enroll(1, "A")
     old = app.connect()
-    old.execute("begin isolation level repeatable read")
+    old.execute(f"begin isolation level {level}")
     old.execute("select 1")
     registry.stop_fan_out(portal, CourseId("A"))
     registry.unregister(portal, CourseId("A"))
     with pytest.raises(psycopg.errors.SerializationFailure):
-        old.execute("update student_courseenrollment set created = null")
+        old.execute(statement)
     old.execute("rollback")
+    old.execute(statement)
     assert differences(site) == []
 
 

@@ -57,7 +57,7 @@ def test_text_is_no_markup(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> N
     assert written.getvalue() == "[bold]A[/bold] [/] http://x 'y' 1\n[red]B[/red]\n"
 
 
-@pytest.mark.xfail(strict=True, reason="the consoles replace emoji codes")
+@pytest.mark.xfail(strict=False, reason="the consoles replace emoji codes")
 def test_text_between_colons_is_no_emoji(monkeypatch: pytest.MonkeyPatch) -> None:
     written = capture(monkeypatch, terminal=False, color_system=None, emoji=output.out._emoji)
     output.say("CS:star:101")
