@@ -14,6 +14,7 @@ from pysync.db.connections import Connection, describe, fetch_value, parse
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.registry import Course
 from pysync.subscriptions import (
+    MISSING_TABLE,
     PUBLISHED_TABLES,
     count_subscribed,
     foreign_subscription,
@@ -210,6 +211,9 @@ def check_reachable(
             if count_subscribed(database, name) == 0:
                 raise wrong_portal(portal_conninfo)
             raise psycopg.Rollback
+    except MISSING_TABLE:
+        # Before its migration the database has no table to receive it: it was offered one.
+        return
     finally:
         portal.execute(drop)
 

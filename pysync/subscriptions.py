@@ -22,6 +22,9 @@ SLOT_TIMEOUT_SECONDS: Final = 60
 """How long creating a slot may wait for older transactions on the portal."""
 
 PUBLISHED_TABLES: Final = (*REPLICATED_TABLES, "beat")
+MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
+"""What a subscription to our publications fails with in a database not yet migrated."""
+
 _READY: Final = "r"
 
 
@@ -295,6 +298,8 @@ def subscribing(
             yield
     except (errors.ConnectionFailure, errors.SqlclientUnableToEstablishSqlconnection) as error:
         raise _unreachable(error) from None
+    except MISSING_TABLE:
+        raise
     except psycopg.Error as error:
         raise meaning(error, f"subscription '{name}'") from None
 

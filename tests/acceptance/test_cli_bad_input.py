@@ -145,7 +145,6 @@ def test_connection_strings_that_cannot_be_parsed(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="passes for a database that is gone")
 def test_removal_is_not_forced_by_a_connection_string_that_cannot_be_parsed(site: Site) -> None:
     before = footprint(site.portal, site.databases["A"])
     for force in ((), ("--force",)):
@@ -229,9 +228,6 @@ def test_databases_that_have_another_part_to_play(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(
-    strict=False, reason="takes the other portal's subscription for its own and leaves a slot"
-)
 def test_the_same_course_of_a_portal_of_the_same_name(site: Site) -> None:
     """A copy of a portal on another server, made for a test, say, knows the same courses."""
     name = str(conninfo_to_dict(site.portal)["dbname"])
@@ -264,9 +260,6 @@ def test_ways_to_the_portal_that_lead_nowhere(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(
-    strict=False, reason="found out only after migration, registration and publication"
-)
 def test_ways_that_lead_to_something_else_than_the_portal(site: Site) -> None:
     database = site.new_database()
     elsewhere = site.new_database(site.portal_server)
@@ -308,7 +301,6 @@ def make_role(cluster: Cluster, name: str) -> str:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="psycopg's error ends in a traceback")
 def test_a_role_without_rights_on_the_portal(site: Site) -> None:
     portal = make_conninfo(site.portal, user=make_role(site.portal_server, "plain"))
     before = footprint(site.portal)
@@ -370,7 +362,6 @@ def test_removal_asks_for_a_confirmation(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="opens the other course's write guard")
 def test_removal_does_not_touch_another_courses_database(site: Site) -> None:
     site.add("B")
     before = footprint(site.portal, *site.databases.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import psycopg
-import pytest
 
 from pysync.migrate import head_revision
 from pysync.migrate.lineage import COURSE, PORTAL
@@ -96,9 +95,6 @@ def test_sql_is_printed_and_not_run_and_does_the_same(site: Site) -> None:
     assert succeed("migrate", "portal", portal=portal) == f"portal: at {PORTAL_HEAD} already\n"
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the script leaves schema pysync, and the next migration refuses it"
-)
 def test_sql_of_a_downgrade_does_the_same(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     before = footprint(portal)

@@ -198,11 +198,6 @@ def test_a_portal_without_free_slots_is_refused(strict_site: Site) -> None:
     assert footprint(database) == before
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a first copy takes up to five slots and walsenders, three are asked for; the first "
-    "worker that finds none ends the whole run",
-)
 def test_slots_that_pass_the_check_are_enough(strict_site: Site, course_server: Cluster) -> None:
     site = strict_site
     for number in range(3):

@@ -289,7 +289,6 @@ def test_wait_gives_up_at_its_timeout_with_a_clear_line(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="names what was left of it after connecting, 1.46847 s")
 def test_wait_names_the_timeout_it_was_given(site: Site) -> None:
     site.add("A")
     alter_subscription(site, "A", "disable")
@@ -298,7 +297,6 @@ def test_wait_names_the_timeout_it_was_given(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="connecting takes up to 5 s, whatever the timeout says")
 def test_wait_keeps_to_its_timeout_if_nobody_answers(site: Site, silent_port: int) -> None:
     site.add("A")
     site.execute(

@@ -376,7 +376,9 @@ def start_over(portal: psycopg.Connection[Any]) -> None:
     )
 
 
-def run(portal: psycopg.Connection[Any], model: Model, kind: str, choice: Choice) -> None:
+def run(
+    portal: psycopg.Connection[Any], model: Model, kind: str, choice: Choice, isolation: str
+) -> None:
     """Run a statement; one that the portal's own constraints refuse changes nothing."""
     query, arguments = STATEMENTS[kind](choice)  # type: ignore[no-untyped-call]
     try:
@@ -389,6 +391,12 @@ def run(portal: psycopg.Connection[Any], model: Model, kind: str, choice: Choice
         return
     except psycopg.errors.ObjectInUse:
         # Foreign keys are checked at commit: until then PostgreSQL truncates no table it wrote to.
+        assert kind.startswith("truncate")
+        return
+    except psycopg.ProgrammingError as error:
+        # An old snapshot doesn't see all copies that a TRUNCATE would have to take back.
+        if (error.sqlstate, isolation == "read committed") != ("PY003", False):
+            raise
         assert kind.startswith("truncate")
         return
     event(kind)
@@ -420,7 +428,7 @@ def test_courses_hold_what_the_portal_says(
                 user_ids = [
                     row[0] for row in portal.execute("select id from auth_user order by id")
                 ]
-                run(portal, model, kind, Choice(numbers_drawn, user_ids))
+                run(portal, model, kind, Choice(numbers_drawn, user_ids), isolation)
             portal.execute(outcome)
             if outcome == "rollback":
                 model = before
