@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from pysync import checks, marks, registry, subscriptions
 from pysync.db.connections import (
@@ -173,13 +173,14 @@ def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> N
 def _locked(portal: Connection, course_id: CourseId) -> Iterator[None]:
     """Let one process at a time add or remove a course."""
     keys = (_COURSE_LOCK, course_id)
-    if not fetch_value(
-        portal, "select pg_catalog.pg_try_advisory_lock(%s, pg_catalog.hashtext(%s))", *keys
-    ):
+    try:
+        # Briefly: the server may take a moment to notice that a command was killed.
+        portal.execute("select pg_catalog.pg_advisory_lock(%s, pg_catalog.hashtext(%s))", keys)
+    except errors.LockNotAvailable:
         raise LockedError(
             f"course '{course_id}' is being added or removed by another process",
             "wait until it has finished and run the command again",
-        )
+        ) from None
     try:
         yield
     finally:

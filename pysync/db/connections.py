@@ -79,6 +79,8 @@ def connect(
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
         "statement_timeout": f"{int((statement_timeout_seconds or 0) * 1000)}ms",
         "idle_in_transaction_session_timeout": "0",
+        # A command that was killed gives up its locks, also while its statement waits.
+        "client_connection_check_interval": "500ms",
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
     }

@@ -294,7 +294,7 @@ def test_a_run_that_is_interrupted_is_finished_by_the_next(
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="typer ends the process itself, without a word")
+@pytest.mark.xfail(strict=True, reason="typer ends the process itself, without a word")
 def test_an_interrupted_run_says_how_to_go_on(site: Site, start: Start) -> None:
     new_course(site, "A")
     with held_slot(site, start) as process:
@@ -341,12 +341,7 @@ def end_backend(site: Site, conninfo: str, function: str) -> None:
         (held_slot, "portal", "pg_terminate_backend"),
         (held_slot, "course", "pg_terminate_backend"),
         (held_copy, "portal", "pg_terminate_backend"),
-        pytest.param(
-            held_copy,
-            "course",
-            "pg_terminate_backend",
-            marks=pytest.mark.xfail(strict=False, reason="psycopg's error ends in a traceback"),
-        ),
+        (held_copy, "course", "pg_terminate_backend"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -403,7 +398,7 @@ def test_one_run_at_a_time_works_on_a_course(site: Site, start: Start) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="the loser clears the winner's rows and subscribes")
+@pytest.mark.xfail(strict=True, reason="the loser clears the winner's rows and subscribes")
 def test_two_courses_that_race_for_a_database_do_not_both_get_it(site: Site, start: Start) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A")
@@ -434,7 +429,6 @@ def test_two_courses_that_race_for_a_database_do_not_both_get_it(site: Site, sta
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="the registry changes, the subscription doesn't")
 def test_a_new_way_to_the_portal_is_used_from_then_on(site: Site) -> None:
     site.add("A")
     alias = site.portal.replace("127.0.0.1", "localhost")
@@ -483,7 +477,6 @@ def test_a_course_that_lost_its_slot_is_not_patched_up(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="ids stand in double quotes: a shell expands them")
 def test_ids_in_remedies_can_be_pasted_into_a_shell(site: Site) -> None:
     course_id = "it's $HOME `id`"
     database = site.new_database()

@@ -357,7 +357,6 @@ def test_tables_fit_a_terminal_of_80_columns(crowded: Site, command: str) -> Non
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="ids wider than the table's 200 columns are folded")
 @pytest.mark.parametrize("command", ["status", "course list", "migrate status"])
 def test_output_in_a_pipe_is_whole(crowded: Site, command: str) -> None:
     lines = succeed(*command.split(), portal=crowded.portal, COLUMNS="40").splitlines()
@@ -384,7 +383,6 @@ def test_a_terminal_shows_errors_in_colour_and_a_dumb_one_does_not(site: Site) -
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="UnicodeEncodeError with a traceback")
 def test_output_that_cannot_be_encoded_is_escaped(crowded: Site) -> None:
     result = run_cli("status", portal=crowded.portal, PYTHONIOENCODING="latin-1")
     assert "Traceback" not in result.stderr
@@ -402,7 +400,7 @@ def test_a_closed_pipe_is_no_crash(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="control characters are printed as they are")
+@pytest.mark.xfail(strict=True, reason="control characters are printed as they are")
 def test_control_characters_of_an_id_do_not_reach_the_output(site: Site) -> None:
     register_unreachable(site, f"A{ESCAPE}[2JB\nC")
     assert ESCAPE not in succeed("status", portal=site.portal)

@@ -149,7 +149,10 @@ class Portal:
         """Return a connection of who runs a statement: the application, or pysync."""
         ours = statement in {REGISTER, BACKFILL}
         if (ours, place) not in self._connections:
-            self._connections[ours, place] = self.site.connect() if ours else self.app.connect()
+            opened = self.site.connect() if ours else self.app.connect()
+            # Or a transaction that waits for one that we never end would keep us waiting, too.
+            opened.execute(f"set statement_timeout = '{DEADLINE_SECONDS}s'")
+            self._connections[ours, place] = opened
         return self._connections[ours, place]
 
     def reset(self, names: dict[str, int | str]) -> None:
