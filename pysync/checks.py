@@ -26,6 +26,10 @@ from pysync.types import CourseId
 MINIMUM_VERSION: Final = 15
 RECOMMENDED_RETRY_MILLISECONDS: Final = 200
 RECOMMENDED_SYNC_WORKERS: Final = 4
+RECOMMENDED_WRITER_MILLISECONDS: Final = 10
+"""An apply worker commits asynchronously, and one that has just restarted confirms to the portal
+whatever the one before it committed, on disk or not. What the WAL writer hasn't written by then is
+lost for good if the course's server crashes in that moment: let it be quick."""
 
 _SLOTS_FOR_COPY: Final = 5
 """One for the subscription, and one for each table that is copied at the same time."""
@@ -57,6 +61,7 @@ def settings(connection: Connection) -> Settings:
                 "max_logical_replication_workers",
                 "max_sync_workers_per_subscription",
                 "wal_retrieve_retry_interval",
+                "wal_writer_delay",
                 "server_encoding",
             ],
         ),
@@ -109,7 +114,7 @@ def check_portal(portal: Connection, *, slot_is_there: bool) -> None:
 def check_course(database: Connection, *, subscription_is_there: bool) -> list[str]:
     """Check that a course's server can run one more subscription.
 
-    :returns: warnings about settings that make it slower than it could be.
+    :returns: warnings about settings that make it slower or less safe than it could be.
     :raises UnsuitableServerError: if it can't.
     """
     check_version(database, "course")
@@ -129,6 +134,13 @@ def check_course(database: Connection, *, subscription_is_there: bool) -> list[s
         warnings.append(
             f"course server has max_sync_workers_per_subscription = {workers}: the four tables "
             f"are copied in turns; set it to {RECOMMENDED_SYNC_WORKERS} and reload"
+        )
+    delay = found.number("wal_writer_delay")
+    if delay > RECOMMENDED_WRITER_MILLISECONDS:
+        warnings.append(
+            f"course server has wal_writer_delay = {delay}ms: should it crash that soon after its "
+            "connection to the portal broke, changes would be lost; set it to "
+            f"{RECOMMENDED_WRITER_MILLISECONDS}ms and reload"
         )
     return warnings
 

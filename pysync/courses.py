@@ -101,6 +101,8 @@ def add(
 
         progress.step("migrating the course database")
         migrate(conninfo, COURSE, f"course '{course_id}'", course=course_id)
+        # Another course may have been given the same database at the same moment, and got it first.
+        checks.check_database(portal, database, course_id, course.replication_name)
         if subscription is None:
             _make_vacant(database, course)
         subscriptions.grant_reading(portal, course.replication_role)

@@ -268,10 +268,14 @@ class Server:
         """Kill the server as a crash would (SIGKILL), and wait until it is gone."""
         pid = int((self.data / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{pid}/task/{pid}/children")
+        # Stopped first: it could fork one more child that we don't know of, and that would go on
+        # writing while the next server recovers.
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: _state(pid) in "TZ")
         pids = [pid, *(int(child) for child in children.read_text().split())]
         for each in pids:
             os.kill(each, signal.SIGKILL)
-        wait_until(lambda: not any(_alive(each) for each in pids))
+        wait_until(lambda: all(_state(each) == "Z" for each in pids))
         # Where no init reaps orphans, the dead postmaster stays a zombie and its lock file counts.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -305,12 +309,12 @@ class Server:
                 raise UnsuitableServerError(f"program '{program}' failed: {message}")
 
 
-def _alive(pid: int) -> bool:
+def _state(pid: int) -> str:
+    """Return a process's state as /proc has it; ``Z``, a zombie, also when it is gone."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        return "Z"
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:

@@ -119,7 +119,8 @@ def create_slot(portal: Connection, name: str) -> None:
     :raises ReplicationError: if that takes more than 60 s; no slot is left behind.
     """
     try:
-        with _statement_timeout(portal, SLOT_TIMEOUT_SECONDS):
+        # It waits at the locks of older transactions, and blocks nobody meanwhile.
+        with _timeouts(portal, SLOT_TIMEOUT_SECONDS):
             portal.execute(
                 "select pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
             )
@@ -402,11 +403,22 @@ def count_errors(statistics: dict[str, object]) -> int:
 
 
 @contextmanager
-def _statement_timeout(connection: Connection, seconds: float) -> Iterator[None]:
-    set_timeout = "select pg_catalog.set_config('statement_timeout', %s, false)"
-    before = fetch_value(connection, "select current_setting('statement_timeout')")
-    connection.execute(set_timeout, (f"{int(seconds * 1000)}ms",))
+def _timeouts(connection: Connection, seconds: float) -> Iterator[None]:
+    """Bound statements by a time of their own instead of the connection's lock timeout."""
+    settings = {"statement_timeout": f"{int(seconds * 1000)}ms", "lock_timeout": "0"}
+    before = {name: _setting(connection, name) for name in settings}
+    _set(connection, settings)
     try:
         yield
     finally:
-        connection.execute(set_timeout, (before,))
+        if not connection.closed:
+            _set(connection, before)
+
+
+def _setting(connection: Connection, name: str) -> str:
+    return str(fetch_value(connection, "select current_setting(%s)", name))
+
+
+def _set(connection: Connection, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ SETTINGS = {
     "max_logical_replication_workers": "100",
     "max_sync_workers_per_subscription": "4",
     "wal_retrieve_retry_interval": "100ms",
+    "wal_writer_delay": "10ms",
     "shared_buffers": "64MB",
     "lc_messages": "C",
 }
@@ -58,6 +60,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Where a shell runs us in the background it has us ignore SIGINT, and what we start as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     required = {18} | {int(m) for m in os.environ.get(REQUIRED_MAJORS, "").split(",") if m}
     if missing := required - set(INSTALLATIONS):
         raise pytest.UsageError(

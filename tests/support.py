@@ -258,7 +258,12 @@ def assert_live_rows(site: Site, course_id: str) -> None:
             ),
         ):
             expected = portal.execute(on_portal.format(columns), (course_id,)).fetchall()
-            assert course.execute(in_course.format(columns)).fetchall() == expected
+            found = course.execute(in_course.format(columns)).fetchall()
+            assert found == expected, (
+                f"course {course_id!r}: {len(expected)} rows of '{columns[:30]}…' expected, "
+                f"{len(found)} found; only on the portal: {sorted(set(expected) - set(found))[:5]}, "
+                f"only in the course: {sorted(set(found) - set(expected))[:5]}"
+            )
 
 
 @contextmanager

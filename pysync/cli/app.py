@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import psycopg
 import typer
@@ -18,6 +18,10 @@ from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 
 INTERRUPTED: Final = 130
+
+# Typer brings a copy of Click with it, or builds on the installed one: where it is depends on its
+# version, that its own error is a usage error doesn't.
+UsageError: Final[type[Any]] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="pysync",
@@ -54,13 +58,35 @@ def _options(
     pass
 
 
+def _without_values(message: str) -> str:
+    """Leave out of a usage error what may hold a password: a connection string without quotes."""
+    for word in sys.argv[1:]:
+        if "=" in word or "://" in word:
+            message = message.replace(word, "…")
+    return message
+
+
+def _run() -> int:
+    status: int | None = app(standalone_mode=False)
+    if status == INTERRUPTED:  # Typer catches it on the way and says nothing
+        raise KeyboardInterrupt
+    return status or 0
+
+
 def main() -> None:
     """Run the command line; a PysyncError is one line on standard error and exit status 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        sys.exit(_run())
+    except UsageError as error:
+        error.message = _without_values(error.message)
+        error.show()
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        say_aside("pysync: not confirmed, nothing was changed")
+        sys.exit(1)
     except PysyncError as error:
         say_aside(f"pysync: {error}".replace("\n", " "), style="red")
         sys.exit(1)

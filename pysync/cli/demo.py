@@ -44,7 +44,7 @@ def demo(
             pass
     except KeyboardInterrupt:
         say_aside("pysync: demo interrupted; its servers are stopped and their folder is removed")
-        raise typer.Exit(INTERRUPTED) from None
+        sys.exit(INTERRUPTED)
     _print_report(report)
     if keep:
         _print_guide(report.site)

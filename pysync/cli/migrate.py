@@ -13,6 +13,7 @@ from pysync.cli.output import (
     print_json,
     print_raw,
     print_table,
+    printable,
     say,
 )
 from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
@@ -114,7 +115,7 @@ def migrate_status(
     print_table(table)
     for each in found:
         if each.error:
-            say(f"{each.database}: {each.error}")
+            say(printable(f"{each.database}: {each.error}"))
 
 
 def _run_all(context: typer.Context, to: str, *, sql: bool) -> None:

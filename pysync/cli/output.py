@@ -10,9 +10,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 import typer
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -28,10 +27,13 @@ __all__ = [
     "print_json",
     "print_raw",
     "print_table",
+    "printable",
     "say",
     "say_aside",
     "steps",
 ]
+
+_CONTROLS: Final = {code: ascii(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 PIPE_WIDTH: Final = 2000
 """Columns that a table may take where nobody looks at it: nothing is folded."""
@@ -65,14 +67,28 @@ def print_raw(text: str) -> None:
     sys.stdout.write(text)
 
 
+def printable(text: str) -> str:
+    """Spell out control characters: ids may hold any, and a terminal obeys them."""
+    return text.translate(_CONTROLS)
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def escape(text: str) -> str:
+    """Return text for a table's cell: neither markup nor control characters count."""
+    return markup.escape(printable(text))
+
+
 def say(text: str) -> None:
-    """Print a line to standard output."""
-    out.print(text, markup=False, soft_wrap=True)
+    """Print lines to standard output."""
+    out.print(_printable_lines(text), markup=False, soft_wrap=True)
 
 
 def say_aside(text: str, style: str | None = None) -> None:
     """Print a line to standard error: progress, warnings, errors."""
-    err.print(text, markup=False, style=style)
+    err.print(_printable_lines(text), markup=False, style=style)
 
 
 def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:

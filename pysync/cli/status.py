@@ -13,6 +13,7 @@ from pysync.cli.output import (
     new_table,
     print_json,
     print_table,
+    printable,
     say,
 )
 from pysync.cli.parameters import (
@@ -71,7 +72,7 @@ def print_statuses(statuses: list[CourseStatus], format: Format) -> None:
     print_table(table)
     for each in statuses:
         if each.cause:
-            say(f"{each.course_id}: {each.cause}")
+            say(printable(f"{each.course_id}: {each.cause}"))
 
 
 def _as_json(each: CourseStatus) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def _settings(installation: Installation, course_count: int) -> dict[str, str]:
         "max_worker_processes": str(course_count + 4 * _SYNC_WORKERS),
         "max_sync_workers_per_subscription": str(_SYNC_WORKERS),
         "wal_retrieve_retry_interval": "200ms",
+        "wal_writer_delay": "10ms",
         # Tables grow from nothing to their size within seconds: look at them as often.
         "autovacuum_naptime": "5s",
         "timezone": "UTC",

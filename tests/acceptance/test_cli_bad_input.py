@@ -156,7 +156,6 @@ def test_removal_is_not_forced_by_a_connection_string_that_cannot_be_parsed(site
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="the usage error repeats what it doesn't understand")
 def test_a_connection_string_without_quotes_does_not_show_its_password(site: Site) -> None:
     result = run_cli(
         "course", "add", "B", "host=127.0.0.1", f"password={SECRET}", portal=site.portal

@@ -294,7 +294,6 @@ def test_a_run_that_is_interrupted_is_finished_by_the_next(
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="typer ends the process itself, without a word")
 def test_an_interrupted_run_says_how_to_go_on(site: Site, start: Start) -> None:
     new_course(site, "A")
     with held_slot(site, start) as process:
@@ -398,7 +397,6 @@ def test_one_run_at_a_time_works_on_a_course(site: Site, start: Start) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="the loser clears the winner's rows and subscribes")
 def test_two_courses_that_race_for_a_database_do_not_both_get_it(site: Site, start: Start) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A")

@@ -400,7 +400,6 @@ def test_a_closed_pipe_is_no_crash(site: Site) -> None:
 
 
 @pytest.mark.newest
-@pytest.mark.xfail(strict=False, reason="control characters are printed as they are")
 def test_control_characters_of_an_id_do_not_reach_the_output(site: Site) -> None:
     register_unreachable(site, f"A{ESCAPE}[2JB\nC")
     assert ESCAPE not in succeed("status", portal=site.portal)

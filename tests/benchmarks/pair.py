@@ -35,6 +35,7 @@ SETTINGS = {
     "max_logical_replication_workers": "30",
     "max_sync_workers_per_subscription": "4",
     "wal_retrieve_retry_interval": "200ms",
+    "wal_writer_delay": "10ms",
 }
 """Of both servers; what isn't named has PostgreSQL's default (but ``wal_level = logical``)."""
 

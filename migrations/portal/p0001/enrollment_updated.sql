@@ -5,67 +5,71 @@ security definer
 set search_path = ''
 as $$
 declare
+    changed_user_ids bigint[];
+    left_ids bigint[];
+    left_user_ids bigint[];
+    left_course_ids text[];
     enrollment_ids bigint[];
     user_ids bigint[];
-    course_ids text[];
 begin
     perform course.check_registry();
 
-    -- Whoever leaves and whoever comes, all at once and so in order.
-    select array_agg(changed.user_id::bigint)
-      into user_ids
-      from (
-          select before.user_id
-            from old_rows as before
-            join pysync.course as registered on registered.course_id = before.course_id
-           where registered.fans_out
-           union
-          select after.user_id
-            from new_rows as after
-            join pysync.course as registered on registered.course_id = after.course_id
-           where registered.fans_out
-      ) as changed;
-    if user_ids is null then
+    -- A full join of the transition tables can't be planned as each row with each, whatever a
+    -- session's first, small statement made the plan be. Rows that leave are somebody else's,
+    -- another course's, or under another id now.
+    with paired as materialized (
+        select before.id as old_id, before.user_id as old_user_id,
+               before.course_id as old_course_id, after.id, after.user_id, after.course_id,
+               (before.id, before.user_id, before.course_id)
+                   is distinct from (after.id, after.user_id, after.course_id) as moves,
+               before is distinct from after as changes
+          from old_rows as before
+          full join new_rows as after on after.id = before.id
+    ),
+    leaving as (
+        select paired.old_id, paired.old_user_id, paired.old_course_id, paired.moves
+          from paired
+          join pysync.course as registered on registered.course_id = paired.old_course_id
+         where registered.fans_out
+    ),
+    coming as (
+        select paired.id, paired.user_id, paired.changes
+          from paired
+          join pysync.course as registered on registered.course_id = paired.course_id
+         where registered.fans_out
+    )
+    select (select array_agg(member.user_id)
+              from (select leaving.old_user_id::bigint from leaving
+                     union
+                    select coming.user_id::bigint from coming) as member (user_id)),
+           (select array_agg(leaving.old_id::bigint) from leaving where leaving.moves),
+           (select array_agg(leaving.old_user_id::bigint) from leaving where leaving.moves),
+           (select array_agg(leaving.old_course_id::text) from leaving where leaving.moves),
+           (select array_agg(coming.id::bigint) from coming where coming.changes),
+           (select array_agg(coming.user_id::bigint) from coming where coming.changes)
+      into changed_user_ids, left_ids, left_user_ids, left_course_ids, enrollment_ids, user_ids;
+    if changed_user_ids is null then
         return null;
     end if;
-    perform course.lock_members(user_ids);
 
-    -- Rows that are somebody else's, another course's, or under another id now.
-    select array_agg(before.user_id::bigint), array_agg(before.course_id::text)
-      into user_ids, course_ids
-      from old_rows as before
-      join pysync.course as registered on registered.course_id = before.course_id
-     where registered.fans_out
-       and not exists (
-           select
-             from new_rows as after
-            where after.id = before.id
-              and after.user_id = before.user_id
-              and after.course_id = before.course_id
-       )
-       -- A trigger of the application's may have put the row back.
-       and not exists (
-           select
-             from public.student_courseenrollment as returned
-            where returned.id = before.id
-              and returned.user_id = before.user_id
-              and returned.course_id = before.course_id
-       );
-    if user_ids is not null then
-        perform course.remove_members(user_ids, course_ids);
+    -- Whoever leaves and whoever comes, all at once and so in order.
+    perform course.lock_members(changed_user_ids);
+
+    select array_agg(gone.user_id), array_agg(gone.course_id)
+      into left_user_ids, left_course_ids
+      from unnest(left_ids, left_user_ids, left_course_ids) as gone (id, user_id, course_id)
+     -- A trigger of the application's may have put the row back.
+     where not exists (
+         select
+           from public.student_courseenrollment as returned
+          where returned.id = gone.id
+            and returned.user_id = gone.user_id
+            and returned.course_id = gone.course_id
+     );
+    if left_user_ids is not null then
+        perform course.remove_members(left_user_ids, left_course_ids);
     end if;
 
-    select array_agg(after.id::bigint), array_agg(after.user_id::bigint)
-      into enrollment_ids, user_ids
-      from new_rows as after
-      join pysync.course as registered on registered.course_id = after.course_id
-     where registered.fans_out
-       and not exists (
-           select
-             from old_rows as before
-            where before.id = after.id
-              and before is not distinct from after
-       );
     if enrollment_ids is not null then
         perform course.require_members(
             user_ids, course.write_members(user_ids, true), 'student_courseenrollment');
