@@ -24,10 +24,10 @@ def execute(statement: str) -> None:
 def replay(folder: Path, first: str | None = None) -> None:
     """Run the frozen copies beside a revision.
 
-    :param folder: holds ``*.sql`` files, run in name order.
+    :param folder: holds ``*.sql`` files, also in folders of its own, run in name order.
     :param first: the file that goes before the others.
     """
-    files = sorted(folder.glob("*.sql"), key=lambda file: (file.name != first, file.name))
+    files = sorted(folder.rglob("*.sql"), key=lambda file: (file.name != first, file))
     for file in files:
         for statement in statements(file):
             execute(statement)
