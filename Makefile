@@ -50,6 +50,8 @@ freeze: ## Copy sql/ beside the newest revisions (before a release only: release
 	cp -r sql/portal/accounts migrations/portal/p0002/
 	cp -r sql/portal/testcenter migrations/portal/p0003/
 	cp -r sql/portal/discussion migrations/portal/p0004/
+	cp -r sql/portal/monitoring migrations/portal/p0005/
+	cp -r sql/portal/verification migrations/portal/p0006/
 	cp sql/course/*.sql migrations/course/c0001/
 
 clean: ## Remove what the other targets made

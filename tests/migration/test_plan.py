@@ -12,7 +12,7 @@ from psycopg import sql
 from pysync import courses, status
 from pysync.db.sql_files import folder
 from pysync.errors import MigrationError, UnknownCourseError, UnsuitableDatabaseError
-from pysync.migrate import Lineage, Migrated, migrate
+from pysync.migrate import Lineage, Migrated, head_revision, migrate
 from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.plan import run_all, run_course, run_portal
@@ -22,6 +22,9 @@ from tests.migration.conftest import NewDatabase, run
 from tests.support import Cluster, Site
 
 pytestmark = pytest.mark.newest
+
+P_HEAD, C_HEAD = head_revision(PORTAL), head_revision(COURSE)
+P_NEXT, C_NEXT = (f"{head[0]}{int(head[1:]) + 1:04}" for head in (P_HEAD, C_HEAD))
 
 NEXT_REVISION = """
 from pysync.migrate.operations import execute
@@ -45,8 +48,8 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = tmp_path / "migrations"
     shutil.copytree(folder("migrations"), migrations, ignore=shutil.ignore_patterns("__pycache__"))
     for lineage, revision, newest, table in (
-        ("portal", "p0005", "p0004", "pysync.course"),
-        ("course", "c0002", "c0001", "course.beat"),
+        ("portal", P_NEXT, P_HEAD, "pysync.course"),
+        ("course", C_NEXT, C_HEAD, "course.beat"),
     ):
         (migrations / lineage / f"{revision}_next.py").write_text(
             NEXT_REVISION.format(revision, newest, table)
@@ -74,15 +77,15 @@ def registered(site: Site) -> Site:
 
 
 def test_courses_are_migrated_before_the_portal(registered: Site, next_release: None) -> None:
-    assert revisions(registered) == {"portal": "p0004", "A": "c0001", "B": "c0001"}
+    assert revisions(registered) == {"portal": P_HEAD, "A": C_HEAD, "B": C_HEAD}
     done = run_all(registered.portal)
-    assert next(done) == ("A", Migrated("c0001", "c0002"))
-    assert revisions(registered) == {"portal": "p0004", "A": "c0002", "B": "c0001"}
+    assert next(done) == ("A", Migrated(C_HEAD, C_NEXT))
+    assert revisions(registered) == {"portal": P_HEAD, "A": C_NEXT, "B": C_HEAD}
     assert list(done) == [
-        ("B", Migrated("c0001", "c0002")),
-        ("portal", Migrated("p0004", "p0005")),
+        ("B", Migrated(C_HEAD, C_NEXT)),
+        ("portal", Migrated(P_HEAD, P_NEXT)),
     ]
-    assert revisions(registered) == {"portal": "p0005", "A": "c0002", "B": "c0002"}
+    assert revisions(registered) == {"portal": P_NEXT, "A": C_NEXT, "B": C_NEXT}
     assert all(each.pending is False for each in status.revisions(registered.portal))
 
 
@@ -98,7 +101,7 @@ def test_a_course_that_fails_leaves_the_portal_alone_but_not_the_other_courses(
     assert "portal left as it is, since 1 of 2 courses" in caught.value.message
     assert "course 'A'" in caught.value.message
     assert 'column "added" of relation "beat" already exists' in caught.value.message
-    assert revisions(registered) == {"portal": "p0004", "A": "c0001", "B": "c0002"}
+    assert revisions(registered) == {"portal": P_HEAD, "A": C_HEAD, "B": C_NEXT}
     assert difference(before, catalog(registered.portal)) == {}
     assert difference(in_course, catalog(registered.databases["A"])) == {}
 
@@ -112,20 +115,20 @@ def test_a_course_that_is_gone_leaves_the_portal_alone(
     )
     with pytest.raises(MigrationError, match=r"course 'B': database 'gone on 127\.0\.0\.1:1'"):
         list(run_all(registered.portal))
-    assert registered.one("select version_num from pysync.alembic_version") == "p0004"
+    assert registered.one("select version_num from pysync.alembic_version") == P_HEAD
 
 
 def test_each_database_goes_to_the_revision_that_is_named(
     registered: Site, next_release: None
 ) -> None:
     before = catalog(registered.databases["A"])
-    assert run_course(registered.portal, CourseId("A")) == ("A", Migrated("c0001", "c0002"))
-    assert run_portal(registered.portal, "p0005") == ("portal", Migrated("p0004", "p0005"))
-    assert run_course(registered.portal, CourseId("A"), "c0001") == (
+    assert run_course(registered.portal, CourseId("A")) == ("A", Migrated(C_HEAD, C_NEXT))
+    assert run_portal(registered.portal, P_NEXT) == ("portal", Migrated(P_HEAD, P_NEXT))
+    assert run_course(registered.portal, CourseId("A"), C_HEAD) == (
         "A",
-        Migrated("c0002", "c0001"),
+        Migrated(C_NEXT, C_HEAD),
     )
-    assert run_portal(registered.portal, "p0004")[1] == Migrated("p0005", "p0004")
+    assert run_portal(registered.portal, P_HEAD)[1] == Migrated(P_NEXT, P_HEAD)
     assert difference(before, catalog(registered.databases["A"])) == {}
 
 
@@ -137,11 +140,11 @@ def test_offline_prints_every_database_and_changes_none(
     assert list(scripts) == ["A", "B", "portal"]
     assert "alter table course.beat add column added text" in scripts["A"]
     assert "alter table pysync.course add column added text" in scripts["portal"]
-    assert revisions(registered) == {"portal": "p0004", "A": "c0001", "B": "c0001"}
+    assert revisions(registered) == {"portal": P_HEAD, "A": C_HEAD, "B": C_HEAD}
     assert difference(before, catalog(registered.portal)) == {}
 
 
-@pytest.mark.parametrize("revision", ["p0099", "c0001", "", "base:head", "-1", "+1"])
+@pytest.mark.parametrize("revision", ["p0099", C_HEAD, "", "base:head", "-1", "+1"])
 def test_a_revision_that_the_lineage_does_not_have_is_refused(
     lineage: Lineage, migrated: str, revision: str
 ) -> None:
@@ -151,7 +154,8 @@ def test_a_revision_that_the_lineage_does_not_have_is_refused(
         MigrationError, match=f"revision '.*' unknown in lineage '{lineage.name}'"
     ) as caught:
         run(migrated, lineage, revision)
-    known = "c0001" if lineage is COURSE else "p0001, p0002, p0003, p0004"
+    newest = C_HEAD if lineage is COURSE else P_HEAD
+    known = ", ".join(f"{newest[0]}{number:04}" for number in range(1, int(newest[1:]) + 1))
     assert caught.value.remedy == f"choose one of: base, {known}, head"
 
 
