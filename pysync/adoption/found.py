@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pysync.db.connections import Connection
 from pysync.models.course import CourseDatabaseBase
+from pysync.models.portal import PortalBase
 
 KINDS: Final = {
     "r": "a table",
@@ -52,11 +53,25 @@ class Restriction:
 
 
 @dataclass(frozen=True)
+class FoundForeignKey:
+    """A validated foreign key of one column.
+
+    ``target`` is the table it leads to, ``definition`` what brings it back after it was dropped.
+    """
+
+    name: str
+    column: str
+    target: str
+    cascades: bool
+    definition: str
+
+
+@dataclass(frozen=True)
 class FoundTable:
     """A table as the catalog has it.
 
     ``unique`` are the column sets with a whole-table unique index, ``indexed`` the leading columns
-    of its indexes, ``foreign_keys`` the columns with a foreign key and the tables these lead to.
+    of its indexes.
     """
 
     schema: str
@@ -67,7 +82,7 @@ class FoundTable:
     primary_key: tuple[str, ...]
     unique: frozenset[frozenset[str]]
     indexed: frozenset[str]
-    foreign_keys: frozenset[tuple[str, str]]
+    foreign_keys: tuple[FoundForeignKey, ...]
     row_security: bool = False
     restrictions: tuple[Restriction, ...] = ()
 
@@ -99,12 +114,13 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         (oid,),
     ).fetchall()
     foreign_keys = connection.execute(
-        "select a.attname::text, n.nspname || '.' || target.relname"
+        "select c.conname::text, a.attname::text, n.nspname || '.' || target.relname,"
+        " c.confdeltype = 'c', pg_catalog.pg_get_constraintdef(c.oid)"
         " from pg_catalog.pg_constraint c"
         " join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]"
         " join pg_catalog.pg_class target on target.oid = c.confrelid"
         " join pg_catalog.pg_namespace n on n.oid = target.relnamespace"
-        " where c.conrelid = %s and c.contype = 'f' and c.convalidated",
+        " where c.conrelid = %s and c.contype = 'f' and c.convalidated order by c.conname",
         (oid,),
     ).fetchall()
     has_rows = (
@@ -121,19 +137,20 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         primary_key=next((tuple(names) for primary, _, names in indexes if primary), ()),
         unique=frozenset(frozenset(names) for _, unique, names in indexes if unique),
         indexed=frozenset(names[0] for _, _, names in indexes),
-        foreign_keys=frozenset((name, target) for name, target in foreign_keys),
+        foreign_keys=tuple(FoundForeignKey(*foreign_key) for foreign_key in foreign_keys),
         row_security=row_security,
         restrictions=_restrictions(connection, oid),
     )
 
 
 def _required(name: str) -> frozenset[str]:
-    """Return the columns of a replicated table that hold no nulls."""
-    table = CourseDatabaseBase.metadata.tables.get(f"course.{name}")
-    return (
-        frozenset(c.name for c in table.columns if not c.nullable)
-        if table is not None
-        else frozenset()
+    """Return the columns of a table that hold no nulls, on the portal or in a course."""
+    tables = (
+        PortalBase.metadata.tables.get(f"public.{name}"),
+        CourseDatabaseBase.metadata.tables.get(f"course.{name}"),
+    )
+    return frozenset(
+        c.name for table in tables if table is not None for c in table.columns if not c.nullable
     )
 
 

@@ -64,6 +64,12 @@ def create_or_adopt(table: Table, side: Side) -> Plan | None:
     return adoption
 
 
+def is_adopted(table_name: str) -> bool:
+    """Say whether a table that an earlier revision made or adopted was there before pysync."""
+    adopted: dict[str, list[str]] | None = attribute("adopted_tables")
+    return table_name in (attribute("found_tables") if adopted is None else adopted)
+
+
 def record_adoption(schema: str, table: Table, adoption: Plan) -> None:
     """Remember that a table was adopted, for the downgrade."""
     undo = ", ".join(_literal(statement) for statement in reversed(adoption.undo))
@@ -82,6 +88,13 @@ def drop_or_release(table: Table) -> None:
     if table.name in adopted:
         for statement in adopted[table.name]:
             execute(statement)
+        # The first revision takes the record as a whole with it.
+        execute(
+            "DO $$ BEGIN "
+            f"DELETE FROM {attribute('lineage').version_schema}.adoption "
+            f"WHERE table_name = {_literal(table.name)}; "
+            "EXCEPTION WHEN undefined_table THEN NULL; END $$"
+        )
         return
     name = f"{table.schema}.{table.name}"
     execute(

@@ -120,7 +120,11 @@ def role(
 @contextmanager
 def application(site: Site) -> Iterator[App]:
     """Connect as an application."""
-    with role(site, f"select, insert, update, delete, truncate on {', '.join(TABLES)}") as name:
+    with role(
+        site,
+        f"select, insert, update, delete, truncate on {', '.join(TABLES)}",
+        "truncate on all tables in schema public",  # TRUNCATE of users cascades to them
+    ) as name:
         app = App(site, name, site.connect(user=name))
         try:
             yield app
