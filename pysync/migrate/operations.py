@@ -88,13 +88,10 @@ def drop_or_release(table: Table) -> None:
     if table.name in adopted:
         for statement in adopted[table.name]:
             execute(statement)
-        # The first revision takes the record as a whole with it.
-        execute(
-            "DO $$ BEGIN "
-            f"DELETE FROM {attribute('lineage').version_schema}.adoption "
-            f"WHERE table_name = {_literal(table.name)}; "
-            "EXCEPTION WHEN undefined_table THEN NULL; END $$"
-        )
+        schema = attribute("lineage").version_schema
+        forget = f"DELETE FROM {schema}.adoption WHERE table_name = {_literal(table.name)}"  # noqa: S608
+        # The first revision has dropped all records before its tables.
+        execute(f"DO $$ BEGIN {forget}; EXCEPTION WHEN undefined_table THEN NULL; END $$")
         return
     name = f"{table.schema}.{table.name}"
     execute(

@@ -37,7 +37,7 @@ def run_all(
             f"revision '{target}' belongs to one lineage only",
             "name the databases: 'pysync migrate portal --to …' or 'migrate course ID --to …'",
         )
-    with _exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo) as portal:
         migrated_before = current_revision(portal, PORTAL) is not None
         wanted = registry.courses(portal) if migrated_before else []
         if target == "base" and wanted:
@@ -64,7 +64,7 @@ def run_portal(
     portal_conninfo: str, target: str = "head", *, offline: bool = False
 ) -> tuple[str, Migrated]:
     """Migrate the portal alone."""
-    with _exclusive(portal_conninfo):
+    with exclusive(portal_conninfo):
         return "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, offline=offline)
 
 
@@ -75,7 +75,7 @@ def run_course(
 
     :raises UnknownCourseError: if the course isn't registered.
     """
-    with _exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo) as portal:
         registry.require(portal)
         course = registry.get(portal, course_id)
         return course_id, _migrate_course(course, target, offline=offline)
@@ -93,7 +93,7 @@ def _migrate_course(course: Course, target: str, *, offline: bool) -> Migrated:
 
 
 @contextmanager
-def _exclusive(portal_conninfo: str) -> Iterator[Connection]:
+def exclusive(portal_conninfo: str) -> Iterator[Connection]:
     """Let one run at a time work on a portal and its courses."""
     with closing(connect(portal_conninfo)) as portal:
         portal.execute(

@@ -81,8 +81,7 @@ ENROLLMENT_INDEXES = ("user_id", "course_id", "created")
 PROFILE_CHECKS = {
     "gender": "gender in ('', 'm', 'f', 'o')",
     "level_of_education": (
-        "level_of_education in"
-        " ('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
+        "level_of_education in ('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
     ),
 }
 """The profile columns with choices, on the portal: null and blank are no answer."""

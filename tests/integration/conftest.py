@@ -9,10 +9,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 import pysync.migrate  # noqa: F401 - all tables are part of the metadata
 from pysync.models.portal import PortalBase
-from tests.integration.fan_out import App, application
+from tests.integration.fan_out import App, application, role
 from tests.support import Cluster, Site
 
-OURS = [f"public.{table.name}" for table in PortalBase.metadata.sorted_tables if table.schema == "public"]
+OURS = [
+    f"public.{table.name}"
+    for table in PortalBase.metadata.sorted_tables
+    if table.schema == "public"
+]
 
 CLEAR = f"""
 do $$
@@ -79,3 +83,22 @@ def own_app(site: Site) -> Iterator[App]:
     """An application on a portal of its own, for tests with course databases."""
     with application(site) as app:
         yield app
+
+
+@pytest.fixture
+def student_app(app: App) -> Iterator[App]:
+    """An application with rights on the portal's own tables that calls functions in schema student.
+
+    It is on the shared portal, and empty again for each test, as :func:`app` is.
+    """
+    with role(
+        app.site,
+        "select, insert, update, delete on all tables in schema public",
+        "usage on schema student",
+        "execute on all functions in schema student",
+    ) as name:
+        caller = App(app.site, name, app.site.connect(user=name))
+        try:
+            yield caller
+        finally:
+            caller.close()
