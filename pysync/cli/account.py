@@ -48,13 +48,8 @@ def pending(
     if format is Format.JSON:
         print_json(
             {
-                "name_changes": [
-                    {"username": username, "new_name": new_name, "rationale": rationale}
-                    for username, new_name, rationale in names
-                ],
-                "email_changes": [
-                    {"username": username, "new_email": new_email} for username, new_email in emails
-                ],
+                "name_changes": [each._asdict() for each in names],
+                "email_changes": [each._asdict() for each in emails],
             }
         )
         return
@@ -62,10 +57,10 @@ def pending(
         say("no changes are pending")
         return
     table = new_table("username", "change", "to", "rationale")
-    for username, new_name, rationale in names:
-        table.add_row(escape(username), "name", escape(new_name), escape(rationale))
-    for username, new_email in emails:
-        table.add_row(escape(username), "e-mail", escape(new_email), "")
+    for name in names:
+        table.add_row(escape(name.username), "name", escape(name.new_name), escape(name.rationale))
+    for email in emails:
+        table.add_row(escape(email.username), "e-mail", escape(email.new_email), "")
     print_table(table)
 
 

@@ -78,5 +78,5 @@ def portal_session(conninfo: str) -> Iterator[Session]:
         return connection
 
     engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
-    with Session(engine) as session, session.begin():
+    with translated_calls(), Session(engine) as session, session.begin():
         yield session

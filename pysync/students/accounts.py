@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import select
 
 from pysync.db.sessions import Executor, call, translated_calls
 from pysync.models.accounts import PendingEmailChange, PendingNameChange
 from pysync.models.portal import User
+
+
+class NameChange(NamedTuple):
+    """A name that a user asks for."""
+
+    username: str
+    new_name: str
+    rationale: str
+
+
+class EmailChange(NamedTuple):
+    """An e-mail address that a user asks for."""
+
+    username: str
+    new_email: str
 
 
 def find_user(executor: Executor, username: str) -> int:
@@ -98,23 +114,23 @@ def reject_email_change(executor: Executor, user_id: int) -> None:
     call(executor, "reject_email_change", user_id)
 
 
-def pending_name_changes(executor: Executor) -> Sequence[tuple[str, str, str]]:
-    """Return username, new name and rationale of the pending name changes, oldest first."""
+def pending_name_changes(executor: Executor) -> Sequence[NameChange]:
+    """Return the pending name changes, oldest first."""
     query = (
         select(User.username, PendingNameChange.new_name, PendingNameChange.rationale)
         .join(PendingNameChange.user)
         .order_by(PendingNameChange.id)
     )
     with translated_calls():
-        return [row.tuple() for row in executor.execute(query)]
+        return [NameChange._make(row) for row in executor.execute(query)]
 
 
-def pending_email_changes(executor: Executor) -> Sequence[tuple[str, str]]:
-    """Return username and new address of the pending e-mail changes, oldest first."""
+def pending_email_changes(executor: Executor) -> Sequence[EmailChange]:
+    """Return the pending e-mail changes, oldest first."""
     query = (
         select(User.username, PendingEmailChange.new_email)
         .join(PendingEmailChange.user)
         .order_by(PendingEmailChange.id)
     )
     with translated_calls():
-        return [row.tuple() for row in executor.execute(query)]
+        return [EmailChange._make(row) for row in executor.execute(query)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -11,8 +12,15 @@ from pysync.models.accounts import Role, RoleMember
 from pysync.models.portal import User
 
 
-def roles_of(executor: Executor, user_id: int) -> Sequence[tuple[str, str]]:
-    """Return course id and name of the roles that a user has, in this order."""
+class CourseRole(NamedTuple):
+    """A role in a course's discussions."""
+
+    course_id: str
+    name: str
+
+
+def roles_of(executor: Executor, user_id: int) -> Sequence[CourseRole]:
+    """Return the roles that a user has, by course and name."""
     query = (
         select(Role.course_id, Role.name)
         .join(RoleMember, RoleMember.role_id == Role.id)
@@ -20,7 +28,7 @@ def roles_of(executor: Executor, user_id: int) -> Sequence[tuple[str, str]]:
         .order_by(Role.course_id, Role.name)
     )
     with translated_calls():
-        return [row.tuple() for row in executor.execute(query)]
+        return [CourseRole._make(row) for row in executor.execute(query)]
 
 
 def role_members(executor: Executor, course_id: str, name: str) -> Sequence[str]:

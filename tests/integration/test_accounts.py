@@ -51,9 +51,10 @@ def test_a_key_that_nobody_has_is_an_error_and_a_second_key_too(student_app: App
 
 
 def test_every_digit_of_a_key_is_random(student_app: App) -> None:
-    keys = [row[0] for row in student_app.execute(
-        "select student.new_key() from generate_series(1, 1000)"
-    )]
+    keys = [
+        row[0]
+        for row in student_app.execute("select student.new_key() from generate_series(1, 1000)")
+    ]
     assert len(set(keys)) == 1000
     digits = set("0123456789abcdef")
     # 1000 draws miss one of 16 digits at one of 32 places once in 10^25 runs.
@@ -200,8 +201,7 @@ def test_asking_and_approving_in_one_transaction_wait_for_each_other_too(student
     first, second = app.connect(), app.connect()
     first.autocommit = second.autocommit = False
     at_once = (
-        "select student.approve_email_change("
-        "student.request_email_change(%s, 'one@example.org'))"
+        "select student.approve_email_change(student.request_email_change(%s, 'one@example.org'))"
     )
     first.execute(at_once, (users[0],))
     with ThreadPoolExecutor() as pool:
