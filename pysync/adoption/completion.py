@@ -47,6 +47,11 @@ def plan(found: FoundTable, expected: Table, side: Side) -> Plan:
     if side is Side.PORTAL and found.row_security:
         # pysync_owner, who runs the triggers, would see the rows that policies show it: none.
         raise refusal(found, None, "row-level security", "none")
+    if found.duplicates:
+        raise AdoptionError(
+            f"table '{found.schema}.{found.name}' can't be adopted: {' '.join(found.duplicates)}",
+            "remove the duplicates and run the command again",
+        )
     result = Plan()
     for column in expected.columns:
         _plan_column(result, found, column, side)

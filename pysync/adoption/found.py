@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
+from sqlalchemy import Table, UniqueConstraint
 
 from pysync.db.connections import Connection
 from pysync.models.course import CourseDatabaseBase
@@ -19,6 +20,9 @@ KINDS: Final = {
     "f": "a foreign table",
 }
 """Relations that could be meant by a name, as ``pg_class.relkind`` has them."""
+
+
+_MAX_DUPLICATES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class FoundTable:
     """A table as the catalog has it.
 
     ``unique`` are the column sets with a whole-table unique index, ``indexed`` the leading columns
-    of its indexes.
+    of its indexes, ``duplicates`` the first keys that occur twice where pysync needs them unique.
     """
 
     schema: str
@@ -83,6 +87,7 @@ class FoundTable:
     unique: frozenset[frozenset[str]]
     indexed: frozenset[str]
     foreign_keys: tuple[FoundForeignKey, ...]
+    duplicates: tuple[str, ...] = ()
     row_security: bool = False
     restrictions: tuple[Restriction, ...] = ()
 
@@ -128,6 +133,7 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
         is not None
     )
+    unique = frozenset(frozenset(names) for _, is_unique, names in indexes if is_unique)
     return FoundTable(
         schema=schema,
         name=name,
@@ -135,22 +141,56 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         has_rows=has_rows,
         columns=_columns(connection, oid, table, _required(name) if has_rows else frozenset()),
         primary_key=next((tuple(names) for primary, _, names in indexes if primary), ()),
-        unique=frozenset(frozenset(names) for _, unique, names in indexes if unique),
+        unique=unique,
         indexed=frozenset(names[0] for _, _, names in indexes),
         foreign_keys=tuple(FoundForeignKey(*foreign_key) for foreign_key in foreign_keys),
+        duplicates=_duplicates(connection, table, name, unique) if has_rows else (),
         row_security=row_security,
         restrictions=_restrictions(connection, oid),
     )
 
 
-def _required(name: str) -> frozenset[str]:
-    """Return the columns of a table that hold no nulls, on the portal or in a course."""
+def _declared(name: str) -> list[Table]:
+    """Return what a table is declared as, on the portal and in a course."""
     tables = (
         PortalBase.metadata.tables.get(f"public.{name}"),
         CourseDatabaseBase.metadata.tables.get(f"course.{name}"),
     )
-    return frozenset(
-        c.name for table in tables if table is not None for c in table.columns if not c.nullable
+    return [table for table in tables if table is not None]
+
+
+def _required(name: str) -> frozenset[str]:
+    """Return the columns of a table that hold no nulls."""
+    return frozenset(c.name for table in _declared(name) for c in table.columns if not c.nullable)
+
+
+def _duplicates(
+    connection: Connection, table: sql.Identifier, name: str, unique: frozenset[frozenset[str]]
+) -> tuple[str, ...]:
+    """Return keys that a missing unique constraint wouldn't take, as the server would name them."""
+    missing = {
+        tuple(column.name for column in constraint.columns)
+        for declared in _declared(name)
+        for constraint in declared.constraints
+        if isinstance(constraint, UniqueConstraint)
+    }
+    return tuple(
+        f"Key ({', '.join(columns)})=({', '.join(values)}) is duplicated."
+        for columns in sorted(missing)
+        if frozenset(columns) not in unique
+        for (values,) in connection.execute(
+            sql.SQL(
+                "select array[{texts}] from {table} where ({columns}) is not null"
+                " group by {columns} having pg_catalog.count(*) > 1 order by {columns} limit {most}"
+            ).format(
+                texts=sql.SQL(", ").join(
+                    sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns
+                ),
+                columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+                table=table,
+                most=sql.Literal(_MAX_DUPLICATES),
+            )
+        ).fetchall()
     )
 
 

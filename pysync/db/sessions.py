@@ -26,6 +26,9 @@ _BY_SQLSTATE: Final[dict[str, type[PysyncError]]] = {
 }
 """What functions in schema ``student`` raise on purpose."""
 
+_NOT_MIGRATED: Final = ("3F000", "42883", "42P01")
+"""No such schema, function or table."""
+
 
 def call(executor: Executor, name: str, *arguments: Any) -> Any:
     """Call a function of schema ``student`` and return its value.
@@ -54,9 +57,17 @@ def translated_calls() -> Iterator[None]:
     """Turn the database's errors inside the block into pysync's."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            f"text {error.object!r} refused: it isn't valid Unicode", "write it in UTF-8"
+        ) from error
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg.Error):
             raise
+        if error.orig.sqlstate in _NOT_MIGRATED:
+            raise PysyncError(
+                "portal isn't at the revision of this pysync", "run 'pysync migrate'"
+            ) from error
         kind = _BY_SQLSTATE.get(error.orig.sqlstate or "")
         if kind is None:
             raise meaning(error.orig, "portal") from error

@@ -130,3 +130,12 @@ def test_rules_of_adopted_tables_are_validated_or_the_rows_are_listed(site: Site
             "offending_ids": [],
         } in document["checks"]
     assert succeed("migrate", "validate", portal=portal) == "all constraints are valid\n"
+
+
+def test_what_can_not_be_text_and_a_portal_that_is_not_ready_are_one_line(site: Site) -> None:
+    assert_refused(
+        cli("group", "create", "caf\udce9", portal=site.portal), "refused", "isn't valid Unicode"
+    )
+    empty = site.new_database(site.portal_server)
+    for command in (("group", "list"), ("account", "activate", "x"), ("migrate", "validate")):
+        assert_refused(cli(*command, portal=empty), "pysync migrate")

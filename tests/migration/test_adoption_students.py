@@ -148,8 +148,10 @@ def test_ids_may_be_serials_as_in_2012(portal: str) -> None:
     ("statement", "message"),
     [
         (
-            "insert into student_usertestgroup (name, description) values ('group1', '')",
-            "'public.student_usertestgroup' can't be adopted: Key (name)=(group1) is duplicated",
+            "insert into student_usertestgroup (name, description)"
+            " values ('group2', ''), ('group1', ''), ('group2', '')",
+            "'public.student_usertestgroup' can't be adopted: Key (name)=(group1) is duplicated."
+            " Key (name)=(group2) is duplicated.",
         ),
         (
             "insert into django_comment_client_role (name, course_id) values ('Critic', '1')",

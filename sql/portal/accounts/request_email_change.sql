@@ -9,7 +9,8 @@ declare
     fresh_key text := student.new_key();
 begin
     perform student.require_user(request_email_change.user_id);
-    if coalesce(request_email_change.new_email, '') !~ '^[^\s@]+@[^\s@]+$'
+    if coalesce(request_email_change.new_email, '')
+       !~ '^[^@[:space:][:cntrl:]]+@[^@[:space:][:cntrl:]]+$'
        or length(request_email_change.new_email) > 254
     then
         raise exception using

@@ -13,10 +13,10 @@ begin
      where pending.activation_key = approve_email_change.activation_key;
 
     if found then
-        -- Of two sessions that approve one address for two users, the second waits here; its next
-        -- statements see what the first has committed.
-        perform pg_catalog.pg_advisory_xact_lock(
-            pg_catalog.hashtextextended(lower(change.new_email), 123666886323811));
+        -- Of two sessions that give one address to two users, the second waits here (as it does in
+        -- student.change_email); its next statements see what the first has committed.
+        perform pg_advisory_xact_lock(
+            hashtextextended('student.email ' || lower(change.new_email), 0));
         -- With a fixed snapshot they don't. Every approval writes all requests for its address, so
         -- there the second fails with 40001.
         update public.student_pendingemailchange as rival
