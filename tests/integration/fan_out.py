@@ -113,7 +113,7 @@ def role(
             yield name
         finally:
             connection.execute("set lock_timeout = '5s'")
-            connection.execute(sql.SQL("drop owned by {}").format(identifier))
+            connection.execute(sql.SQL("drop owned by {} cascade").format(identifier))
             connection.execute(sql.SQL("drop role {}").format(identifier))
 
 

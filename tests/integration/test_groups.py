@@ -8,6 +8,7 @@ import pytest
 
 from pysync.db.sessions import portal_session
 from pysync.errors import InUseError, InvalidValueError, NotFoundError
+from pysync.models.portal import User
 from pysync.students import groups
 from tests.integration.fan_out import App, await_lock
 from tests.integration.test_accounts import (
@@ -129,6 +130,9 @@ def test_python_says_the_same(student_app: App) -> None:
         groups.describe_group(session, "friends", "of old")
         assert groups.list_groups(session)[1] == ("friends", "of old", 1)
         assert groups.group_members(session, "friends") == [(ada, "ada", "ada@example.org")]
+        session.add(User(username="bob", password=""))
+        groups.add_user_to_group(session, "bob", "friends")
+        groups.remove_user_from_group(session, "bob", "friends")
         groups.remove_user_from_group(session, "ada", "friends")
         assert groups.group_members(session, "friends") == []
     for error, call in (

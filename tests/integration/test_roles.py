@@ -179,3 +179,26 @@ def test_python_reads_and_writes_roles(app: App) -> None:
         role.users.extend(session.query(Role).filter_by(course_id="A", name="Student").one().users)
     with portal_session(app.site.portal) as session:
         assert roles.role_members(session, "A", "Moderator") == ["ada", "bob"]
+
+
+def test_an_applications_trigger_on_the_roles_never_runs_as_a_superuser(own_app: App) -> None:
+    app, site = own_app, own_app.site
+    tables = ("django_comment_client_role", "django_comment_client_role_users")
+    site.execute(f"grant create on schema public to {app.role}")
+    app.execute("create table noted (who text, privileged boolean)")
+    app.execute("grant insert on noted to public")
+    app.execute(
+        "create function intruder() returns trigger language plpgsql as $$ begin"
+        " insert into public.noted select current_user, rolsuper from pg_roles"
+        " where rolname = current_user; return new; end $$"
+    )
+    for table in tables:
+        site.execute(f"alter table {table} owner to {app.role}")
+        app.execute(
+            f"create trigger intruder before insert on {table}"
+            " for each row execute function intruder()"
+        )
+    app.enroll(app.user("ada"), "A")
+    app.execute("update student_courseenrollment set course_id = 'B'")
+    assert app.execute("select distinct who, privileged from noted") == [("pysync_owner", False)]
+    assert app.one("select count(*) from noted") == 4

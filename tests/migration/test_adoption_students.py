@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pysync.errors import AdoptionError, PysyncError
+from pysync.db import connections
+from pysync.errors import AdoptionError, LockedError, PysyncError
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.validate import MAX_ROWS, Check, validate
 from tests.django_site.process import new_site
@@ -238,6 +239,21 @@ def test_of_many_offending_rows_the_first_are_named_and_all_are_counted(portal: 
     found = ours(list(validate(portal)))["auth_userprofile_gender_check"]
     assert found.offending_total == len(users)
     assert found.offending_ids == [*users][:MAX_ROWS]
+
+
+@pytest.mark.newest
+def test_validation_queues_for_no_lock_and_leaves_writers_alone(
+    portal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(portal, PORTAL)
+    monkeypatch.setattr(connections, "LOCK_TIMEOUT_SECONDS", 0.2)
+    with psycopg.connect(portal) as other:
+        other.execute("lock table auth_userprofile in share update exclusive mode")
+        with pytest.raises(LockedError, match="auth_userprofile_gender_check"):
+            list(validate(portal))
+        other.rollback()
+        other.execute("update auth_userprofile set gender = 'm'")
+        assert ours(list(validate(portal))).keys() == ADOPTED_CHECKS.keys()
 
 
 @pytest.mark.newest
