@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import errors
 
 from pysync import registry
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect
 from pysync.errors import LockedError, MigrationError, PysyncError
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.run import TURN_TIMEOUT_SECONDS, Migrated, current_revision, migrate
@@ -96,9 +96,8 @@ def _migrate_course(course: Course, target: str, *, offline: bool) -> Migrated:
 def exclusive(portal_conninfo: str) -> Iterator[Connection]:
     """Let one run at a time work on a portal and its courses."""
     with closing(connect(portal_conninfo)) as portal:
-        portal.execute(
-            "select pg_catalog.set_config('lock_timeout', %s, false)", (f"{TURN_TIMEOUT_SECONDS}s",)
-        )
+        set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, false)"
+        portal.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s",))
         try:
             portal.execute("select pg_catalog.pg_advisory_lock(%s)", (_RUN_LOCK,))
         except errors.LockNotAvailable:
@@ -106,4 +105,5 @@ def exclusive(portal_conninfo: str) -> Iterator[Connection]:
                 "portal is being migrated by another process",
                 "wait until it has finished and run the command again",
             ) from None
+        portal.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s",))
         yield portal
