@@ -1,4 +1,4 @@
-"""Accounts, groups, roles and profile helpers, in schema student."""
+"""Accounts, groups, roles, and the choices of profiles."""
 
 from pathlib import Path
 from typing import Any

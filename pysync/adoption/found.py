@@ -133,18 +133,21 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
         is not None
     )
+    columns = _columns(connection, oid, table, _required(name) if has_rows else frozenset())
     unique = frozenset(frozenset(names) for _, is_unique, names in indexes if is_unique)
     return FoundTable(
         schema=schema,
         name=name,
         kind=kind,
         has_rows=has_rows,
-        columns=_columns(connection, oid, table, _required(name) if has_rows else frozenset()),
+        columns=columns,
         primary_key=next((tuple(names) for primary, _, names in indexes if primary), ()),
         unique=unique,
         indexed=frozenset(names[0] for _, _, names in indexes),
         foreign_keys=tuple(FoundForeignKey(*foreign_key) for foreign_key in foreign_keys),
-        duplicates=_duplicates(connection, table, name, unique) if has_rows else (),
+        duplicates=_duplicates(connection, table, _missing(name, columns, unique))
+        if has_rows
+        else (),
         row_security=row_security,
         restrictions=_restrictions(connection, oid),
     )
@@ -164,20 +167,26 @@ def _required(name: str) -> frozenset[str]:
     return frozenset(c.name for table in _declared(name) for c in table.columns if not c.nullable)
 
 
-def _duplicates(
-    connection: Connection, table: sql.Identifier, name: str, unique: frozenset[frozenset[str]]
-) -> tuple[str, ...]:
-    """Return keys that a missing unique constraint wouldn't take, as the server would name them."""
-    missing = {
-        tuple(column.name for column in constraint.columns)
-        for declared in _declared(name)
-        for constraint in declared.constraints
+def _missing(
+    name: str, found: dict[str, FoundColumn], unique: frozenset[frozenset[str]]
+) -> list[list[str]]:
+    """Return the columns of unique constraints that a table lacks though it has the columns."""
+    declared = {
+        frozenset(column.name for column in constraint.columns)
+        for table in _declared(name)
+        for constraint in table.constraints
         if isinstance(constraint, UniqueConstraint)
     }
+    return sorted(sorted(columns) for columns in declared - unique if columns <= found.keys())
+
+
+def _duplicates(
+    connection: Connection, table: sql.Identifier, keys: list[list[str]]
+) -> tuple[str, ...]:
+    """Return keys that unique constraints wouldn't take, in the server's words."""
     return tuple(
         f"Key ({', '.join(columns)})=({', '.join(values)}) is duplicated."
-        for columns in sorted(missing)
-        if frozenset(columns) not in unique
+        for columns in keys
         for (values,) in connection.execute(
             sql.SQL(
                 "select array[{texts}] from {table} where ({columns}) is not null"

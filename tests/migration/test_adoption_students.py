@@ -165,8 +165,13 @@ def test_ids_may_be_serials_as_in_2012(portal: str) -> None:
             "'public.student_usertestgroup' column 'description' can't be adopted: found nullable,"
             " with nulls in it, expected NOT NULL",
         ),
+        (
+            "alter table auth_registration drop activation_key",
+            "'public.auth_registration' column 'activation_key' can't be adopted: found no such"
+            " column, expected character varying(32) NOT NULL",
+        ),
     ],
-    ids=["groups of one name", "roles of one name", "nulls"],
+    ids=["groups of one name", "roles of one name", "nulls", "no key"],
 )
 @pytest.mark.newest
 def test_what_can_not_be_told_apart_is_refused(portal: str, statement: str, message: str) -> None:

@@ -19,7 +19,8 @@ begin
          where not exists (
              select
                from old_rows as before
-              where before.user_id = after.user_id
+              where before.id = after.id
+                and before.user_id = after.user_id
                 and before.course_id = after.course_id);
     end if;
 
