@@ -29,4 +29,5 @@ $$;
 
 revoke all on function student.activate(text) from public;
 comment on function student.activate(text) is
-    'Activate the account that an activation key belongs to and return its id; once more is no error.';
+    'Activate the account that an activation key belongs to and return the user''s id; '
+    'once more is no error.';

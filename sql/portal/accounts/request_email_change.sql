@@ -15,9 +15,8 @@ begin
     then
         raise exception using
             errcode = 'PY011',
-            message = format('e-mail address ''%s'' refused: it is at most 254 characters, with an @ '
-                             'inside and without white space',
-                             left(request_email_change.new_email, 254)),
+            message = format('e-mail address ''%s'' refused: it has an @ inside, no white space '
+                             'and at most 254 characters', left(request_email_change.new_email, 254)),
             hint = 'Check the spelling.';
     end if;
     perform student.check_email_free(request_email_change.new_email, request_email_change.user_id);
@@ -33,4 +32,5 @@ $$;
 
 revoke all on function student.request_email_change(bigint, text) from public;
 comment on function student.request_email_change(bigint, text) is
-    'Ask for another e-mail address for a user and return the key to send there; a pending request is replaced.';
+    'Ask for another e-mail address for a user and return the key to send there; '
+    'a request that is pending already is replaced.';

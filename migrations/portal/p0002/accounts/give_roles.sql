@@ -1,5 +1,6 @@
--- A user who isn't there yet (foreign keys are checked at commit) counts as no member of the staff.
--- Planning for the arrays at hand each time would cost a single enrollment more than all the rest.
+-- A user who isn't there yet (foreign keys are checked at commit) counts as no member of the
+-- staff. Planning for the arrays at hand each time would cost a single enrollment more than all the
+-- rest.
 create or replace function student.give_roles(user_ids bigint[], course_ids text[])
 returns void
 language plpgsql
@@ -8,7 +9,7 @@ set search_path = ''
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-    -- Roles in order: of two bulk enrollments that create the same ones, one waits for the other and
+    -- Roles in order: of two bulk enrollments that create the same ones, one waits for the other,
     -- never both. To a snapshot that is older than such a role the conflict is an error, 40001.
     insert into public.django_comment_client_role (course_id, name)
     select wanted.course_id, wanted.name

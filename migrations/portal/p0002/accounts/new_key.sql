@@ -1,5 +1,5 @@
--- gen_random_uuid() draws from the server's cryptographic random numbers, but 6 of a UUID's 128 bits
--- are fixed, in its 13th and 17th digit. These two digits come from a second one.
+-- gen_random_uuid() draws from the server's cryptographic random numbers, but 6 of a UUID's 128
+-- bits are fixed, in its 13th and 17th digit. These two digits come from a second one.
 create or replace function student.new_key()
 returns text
 language sql

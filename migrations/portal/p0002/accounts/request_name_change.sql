@@ -1,4 +1,6 @@
-create or replace function student.request_name_change(user_id bigint, new_name text, rationale text default '')
+create or replace function student.request_name_change(
+    user_id bigint, new_name text, rationale text default ''
+)
 returns void
 language plpgsql
 volatile

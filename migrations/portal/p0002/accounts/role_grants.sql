@@ -1,5 +1,5 @@
--- Enrolling writes roles as pysync_owner, whatever the application may do with them. Identities need
--- no rights on their sequences; the ids of an adopted table may be serials, which do.
+-- Enrolling writes roles as pysync_owner, whatever the application may do with them. Identities
+-- need no rights on their sequences; the ids of an adopted table may be serials, which do.
 grant usage on schema student to pysync_owner;
 grant select, insert on public.django_comment_client_role to pysync_owner;
 grant select, insert on public.django_comment_client_role_users to pysync_owner;
