@@ -16,7 +16,8 @@ begin
         raise exception using
             errcode = 'PY011',
             message = format('e-mail address ''%s'' refused: it has an @ inside, no white space '
-                             'and at most 254 characters', left(request_email_change.new_email, 254)),
+                             'and at most 254 characters',
+                             left(request_email_change.new_email, 254)),
             hint = 'Check the spelling.';
     end if;
     perform student.check_email_free(request_email_change.new_email, request_email_change.user_id);
