@@ -59,6 +59,18 @@ class ReplicationError(PysyncError):
     """A subscription, publication or slot isn't in the state an operation needs."""
 
 
+class NotFoundError(PysyncError):
+    """A user, group, key, registration or whatever else a call names doesn't exist."""
+
+
+class InvalidValueError(PysyncError):
+    """A value isn't one that its column or function takes."""
+
+
+class InUseError(PysyncError):
+    """A name, e-mail address or key is somebody else's already, or may exist only once."""
+
+
 class WaitTimeoutError(PysyncError):
     """A course database hasn't received a mark in time."""
 

@@ -11,7 +11,18 @@ import psycopg
 import typer
 
 from pysync import __version__
-from pysync.cli import course, demo, migrate, status, wait
+from pysync.cli import (
+    account,
+    course,
+    demo,
+    discussion,
+    group,
+    migrate,
+    status,
+    testcenter,
+    user,
+    wait,
+)
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import PortalOption
 from pysync.db.errors import meaning
@@ -36,6 +47,11 @@ app = typer.Typer(
 )
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(course.app, name="course")
+app.add_typer(user.app, name="user")
+app.add_typer(group.app, name="group")
+app.add_typer(account.app, name="account")
+app.add_typer(testcenter.app, name="testcenter")
+app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
 app.command("wait")(wait.wait)
 app.command("demo")(demo.demo)

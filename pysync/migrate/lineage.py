@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import MetaData
 
+import pysync.models.accounts
+import pysync.models.discussion
+import pysync.models.testcenter  # noqa: F401 - their tables are part of the metadata
 from pysync.adoption import Side
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.portal import PortalBase
@@ -29,5 +32,7 @@ class Lineage:
     side: Side
 
 
-PORTAL = Lineage("portal", "pysync", ("pysync", "course"), PortalBase.metadata, Side.PORTAL)
+PORTAL = Lineage(
+    "portal", "pysync", ("pysync", "course", "student"), PortalBase.metadata, Side.PORTAL
+)
 COURSE = Lineage("course", "course", ("course",), CourseDatabaseBase.metadata, Side.COURSE)

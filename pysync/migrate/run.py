@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from pysync.adoption import inspect
+from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import meaning
 from pysync.db.sql_files import folder
@@ -103,8 +103,8 @@ def migrate(
         config.attributes |= {
             "lineage": lineage,
             "course_id": course,
-            "found_tables": _found_tables(connection) if before is None else {},
-            "adopted_tables": _adopted_tables(connection, lineage) if before else {},
+            "found_tables": _found_tables(connection, lineage),
+            "adopted_tables": _adopted_tables(connection, lineage) if before else None,
         }
         if offline:
             return Migrated(before, before, _script(config, lineage, before, target))
@@ -238,8 +238,14 @@ def _check_vacant(connection: Connection, lineage: Lineage, subject: str) -> Non
         )
 
 
-def _found_tables(connection: Connection) -> dict[str, Any]:
-    found = {name: inspect(connection, "public", name) for name in REPLICATED_TABLES}
+def _found_tables(connection: Connection, lineage: Lineage) -> dict[str, Any]:
+    """Return what schema ``public`` has under the names of tables that revisions make or adopt."""
+    names = (
+        [table.name for table in lineage.metadata.sorted_tables if table.schema == "public"]
+        if lineage.side is Side.PORTAL
+        else REPLICATED_TABLES
+    )
+    found = {name: inspect(connection, "public", name) for name in names}
     return {name: table for name, table in found.items() if table is not None}
 
 

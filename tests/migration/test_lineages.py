@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -108,8 +109,8 @@ def test_the_newest_frozen_copies_are_the_living_files(lineage: Lineage) -> None
     revisions = folder("migrations") / lineage.name
     frozen: dict[str, bytes] = {}
     for revision in sorted(path for path in revisions.iterdir() if path.is_dir()):
-        frozen |= {file.name: file.read_bytes() for file in revision.glob("*.sql")}
-    living = {file.name: file.read_bytes() for file in (folder("sql") / lineage.name).glob("*.sql")}
+        frozen |= contents(revision)
+    living = contents(folder("sql") / lineage.name)
     assert living
     advice = (
         f"sql/{lineage.name}/ and the frozen copies differ: copy what changed beside the newest "
@@ -119,10 +120,14 @@ def test_the_newest_frozen_copies_are_the_living_files(lineage: Lineage) -> None
     assert [name for name in living if living[name] != frozen[name]] == [], advice
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.sql")}
+
+
 def test_sql_files_are_safe_to_run_twice(lineage: Lineage, migrated: str) -> None:
     before = catalog(migrated)
     with psycopg.connect(migrated, autocommit=True) as connection:
-        for file in sorted((folder("sql") / lineage.name).glob("*.sql")):
+        for file in sorted((folder("sql") / lineage.name).rglob("*.sql")):
             for statement in statements(file):
                 connection.execute(statement.encode())
     assert difference(before, catalog(migrated)) == {}
@@ -132,7 +137,7 @@ def test_functions_arrive_as_they_stand_in_their_files(lineage: Lineage, migrate
     """Colons, percent signs and backslashes survive Alembic and SQLAlchemy."""
     bodies = {row[5] for row in catalog(migrated)["functions"] if row[5]}
     text = "".join(
-        file.read_text(encoding="utf-8") for file in (folder("sql") / lineage.name).glob("*.sql")
+        file.read_text(encoding="utf-8") for file in (folder("sql") / lineage.name).rglob("*.sql")
     )
     assert bodies
     assert [body for body in bodies if body not in text] == []

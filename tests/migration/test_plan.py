@@ -26,16 +26,16 @@ pytestmark = pytest.mark.newest
 NEXT_REVISION = """
 from pysync.migrate.operations import execute
 
-revision = "{0}0002"
-down_revision = "{0}0001"
+revision = "{0}"
+down_revision = "{1}"
 
 
 def upgrade():
-    execute("alter table {1} add column added text")
+    execute("alter table {2} add column added text")
 
 
 def downgrade():
-    execute("alter table {1} drop column added")
+    execute("alter table {2} drop column added")
 """
 
 
@@ -44,12 +44,12 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pysync whose lineages go one revision further."""
     migrations = tmp_path / "migrations"
     shutil.copytree(folder("migrations"), migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    for lineage, prefix, table in (
-        ("portal", "p", "pysync.course"),
-        ("course", "c", "course.beat"),
+    for lineage, revision, newest, table in (
+        ("portal", "p0005", "p0004", "pysync.course"),
+        ("course", "c0002", "c0001", "course.beat"),
     ):
-        (migrations / lineage / f"{prefix}0002_next.py").write_text(
-            NEXT_REVISION.format(prefix, table)
+        (migrations / lineage / f"{revision}_next.py").write_text(
+            NEXT_REVISION.format(revision, newest, table)
         )
     monkeypatch.setattr(migration_run, "folder", lambda name: {"migrations": migrations}[name])
 
@@ -74,15 +74,15 @@ def registered(site: Site) -> Site:
 
 
 def test_courses_are_migrated_before_the_portal(registered: Site, next_release: None) -> None:
-    assert revisions(registered) == {"portal": "p0001", "A": "c0001", "B": "c0001"}
+    assert revisions(registered) == {"portal": "p0004", "A": "c0001", "B": "c0001"}
     done = run_all(registered.portal)
     assert next(done) == ("A", Migrated("c0001", "c0002"))
-    assert revisions(registered) == {"portal": "p0001", "A": "c0002", "B": "c0001"}
+    assert revisions(registered) == {"portal": "p0004", "A": "c0002", "B": "c0001"}
     assert list(done) == [
         ("B", Migrated("c0001", "c0002")),
-        ("portal", Migrated("p0001", "p0002")),
+        ("portal", Migrated("p0004", "p0005")),
     ]
-    assert revisions(registered) == {"portal": "p0002", "A": "c0002", "B": "c0002"}
+    assert revisions(registered) == {"portal": "p0005", "A": "c0002", "B": "c0002"}
     assert all(each.pending is False for each in status.revisions(registered.portal))
 
 
@@ -98,7 +98,7 @@ def test_a_course_that_fails_leaves_the_portal_alone_but_not_the_other_courses(
     assert "portal left as it is, since 1 of 2 courses" in caught.value.message
     assert "course 'A'" in caught.value.message
     assert 'column "added" of relation "beat" already exists' in caught.value.message
-    assert revisions(registered) == {"portal": "p0001", "A": "c0001", "B": "c0002"}
+    assert revisions(registered) == {"portal": "p0004", "A": "c0001", "B": "c0002"}
     assert difference(before, catalog(registered.portal)) == {}
     assert difference(in_course, catalog(registered.databases["A"])) == {}
 
@@ -112,7 +112,7 @@ def test_a_course_that_is_gone_leaves_the_portal_alone(
     )
     with pytest.raises(MigrationError, match=r"course 'B': database 'gone on 127\.0\.0\.1:1'"):
         list(run_all(registered.portal))
-    assert registered.one("select version_num from pysync.alembic_version") == "p0001"
+    assert registered.one("select version_num from pysync.alembic_version") == "p0004"
 
 
 def test_each_database_goes_to_the_revision_that_is_named(
@@ -120,12 +120,12 @@ def test_each_database_goes_to_the_revision_that_is_named(
 ) -> None:
     before = catalog(registered.databases["A"])
     assert run_course(registered.portal, CourseId("A")) == ("A", Migrated("c0001", "c0002"))
-    assert run_portal(registered.portal, "p0002") == ("portal", Migrated("p0001", "p0002"))
+    assert run_portal(registered.portal, "p0005") == ("portal", Migrated("p0004", "p0005"))
     assert run_course(registered.portal, CourseId("A"), "c0001") == (
         "A",
         Migrated("c0002", "c0001"),
     )
-    assert run_portal(registered.portal, "p0001")[1] == Migrated("p0002", "p0001")
+    assert run_portal(registered.portal, "p0004")[1] == Migrated("p0005", "p0004")
     assert difference(before, catalog(registered.databases["A"])) == {}
 
 
@@ -137,7 +137,7 @@ def test_offline_prints_every_database_and_changes_none(
     assert list(scripts) == ["A", "B", "portal"]
     assert "alter table course.beat add column added text" in scripts["A"]
     assert "alter table pysync.course add column added text" in scripts["portal"]
-    assert revisions(registered) == {"portal": "p0001", "A": "c0001", "B": "c0001"}
+    assert revisions(registered) == {"portal": "p0004", "A": "c0001", "B": "c0001"}
     assert difference(before, catalog(registered.portal)) == {}
 
 
@@ -151,7 +151,8 @@ def test_a_revision_that_the_lineage_does_not_have_is_refused(
         MigrationError, match=f"revision '.*' unknown in lineage '{lineage.name}'"
     ) as caught:
         run(migrated, lineage, revision)
-    assert caught.value.remedy == f"choose one of: base, {lineage.name[0]}0001, head"
+    known = "c0001" if lineage is COURSE else "p0001, p0002, p0003, p0004"
+    assert caught.value.remedy == f"choose one of: base, {known}, head"
 
 
 def test_a_revision_can_only_be_named_together_with_its_database(site: Site) -> None:

@@ -18,7 +18,7 @@ from tests.migration.catalog import OWNER
 FILES = [
     pytest.param(file, id=f"{name}-{file.stem}")
     for name in ("portal", "course")
-    for file in sorted((folder("sql") / name).glob("*.sql"))
+    for file in sorted((folder("sql") / name).rglob("*.sql"))
 ]
 
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
@@ -100,16 +100,16 @@ def test_functions_are_described_closed_and_pinned_in_the_catalog(
             "          where grantee = 0),"
             " case when prosecdef then proowner::regrole::text end"
             " from pg_proc where pronamespace in"
-            " (select oid from pg_namespace where nspname in ('pysync', 'course'))"
+            " (select oid from pg_namespace where nspname in ('pysync', 'course', 'student'))"
         ).fetchall()
         relations_open_to_public = connection.execute(
             "select relname from pg_class"
             " where relnamespace in"
-            "   (select oid from pg_namespace where nspname in ('pysync', 'course'))"
+            "   (select oid from pg_namespace where nspname in ('pysync', 'course', 'student'))"
             " and exists (select from aclexplode(relacl) where grantee = 0)"
         ).fetchall()
         schemas_open_to_public = connection.execute(
-            "select nspname from pg_namespace where nspname in ('pysync', 'course')"
+            "select nspname from pg_namespace where nspname in ('pysync', 'course', 'student')"
             " and exists (select from aclexplode(nspacl) where grantee = 0)"
         ).fetchall()
     assert len(functions) >= {PORTAL.name: 20, COURSE.name: 2}[lineage.name]

@@ -1,0 +1,1 @@
+"""Settings and the discussion service's outbox: tables of the portal, in schema pysync."""

@@ -1,0 +1,1 @@
+"""Test-center users and registrations: tables of the portal, in schema public."""
