@@ -13,15 +13,20 @@ begin
           into user_ids, course_ids
           from new_rows as enrollment;
     else
-        select array_agg(after.user_id::bigint), array_agg(after.course_id::text)
+        -- A full join, which can't be planned as each row with each: see
+        -- course.enrollment_updated().
+        with paired as materialized (
+            select after.user_id::bigint, after.course_id::text,
+                   (before.user_id, before.course_id)
+                       is distinct from (after.user_id, after.course_id) as moved
+              from old_rows as before
+              full join new_rows as after on after.id = before.id
+        )
+        select array_agg(paired.user_id), array_agg(paired.course_id)
           into user_ids, course_ids
-          from new_rows as after
-         where not exists (
-             select
-               from old_rows as before
-              where before.id = after.id
-                and before.user_id = after.user_id
-                and before.course_id = after.course_id);
+          from paired
+         where paired.moved
+           and paired.user_id is not null;
     end if;
 
     if user_ids is not null then
