@@ -187,9 +187,7 @@ TABLES = [
             course_id="course_id <> ''",
             client_authorization_id="client_authorization_id <> ''",
             exam_series_code=filled("exam_series_code"),
-            dates=(
-                "eligibility_appointment_date_last >= eligibility_appointment_date_first"
-            ),
+            dates=("eligibility_appointment_date_last >= eligibility_appointment_date_first"),
             accommodation_code=(
                 "string_to_array(accommodation_code, '*') <@ array['EQPMNT', 'ET12ET', 'ET30MN', "
                 "'ETDBTM', 'SEPRMM', 'SRREAD', 'SRRERC', 'SRRECR', 'SRSEAN', 'SRSGNR']"
@@ -253,7 +251,12 @@ FUNCTIONS = [
     "record_registration_upload(text, text, text, timestamp with time zone)",
     "require_upload_status(text, text, text)",
 ]
-PREDICATES = ["is_accepted", "is_rejected", "is_pending_accommodation", "is_pending_acknowledgement"]
+PREDICATES = [
+    "is_accepted",
+    "is_rejected",
+    "is_pending_accommodation",
+    "is_pending_acknowledgement",
+]
 
 
 def downgrade() -> None:

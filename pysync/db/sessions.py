@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, FromClause, Row, create_engine, func, select
+from sqlalchemy import Connection, FromClause, Row, create_engine, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -44,9 +44,9 @@ def call_rows(executor: Executor, name: str, *arguments: Any) -> Sequence[Row[An
 
     :raises PysyncError: as :func:`call`.
     """
-    rows: FromClause = getattr(func.student, name)(*arguments).table_valued("*")
+    rows: FromClause = getattr(func.student, name)(*arguments).alias("rows")
     with translated_calls():
-        return executor.execute(select(rows)).all()
+        return executor.execute(select(literal_column("*")).select_from(rows)).all()
 
 
 @contextmanager

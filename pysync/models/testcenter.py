@@ -119,9 +119,7 @@ def _registration_rules() -> dict[str, str]:
         "course_id": "course_id <> ''",
         "client_authorization_id": "client_authorization_id <> ''",
         "exam_series_code": f"exam_series_code <> '' and {_latin1('exam_series_code')}",
-        "dates": (
-            "eligibility_appointment_date_last >= eligibility_appointment_date_first"
-        ),
+        "dates": ("eligibility_appointment_date_last >= eligibility_appointment_date_first"),
         "accommodation_code": f"string_to_array(accommodation_code, '*') <@ array[{codes}]",
         "upload_status": "upload_status in ('', 'Error', 'Accepted')",
     }

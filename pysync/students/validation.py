@@ -43,9 +43,7 @@ class Rule:
         if not value:
             return "This field is required." if self.required else None
         if len(value) > self.limit:
-            return (
-                f"Ensure this value has at most {self.limit} characters (it has {len(value)})."
-            )
+            return f"Ensure this value has at most {self.limit} characters (it has {len(value)})."
         if "\0" in value:
             return "Null characters are not allowed."
         if self.country_code and len(value) != _COUNTRY_CODE_LENGTH:
@@ -116,7 +114,7 @@ def testcenter_user_errors(data: Mapping[str, Any]) -> list[FieldError]:
     :returns: an empty list if the data are fine.
     """
     errors: dict[str, str] = {}
-    cleaned: dict[str, str] = {}
+    beyond_latin1 = []
     for name, rule in RULES.items():
         value = data.get(name)
         if value is None:
@@ -124,40 +122,40 @@ def testcenter_user_errors(data: Mapping[str, Any]) -> list[FieldError]:
         elif not isinstance(value, str):
             errors[name] = "Must be text."
             continue
-        if not value.isascii():
+        if not (value.isascii() or _is_latin1(value)):
+            beyond_latin1.append(name)
             value = _joined(value)
         if error := rule.error(value):
             errors[name] = error
-        else:
-            cleaned[name] = value
     # The 2012 form looks between fields before it looks at encodings: a fax number that is refused
     # for its characters still asks for its country code.
-    errors |= _between_fields(cleaned)
-    if not "".join(cleaned.values()).isascii():
-        for name, value in cleaned.items():
-            if name not in errors and not _is_latin1(value):
-                errors[name] = "Must only use characters in Latin-1 encoding"
+    errors |= _between_fields(data, errors)
+    for name in beyond_latin1:
+        errors.setdefault(name, "Must only use characters in Latin-1 encoding")
     return [FieldError(name, errors[name]) for name in RULES if name in errors] if errors else []
 
 
-def _between_fields(cleaned: Mapping[str, str]) -> dict[str, str]:
-    errors: dict[str, str] = {}
-    if cleaned.get("country") in _COUNTRIES_WITH_STATES:
-        for name in ("state", "postal_code"):
-            if cleaned.get(name) == "":
-                errors[name] = "Required if country is USA or CAN."
-    if cleaned.get("fax") and cleaned.get("fax_country_code") == "":
-        errors["fax_country_code"] = "Required if fax is specified."
-    return errors
+def _between_fields(data: Mapping[str, Any], errors: Mapping[str, str]) -> dict[str, str]:
+    """Return what is missing because of other fields; fields with errors have no say in it."""
+
+    def filled(name: str) -> bool:
+        return name not in errors and bool(data.get(name))
+
+    def blank(name: str) -> bool:
+        return name not in errors and not data.get(name)
+
+    found: dict[str, str] = {}
+    if filled("country") and data["country"] in _COUNTRIES_WITH_STATES:
+        for name in filter(blank, ("state", "postal_code")):
+            found[name] = "Required if country is USA or CAN."
+    if filled("fax") and blank("fax_country_code"):
+        found["fax_country_code"] = "Required if fax is specified."
+    return found
 
 
 def _joined(text: str) -> str:
     """Return text with each pair of surrogates as the character it stands for, as in JSON."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _is_latin1(text: str) -> bool:
@@ -166,3 +164,17 @@ def _is_latin1(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def row_errors(row: Any) -> list[FieldError]:
+    """Return all errors of a row of a file; those of the row as a whole name no field.
+
+    :param row: as :func:`pysync.students.rows.read_rows` has it: any JSON value, or a CSV file's
+        cells, with those beyond the header under ``None``.
+    """
+    if not isinstance(row, Mapping):
+        return [FieldError("", "Must be an object.")]
+    errors = testcenter_user_errors(row)
+    if None in row:
+        errors.append(FieldError("", "Has more cells than the header."))
+    return errors
