@@ -14,6 +14,7 @@ from pysync.errors import InvalidValueError
 
 _CHUNK_CHARACTERS: Final = 1 << 16
 _MAX_ROW_CHARACTERS: Final = 1 << 20
+_AFTER_NUMBER: Final = (" ", "\t", "\n", "\r", ",", "]")
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -57,7 +58,7 @@ def read_rows(file: BinaryIO, format: InputFormat, known: frozenset[str]) -> Ite
 
 
 def _csv_rows(text: io.TextIOWrapper, known: frozenset[str]) -> Iterator[Mapping[str | None, Any]]:
-    reader = csv.reader(text, strict=True)
+    reader = csv.reader(_lines(text), strict=True)
     header = next(reader, [])
     if not known & set(header):
         raise InvalidValueError(
@@ -75,6 +76,13 @@ def _csv_rows(text: io.TextIOWrapper, known: frozenset[str]) -> Iterator[Mapping
             row[None] = cells[len(header) :]
         if cells:
             yield row
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_MAX_ROW_CHARACTERS):
+        if len(line) == _MAX_ROW_CHARACTERS:
+            raise csv.Error(f"a line has more than {_MAX_ROW_CHARACTERS:,} characters")
+        yield line
 
 
 def _json_rows(text: io.TextIOWrapper) -> Iterator[Any]:
@@ -134,13 +142,14 @@ class _JsonReader:
             try:
                 value, end = self._decode(self._window, self._at)
             except json.JSONDecodeError:
-                if len(self._window) - self._at > _MAX_ROW_CHARACTERS or not self._take_in():
-                    raise
-                continue
+                if self._goes_on():
+                    continue
+                raise
             except RecursionError:
                 self.fail("Expecting less depth")
-            # A number at the end of the window may go on.
-            if end == len(self._window) and isinstance(value, float) and self._take_in():
+            # What is a number so far may be the beginning of another.
+            unsure = isinstance(value, float) and self._window[end : end + 1] not in _AFTER_NUMBER
+            if unsure and self._goes_on():
                 continue
             self._at = end
             return value
@@ -148,6 +157,9 @@ class _JsonReader:
     def fail(self, reason: str) -> NoReturn:
         """Refuse the text."""
         raise json.JSONDecodeError(reason, self._window, self._at)
+
+    def _goes_on(self) -> bool:
+        return len(self._window) - self._at <= _MAX_ROW_CHARACTERS and self._take_in()
 
     def _take_in(self) -> bool:
         chunk = self._text.read(_CHUNK_CHARACTERS)

@@ -1,20 +1,25 @@
-"""The form's rules: Python, SQL and the table's constraints agree on whatever comes."""
+"""Test-center users' data, fine and bad, for whoever has to tell one from the other."""
 
 from __future__ import annotations
 
-import json
 from random import Random
-from typing import Any
-
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from typing import Any, Final
 
 from pysync.models.testcenter import USER_PROVIDED_FIELDS
-from pysync.students.validation import RULES, testcenter_user_errors
-from tests.integration.fan_out import App
-from tests.testcenter import GOOD
+from pysync.students.validation import RULES
 
 Row = dict[str, Any]
+
+GOOD: Final[dict[str, Any]] = {
+    "first_name": "Zoë",
+    "last_name": "Lovelace",
+    "address_1": "12 St James's Square",
+    "city": "London",
+    "country": "GBR",
+    "phone": "20 7946 0000",
+    "phone_country_code": "044",
+}
+"""Data of a test-center user with nothing wrong, and nothing that could be left out."""
 
 CHARACTERS = "aZ9 *é\\\"/'\n\x01\x02\x7f\x80ÿĀ\0\ufdd0\ufdd1\ufffd☎😀\ud800\udbff\udc00\udfff"
 """Surrogates are among them: JSON carries these, and so do Python's strings."""
@@ -57,34 +62,3 @@ def row(random: Random) -> Row:
     if random.random() < 0.2:
         made[random.choice(ODD_KEYS)] = random.choice([None, "x", "\0", {"\0": ["\udfff"]}, [1]])
     return made
-
-
-rows = st.integers(0, 2**64).map(lambda seed: [row(Random(seed + n)) for n in range(200)])
-"""Hypothesis finds the seeds: drawing each character by itself takes it a hundred times longer."""
-
-thorough = settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-ERRORS_OF_ROWS = """
-select json_agg(coalesce(errors, '[]') order by position)
-  from (select position,
-               json_agg(json_build_array(field, message) order by number)
-                   filter (where field is not null) as errors
-          from unnest(%s::json[]) with ordinality as given (data, position)
-          left join student.testcenter_user_errors(data) with ordinality
-                   as error (field, message, number) on true
-         group by position) as found
-"""
-
-
-def as_lists(data: Row) -> list[list[str]]:
-    return [list(error) for error in testcenter_user_errors(data)]
-
-
-@thorough
-@given(rows)
-def test_python_and_sql_find_the_same_errors(app: App, batch: list[Row]) -> None:
-    found = app.one(ERRORS_OF_ROWS, [json.dumps(data) for data in batch])
-    for data, in_sql in zip(batch, found, strict=True):
-        assert as_lists(data) == in_sql, data
