@@ -241,6 +241,7 @@ FUNCTIONS = [
     "exam_date(text)",
     "require_testcenter_user(text, json)",
     "testcenter_user_errors(json)",
+    "require_no_errors(text, json, text)",
     "require_json_object(json)",
     "mask_json_for_errors(json)",
     "mask_json(text)",

@@ -149,7 +149,9 @@ def test_what_a_registration_is_made_from_is_checked(app: App) -> None:
         if expected:
             error = refusal(app, REGISTER, ada, *arguments)
             assert error.sqlstate == "PY011"
-            assert f"{len(expected)} errors, in {', '.join(expected)}" in str(error)
+            assert f", in {', '.join(expected)}" in str(error)
+            listed = json.loads(error.diag.message_detail or "")
+            assert {each["field"]: each["message"] for each in listed} == expected
         else:
             app.execute(REGISTER, ada, *arguments)
 

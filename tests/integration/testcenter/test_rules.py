@@ -12,10 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
 from pysync.models.testcenter import USER_PROVIDED_FIELDS
 from pysync.students.validation import RULES
 from pysync.students.validation import testcenter_user_errors as errors_in_python
 from tests.integration.fan_out import App
+from tests.support import Cluster
 from tests.testcenter_rows import GOOD, Row, row
 
 rows = st.integers(0, 2**64).map(lambda seed: [row(Random(seed + n)) for n in range(200)])
@@ -135,6 +138,36 @@ def test_the_rules_are_as_wide_as_the_columns(app: App) -> None:
 
 def city(escaped: str) -> str:
     return f'{{"city": "{escaped}"}}'
+
+
+@pytest.mark.newest
+def test_a_portal_in_latin1_says_the_same(portal_server: Cluster) -> None:
+    """There even \\u0100 is nothing that a json function could read."""
+    name = "portal_in_latin1"
+    with psycopg.connect(portal_server.conninfo(), autocommit=True) as connection:
+        connection.execute(
+            f"create database {name} encoding 'LATIN1' locale 'C' template template0"
+        )
+    portal = portal_server.conninfo(name)
+    try:
+        migrate(portal, PORTAL, "portal")
+        batch = [row(Random(seed)) for seed in range(1000)]
+        with psycopg.connect(portal) as connection:
+            found = connection.execute(ERRORS_OF_ROWS, ([json.dumps(data) for data in batch],))
+            for data, in_sql in zip(batch, found.fetchall()[0][0], strict=True):
+                assert as_lists(data) == in_sql, data
+            (user,) = connection.execute(
+                "insert into auth_user (username, password) values ('ada', '') returning id"
+            ).fetchall()[0]
+            connection.execute(
+                "select student.create_testcenter_user(%s, %s)",
+                (user, json.dumps(GOOD | {"unknown": "Ω"})),
+            )
+            assert connection.execute(
+                "select first_name from student.testcenter_user"
+            ).fetchall() == [("Zoë",)]
+    finally:
+        portal_server.drop(portal)
 
 
 RAW = {

@@ -240,7 +240,7 @@ def test_python_does_the_same_in_the_callers_transaction(app: App) -> None:
         with pytest.raises(InUseError, match="exists already"):
             testcenter.create(session, user, GOOD)
         session.rollback()
-        with pytest.raises(InvalidValueError, match="1 errors, in city"):
+        with pytest.raises(InvalidValueError, match="1 error, in city"):
             testcenter.update(session, user, GOOD | {"city": ""})
         session.rollback()
         assert testcenter.needs_update(session, user, GOOD) is False

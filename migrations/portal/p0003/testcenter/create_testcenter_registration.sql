@@ -8,8 +8,6 @@ set search_path = ''
 as $$
 declare
     testcenter_user public.student_testcenteruser;
-    fields text;
-    errors json;
     new_id text;
 begin
     select person.*
@@ -22,18 +20,12 @@ begin
             message = format('test-center user of user ''%s'' doesn''t exist', user_id),
             hint = 'Create it with student.create_testcenter_user().';
     end if;
-    select string_agg(error.field, ', '), json_agg(error)
-      into fields, errors
-      from student.testcenter_registration_errors(
-               course_id, exam_info, accommodation_request) as error;
-    if fields is not null then
-        raise exception using
-            errcode = 'PY011',
-            message = format('registration for course ''%s'' refused: %s errors, in %s',
-                             left(course_id, 128), json_array_length(errors), fields),
-            detail = errors::text,
-            hint = 'Correct the fields that student.testcenter_registration_errors() lists.';
-    end if;
+    perform student.require_no_errors(
+        format('registration for course ''%s''', left(course_id, 128)),
+        (select json_agg(error)
+           from student.testcenter_registration_errors(
+                    course_id, exam_info, accommodation_request) as error),
+        'Correct the fields that student.testcenter_registration_errors() lists.');
 
     -- As in student.create_testcenter_user.
     for attempt in 1 .. 1000 loop
