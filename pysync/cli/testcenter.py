@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -56,9 +57,9 @@ def check(
     ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Check test-center users' data, without a database: all errors of each row.
+    """Check a file of data, without a database.
 
-    Rows count from 1, a CSV file's header not among them. Ends with status 1 if any row has errors.
+    Prints all errors of each row. Rows count from 1, a CSV file's header not among them. Ends with status 1 if any row has errors.
     Files of any size take the same memory.
     """
     kind = input_format or format_of(file)
@@ -83,11 +84,14 @@ def create(
     values: SetOption = None,
     _portal: PortalOption = None,
 ) -> None:
-    """Make a user a test-center user, with a fresh client_candidate_id."""
+    """Make a user a test-center user.
+
+    The user gets a fresh client_candidate_id, which is printed.
+    """
     data = {**_read_object(file), **_parse(values)}
     _require_no_errors(username, testcenter_user_errors(data))
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, _storable(username))
+        user_id = testcenter.user_id_of(session, username)
         testcenter.create(session, user_id, data)
         created = testcenter.get_testcenter_user(session, user_id)
     say(f"test-center user '{username}' created as {created.client_candidate_id}")
@@ -101,10 +105,13 @@ def update(
     values: SetOption = None,
     _portal: PortalOption = None,
 ) -> None:
-    """Change fields of a test-center user; those that aren't named stay as they are."""
+    """Change fields of a test-center user.
+
+    Fields that aren't named stay as they are; if none differs, nothing is changed.
+    """
     changes = {**_read_object(file), **_parse(values)}
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, _storable(username))
+        user_id = testcenter.user_id_of(session, username)
         present = testcenter.get_testcenter_user(session, user_id)._mapping  # noqa: SLF001
         data = {name: changes.get(name, present[name]) for name in RULES}
         _require_no_errors(username, testcenter_user_errors(data))
@@ -137,14 +144,13 @@ def register(
         "First_Eligible_Appointment_Date": first,
         "Last_Eligible_Appointment_Date": last,
     }
-    asked = _storable(accommodation_request)
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, _storable(username))
+        user_id = testcenter.user_id_of(session, username)
         _require_no_errors(
             f"{username}' in course '{course}",
-            testcenter.registration_errors(session, _storable(course), exam, asked),
+            testcenter.registration_errors(session, course, exam, accommodation_request),
         )
-        registered = testcenter.register(session, user_id, course, exam, asked)
+        registered = testcenter.register(session, user_id, course, exam, accommodation_request)
     say(f"test-center user '{username}' registered for course '{course}' as {registered}")
 
 
@@ -159,9 +165,7 @@ def accommodate(
 ) -> None:
     """Set the accommodation codes of a registration."""
     with portal_session(portal_conninfo(context)) as session:
-        testcenter.set_accommodation_codes(
-            session, _storable(registration), [_storable(code) for code in codes]
-        )
+        testcenter.set_accommodation_codes(session, registration, codes)
     say(f"registration '{registration}' has accommodation codes {', '.join(codes)}")
 
 
@@ -171,7 +175,7 @@ def accept(
 ) -> None:
     """Record that the test center accepted a registration."""
     with portal_session(portal_conninfo(context)) as session:
-        testcenter.record_registration_upload(session, _storable(registration), "Accepted")
+        testcenter.record_registration_upload(session, registration, "Accepted")
     say(f"registration '{registration}' accepted")
 
 
@@ -184,9 +188,7 @@ def reject(
 ) -> None:
     """Record that the test center rejected a registration."""
     with portal_session(portal_conninfo(context)) as session:
-        testcenter.record_registration_upload(
-            session, _storable(registration), "Error", _storable(reason)
-        )
+        testcenter.record_registration_upload(session, registration, "Error", reason)
     say(f"registration '{registration}' rejected")
 
 
@@ -215,7 +217,7 @@ def show(
 ) -> None:
     """Show a test-center user and their registrations."""
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, _storable(username))
+        user_id = testcenter.user_id_of(session, username)
         user = _plain(testcenter.get_testcenter_user(session, user_id)._mapping)  # noqa: SLF001
         registrations = [
             _plain(each._mapping)  # noqa: SLF001
@@ -261,15 +263,6 @@ def _require_no_errors(name: str, errors: Sequence[FieldError]) -> None:
         raise InvalidValueError(f"test-center user '{name}' refused: {listed}", "correct this")
 
 
-def _storable(text: str) -> str:
-    """Return an argument that can be sent to a database."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidValueError(f"{text!r} isn't valid Unicode", "check the terminal") from None
-    return text
-
-
 def _parse(values: list[str] | None) -> dict[str, str]:
     parsed = {}
     for each in values or ():
@@ -287,7 +280,7 @@ def _read_object(file: str | None) -> dict[str, Any]:
     if file is None:
         return {}
     with opened(file) as stream:
-        rows = list(read_rows(stream, InputFormat.JSON, frozenset(RULES)))
+        rows = list(islice(read_rows(stream, InputFormat.JSON, frozenset(RULES)), 2))
     if len(rows) != 1 or not isinstance(rows[0], dict):
         raise InvalidValueError(f"file '{file}' refused: not one JSON object", "give one")
     return rows[0]
