@@ -59,8 +59,8 @@ def check(
 ) -> None:
     """Check a file of data, without a database.
 
-    Prints all errors of each row. Rows count from 1, a CSV file's header not among them. Ends with status 1 if any row has errors.
-    Files of any size take the same memory.
+    Prints all errors of each row. Rows count from 1, a CSV file's header not among them. Ends with
+    status 1 if any row has errors. Files of any size take the same memory.
     """
     kind = input_format or format_of(file)
     report = JsonReport() if format is Format.JSON else TableReport()
