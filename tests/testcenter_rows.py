@@ -33,6 +33,9 @@ SPECIAL = {
 NO_TEXT = [0, 1.5, True, False, [], ["USA"], {}, {"a": "\0"}, 10**30]
 ODD_KEYS = ["", "fa\x01", "\0", "\ud800", "country\0", "Country", "user_id"]
 
+FULL = GOOD | {"state": "x", "postal_code": "y", "fax": "1", "fax_country_code": "001"}
+STARTS = [{}, GOOD, GOOD, GOOD, FULL, FULL | {"country": "USA"}, FULL | {"country": "CAN"}]
+
 
 def text(random: Random, limit: int) -> str:
     """Return text that is short, or about as long as a field takes."""
@@ -54,11 +57,11 @@ def value(random: Random, name: str) -> Any:
 
 def row(random: Random) -> Row:
     """Return data that are mostly fine, so that the rules between fields are reached."""
-    made: Row = dict(GOOD) if random.random() < 0.8 else {}
+    made: Row = dict(random.choice(STARTS))
     for name in random.choices([*USER_PROVIDED_FIELDS, *SPECIAL], k=random.choice([0, 1, 1, 2, 6])):
         made[name] = value(random, name)
-    if random.random() < 0.2:
-        made.pop(random.choice(USER_PROVIDED_FIELDS), None)
+    if random.random() < 0.4:
+        made.pop(random.choice([*made, "city"]), None)
     if random.random() < 0.2:
         made[random.choice(ODD_KEYS)] = random.choice([None, "x", "\0", {"\0": ["\udfff"]}, [1]])
     return made
