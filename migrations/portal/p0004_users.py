@@ -84,7 +84,6 @@ TABLES = [
             "next_attempt_at",
             timestamp,
             nullable=False,
-            server_default=sa.text("clock_timestamp()"),
             comment="while it is claimed: when the claim runs out",
         ),
         sa.Column("claimed_until", timestamp, comment="whose claim it is: of no two the same"),

@@ -76,7 +76,6 @@ class DiscussionDelivery(PortalBase):
     )
     next_attempt_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True),
-        server_default=text("clock_timestamp()"),
         comment="while it is claimed: when the claim runs out",
     )
     claimed_until: Mapped[datetime | None] = mapped_column(

@@ -2,8 +2,9 @@
 
 A pusher claims users in a transaction that is over at once, for longer than a delivery can take, so
 that no two pushers deliver one user at the same time and no lock is held while the service stalls.
-A user's state is read as it is claimed; what changes after that is queued again. What isn't settled,
-because the pusher was killed or lost the portal, can be claimed again once the claim has run out.
+A user's state is read as it is claimed; what changes after that is queued again. What isn't
+settled, because the pusher was killed or lost the portal, can be claimed again once the claim has
+run out.
 """
 
 from __future__ import annotations

@@ -19,13 +19,21 @@ begin
             hint = 'Run "pysync discussion status" for the users that are queued.';
     end if;
 
+    -- In the order of users, as pushers lock them.
+    with failed as materialized (
+        select entry.user_id
+          from pysync.discussion_outbox as entry
+          join public.auth_user as portal_user on portal_user.id = entry.user_id
+         where portal_user.username = coalesce(retry_deliveries.username, portal_user.username)
+           and entry.next_attempt_at > clock_timestamp()
+           and entry.claimed_until is null
+         order by entry.user_id
+           for update of entry
+    )
     update pysync.discussion_outbox as entry
        set next_attempt_at = clock_timestamp()
-      from public.auth_user as portal_user
-     where portal_user.id = entry.user_id
-       and portal_user.username = coalesce(retry_deliveries.username, portal_user.username)
-       and entry.next_attempt_at > clock_timestamp()
-       and (entry.claimed_until is null or entry.claimed_until <= clock_timestamp());
+      from failed
+     where entry.user_id = failed.user_id;
     get diagnostics retried = row_count;
     perform pysync.wake_pushers();
     return retried;

@@ -37,8 +37,8 @@ begin
          where change.id = first.id
         returning change.user_id, change.changed_at
     )
-    insert into pysync.discussion_outbox as entry (user_id, queued_at)
-    select taken.user_id, min(taken.changed_at)
+    insert into pysync.discussion_outbox as entry (user_id, queued_at, next_attempt_at)
+    select taken.user_id, min(taken.changed_at), min(taken.changed_at)
       from taken
      group by taken.user_id
      order by taken.user_id
@@ -47,7 +47,7 @@ begin
            -- A new state may be what a failing entry was waiting for.
            next_attempt_at = case
                when entry.claimed_until > clock_timestamp() then entry.next_attempt_at
-               else least(entry.next_attempt_at, clock_timestamp())
+               else least(entry.next_attempt_at, excluded.next_attempt_at)
            end;
 
     this_moment := clock_timestamp();
