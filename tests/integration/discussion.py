@@ -103,7 +103,7 @@ def discussion_server() -> Iterator[DiscussionServer]:
             if answer == "drip":
                 self.close_connection = True
 
-        do_GET = do_PUT
+        do_GET = do_PUT  # noqa: N815 - http.server's name
 
         def log_message(self, format: str, *args: object) -> None:
             pass
