@@ -12,7 +12,6 @@ import typer
 
 from pysync.cli.output import Format, escape, new_table, print_json, print_table, say, say_aside
 from pysync.cli.parameters import FormatOption, PortalOption, portal_conninfo
-from pysync.cli.user import storable
 from pysync.db.sessions import portal_session
 from pysync.errors import PysyncError
 from pysync.students import discussion
@@ -153,7 +152,7 @@ def retry(
     context: typer.Context,
     username: Annotated[
         str | None,
-        typer.Argument(metavar="USERNAME", help="Whose; all if left out.", callback=storable),
+        typer.Argument(metavar="USERNAME", help="Whose; all if left out."),
     ] = None,
     _portal: PortalOption = None,
 ) -> None:

@@ -21,18 +21,7 @@ app = typer.Typer(
 )
 
 
-def storable(text: str | None) -> str | None:
-    """Refuse an argument whose bytes aren't text in the terminal's encoding."""
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        raise typer.BadParameter("not text in this terminal's encoding") from None
-    return text
-
-
-EmailArgument = Annotated[
-    str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.", callback=storable)
-]
+EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.")]
 
 
 @app.command()
@@ -65,12 +54,8 @@ def info(
 @app.command("change-email")
 def change_email(
     context: typer.Context,
-    old: Annotated[
-        str, typer.Argument(metavar="OLD", help="The address as it is.", callback=storable)
-    ],
-    new: Annotated[
-        str, typer.Argument(metavar="NEW", help="The address to be.", callback=storable)
-    ],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The address as it is.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The address to be.")],
     _portal: PortalOption = None,
 ) -> None:
     """Give a user another e-mail address, unless another user has it.
@@ -86,7 +71,7 @@ def change_email(
 def change_name(
     context: typer.Context,
     email: EmailArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to be.", callback=storable)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to be.")],
     _portal: PortalOption = None,
 ) -> None:
     """Change the name in a user's profile.
@@ -119,11 +104,11 @@ def unique_id(
     context: typer.Context,
     username: Annotated[
         str | None,
-        typer.Argument(metavar="USERNAME", help="The user's name.", callback=storable),
+        typer.Argument(metavar="USERNAME", help="The user's name."),
     ] = None,
     email: Annotated[
         str | None,
-        typer.Option("--email", help="The user's address, instead.", callback=storable),
+        typer.Option("--email", help="The user's address, instead."),
     ] = None,
     format: FormatOption = Format.TABLE,
     _portal: PortalOption = None,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import cast
+from sqlalchemy import Text, cast, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
@@ -65,7 +65,7 @@ def set_meta(executor: Executor, user_id: int, meta: dict[str, Any]) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValueError(f"meta of user '{user_id}' refused: {error}", remedy) from None
     try:
-        call(executor, "set_meta", user_id, cast(text, JSONB(none_as_null=False)))
+        call(executor, "set_meta", user_id, cast(literal(text, Text), JSONB))
     except PysyncError as error:
         cause = error.__cause__
         if isinstance(cause, DBAPIError) and isinstance(cause.orig, psycopg.DataError):

@@ -44,7 +44,8 @@ def get_user(session: Session, email: str) -> tuple[User, UserProfile]:
             f"profile of user '{user_id}' not found: no profile has this user_id",
             "insert the profile into auth_userprofile first",
         )
-    return row.tuple()
+    user, profile = row
+    return user, profile
 
 
 def user_info(executor: Executor, email: str) -> UserInfo:
