@@ -83,7 +83,7 @@ def push(
             lease_seconds=lease,
         )
     )
-    say(f"{pushed.delivered:,} users delivered")
+    say(f"{_users(pushed.delivered)} delivered")
     if follow:
         return
     if pushed.stopped:
@@ -91,7 +91,7 @@ def push(
         raise typer.Exit(1)
     if pushed.failing:
         raise PysyncError(
-            f"discussion service hasn't got the newest state of {pushed.failing:,} users",
+            f"discussion service hasn't got the newest state of {_users(pushed.failing)}",
             "see 'pysync discussion status'",
         )
 
@@ -126,7 +126,7 @@ def status(
         print_json(document)
         return
     say(
-        f"discussion service is {'on' if found.enabled else 'off'}: {found.queued:,} users queued, "
+        f"discussion service is {'on' if found.enabled else 'off'}: {_users(found.queued)} queued, "
         f"{found.due:,} due, {found.delivering:,} being delivered, {found.failing:,} failing"
     )
     if found.oldest_queued_at:
@@ -159,7 +159,7 @@ def retry(
     """Make failed deliveries due now."""
     with portal_session(portal_conninfo(context)) as session:
         retried = discussion.retry(session, username)
-    say(f"{retried:,} users due now")
+    say(f"{_users(retried)} due now")
 
 
 @app.command("queue-all")
@@ -167,7 +167,11 @@ def queue_all(context: typer.Context, _portal: PortalOption = None) -> None:
     """Queue every user, as after the service lost its data."""
     with portal_session(portal_conninfo(context)) as session:
         queued = discussion.queue_all(session)
-    say(f"{queued:,} users queued")
+    say(f"{_users(queued)} queued")
+
+
+def _users(count: int) -> str:
+    return f"{count:,} user{'' if count == 1 else 's'}"
 
 
 def _iso(moment: datetime | None) -> str | None:

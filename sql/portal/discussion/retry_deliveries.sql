@@ -25,13 +25,13 @@ begin
           from pysync.discussion_outbox as entry
           join public.auth_user as portal_user on portal_user.id = entry.user_id
          where portal_user.username = coalesce(retry_deliveries.username, portal_user.username)
-           and entry.next_attempt_at > clock_timestamp()
+           and entry.last_error is not null
            and entry.claimed_until is null
          order by entry.user_id
            for update of entry
     )
     update pysync.discussion_outbox as entry
-       set next_attempt_at = clock_timestamp()
+       set next_attempt_at = least(entry.next_attempt_at, clock_timestamp())
       from failed
      where entry.user_id = failed.user_id;
     get diagnostics retried = row_count;
