@@ -24,9 +24,9 @@ comment on function pysync.user_changed() is
     'Note a user with another username or e-mail for the discussion service, while that is on.';
 
 -- By values, since a BEFORE trigger may change what the statement doesn't name. A login changes
--- neither, and calls nothing.
+-- neither, and calls nothing. Every comparison here costs each update of a user some microseconds.
 create or replace trigger pysync_discussion_updated
     after update on public.auth_user
     for each row
-    when (old.username <> new.username or old.email <> new.email or old.id <> new.id)
+    when (old.username <> new.username or old.email <> new.email)
     execute function pysync.user_changed();
