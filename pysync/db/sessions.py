@@ -39,6 +39,7 @@ def call(executor: Executor, name: str, *arguments: Any) -> Any:
     :raises InUseError: if something exists already that may exist only once (PY012).
     """
     with translated_calls():
+        _flush(executor)
         return executor.scalar(select(getattr(func.student, name)(*arguments)))
 
 
@@ -49,7 +50,14 @@ def call_rows(executor: Executor, name: str, *arguments: Any) -> Sequence[Row[An
     """
     rows: FromClause = getattr(func.student, name)(*arguments).alias("rows")
     with translated_calls():
+        _flush(executor)
         return executor.execute(select(literal_column("*")).select_from(rows)).all()
+
+
+def _flush(executor: Executor) -> None:
+    """Write what a session holds back: SQLAlchemy does so for queries of its models only."""
+    if isinstance(executor, Session):
+        executor.flush()
 
 
 @contextmanager

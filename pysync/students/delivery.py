@@ -36,6 +36,7 @@ _SOON_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
 _STATEMENT_TIMEOUT_SECONDS: Final = 30
 _TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnreachableError)
+_NOT_MIGRATED: Final = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)
 
 Report = Callable[[str], None]
 
@@ -67,11 +68,19 @@ async def push(
     :param report: told in a line what an operator should know.
     :param follow: go on until a signal comes, also when the portal is lost for a while.
     :param lease_seconds: how long a claim holds: more than a delivery may take.
-    :raises PysyncError: if the feature is off; a pusher that follows waits until it is on.
+    :raises PysyncError: if the feature is off (a pusher that follows waits until it is on), or the
+        portal isn't migrated.
     :raises DatabaseUnreachableError: if the portal can't be reached.
     """
-    with translated("portal"):
-        return await _Pusher(conninfo, service, report, follow, lease_seconds).run()
+    try:
+        with translated("portal"):
+            return await _Pusher(conninfo, service, report, follow, lease_seconds).run()
+    except PysyncError as error:
+        if isinstance(error.__cause__, _NOT_MIGRATED):
+            raise PysyncError(
+                "portal isn't at the revision of this pysync", "run 'pysync migrate'"
+            ) from error
+        raise
 
 
 class _Claim(NamedTuple):

@@ -109,6 +109,7 @@ def test_from_off_to_delivered(site: Site, server: DiscussionServer) -> None:
         "pysync: discussion service hasn't got the newest state of 1 user; "
         "see 'pysync discussion status'",
     ]
+    site.execute("update pysync.discussion_outbox set next_attempt_at = now() + interval '1 h'")
     status = read_json("discussion", "status", portal=site.portal)
     (failing,) = status.pop("failing_users")
     assert status.pop("oldest_queued_at")
@@ -150,6 +151,13 @@ def test_mistakes_are_one_line(site: Site, server: DiscussionServer) -> None:
     assert_refused(cli("discussion", "retry", "nobody", portal=site.portal), "'nobody' not found")
     result = cli("discussion", "push", "--lease", "1", portal=site.portal, **variables(server))
     assert result.returncode == 2
+
+
+def test_a_portal_that_is_not_migrated_is_told(site: Site, server: DiscussionServer) -> None:
+    portal = site.new_database(site.portal_server)
+    for arguments in (("push",), ("push", "--follow"), ("status",)):
+        result = cli("discussion", *arguments, portal=portal, **variables(server))
+        assert_refused(result, "isn't at the revision", "pysync migrate")
 
 
 def test_a_follower_is_woken_by_a_commit(on: Site, server: DiscussionServer) -> None:

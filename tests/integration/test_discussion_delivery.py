@@ -169,6 +169,7 @@ def test_a_failed_delivery_is_due_again_later_and_succeeds(
     server.behave = lambda _: 503
     assert push(site, server)[0].failing == 1
     server.behave = lambda _: 200
+    site.execute("update pysync.discussion_outbox set next_attempt_at = now() + interval '1 h'")
     # Not due: the service is left alone, and the push says that something is left.
     assert push(site, server)[0] == Pushed(delivered=0, failing=1, stopped=False)
     assert site.one("select pysync.retry_deliveries('ada')") == 1
