@@ -49,7 +49,7 @@ freeze: ## Copy sql/ beside the newest revisions (before a release only: release
 	cp sql/portal/*.sql migrations/portal/p0001/
 	cp -r sql/portal/accounts migrations/portal/p0002/
 	cp -r sql/portal/testcenter migrations/portal/p0003/
-	cp -r sql/portal/discussion migrations/portal/p0004/
+	cp -r sql/portal/users sql/portal/discussion migrations/portal/p0004/
 	cp sql/course/*.sql migrations/course/c0001/
 
 clean: ## Remove what the other targets made
