@@ -45,7 +45,7 @@ class Pushed(NamedTuple):
     """What a push came to.
 
     :param delivered: how many users' states the service took.
-    :param failing: how many users are queued whose last delivery failed.
+    :param failing: how many queued users the service has refused last; 0 after following.
     :param stopped: whether a signal ended it.
     """
 
@@ -134,7 +134,9 @@ class _Pusher:
                         await asyncio.wait(self._running)
             if self._failure:
                 raise self._failure
-            (failing,), *_ = await self._query("select failing from pysync.discussion_status()")
+            failing = 0
+            if not self._follow:
+                (failing,), *_ = await self._query("select failing from pysync.discussion_status()")
         finally:
             if listener:
                 listener.cancel()
