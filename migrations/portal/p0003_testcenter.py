@@ -265,6 +265,7 @@ def downgrade() -> None:
         execute(f"drop function student.{function}")
     for view in ("testcenter_registration", "testcenter_user"):
         execute(f"drop view student.{view}")
+    execute("drop function student.contact_of_user(bigint)")
     for predicate in PREDICATES:
         execute(f"drop function student.{predicate}(public.{REGISTRATION})")
     for table in TABLES:

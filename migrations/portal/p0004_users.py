@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from pysync.migrate.operations import create, execute, replay
+from pysync.migrate.operations import create, execute, replay, replay_file
 
 revision = "p0004"
 down_revision = "p0003"
@@ -106,7 +106,7 @@ FUNCTIONS = [
     "student.active_user_count()",
     "student.unique_id_for_user(bigint, text)",
     "pysync.user_inserted()",
-    "pysync.user_changed()",
+    "pysync.user_changed(bigint)",
     "pysync.claim_deliveries(integer, double precision, timestamptz)",
     "pysync.settle_delivery(bigint, timestamptz, bigint, text)",
     "pysync.next_delivery_seconds()",
@@ -126,8 +126,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for trigger in ("pysync_discussion_inserted", "pysync_discussion_updated"):
-        execute(f"drop trigger {trigger} on public.auth_user")
+    execute("drop trigger pysync_discussion_inserted on public.auth_user")
+    replay_file(FROZEN.with_name("p0001") / "user_updated.sql")
     for function in FUNCTIONS:
         execute(f"drop function {function}")
     for table in reversed(TABLES):

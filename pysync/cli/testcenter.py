@@ -14,7 +14,7 @@ from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, po
 from pysync.cli.rows import JsonReport, TableReport, format_of, opened, with_progress
 from pysync.db.sessions import portal_session
 from pysync.errors import InvalidValueError
-from pysync.students import testcenter
+from pysync.students import accounts, testcenter
 from pysync.students.rows import InputFormat, read_rows
 from pysync.students.validation import RULES, FieldError, row_errors, testcenter_user_errors
 
@@ -91,7 +91,7 @@ def create(
     data = {**_read_object(file), **_parse(values)}
     _require_no_errors(username, testcenter_user_errors(data))
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, username)
+        user_id = accounts.find_user(session, username)
         testcenter.create(session, user_id, data)
         created = testcenter.get_testcenter_user(session, user_id)
     say(f"test-center user '{username}' created as {created.client_candidate_id}")
@@ -111,7 +111,7 @@ def update(
     """
     changes = {**_read_object(file), **_parse(values)}
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, username)
+        user_id = accounts.find_user(session, username)
         present = testcenter.get_testcenter_user(session, user_id)._mapping  # noqa: SLF001
         data = {name: changes.get(name, present[name]) for name in RULES}
         _require_no_errors(username, testcenter_user_errors(data))
@@ -145,7 +145,7 @@ def register(
         "Last_Eligible_Appointment_Date": last,
     }
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, username)
+        user_id = accounts.find_user(session, username)
         _require_no_errors(
             f"{username}' in course '{course}",
             testcenter.registration_errors(session, course, exam, accommodation_request),
@@ -217,7 +217,7 @@ def show(
 ) -> None:
     """Show a test-center user and their registrations."""
     with portal_session(portal_conninfo(context)) as session:
-        user_id = testcenter.user_id_of(session, username)
+        user_id = accounts.find_user(session, username)
         user = _plain(testcenter.get_testcenter_user(session, user_id)._mapping)  # noqa: SLF001
         registrations = [
             _plain(each._mapping)  # noqa: SLF001

@@ -29,8 +29,13 @@ def replay(folder: Path, first: str | None = None) -> None:
     """
     files = sorted(folder.rglob("*.sql"), key=lambda file: (file.name != first, file))
     for file in files:
-        for statement in statements(file):
-            execute(statement)
+        replay_file(file)
+
+
+def replay_file(file: Path) -> None:
+    """Run one frozen copy: on the way down, the one that a revision has replaced."""
+    for statement in statements(file):
+        execute(statement)
 
 
 def attribute(name: str) -> Any:

@@ -11,24 +11,11 @@ from sqlalchemy.sql.elements import BindParameter
 
 from pysync.db.sessions import Executor, call, call_rows, translated_calls
 from pysync.errors import NotFoundError
-from pysync.models.portal import User
 from pysync.models.testcenter import AccommodationCode
 from pysync.students.validation import FieldError, TestCenterUserForm
 
 UserData = TestCenterUserForm | Mapping[str, Any]
 """The fields that a user fills in, by name; fields that a form doesn't have are ignored."""
-
-
-def user_id_of(executor: Executor, username: str) -> int:
-    """Return a user's id.
-
-    :raises NotFoundError: if nobody has this username.
-    """
-    with translated_calls():
-        found = executor.scalar(select(User.id).where(User.username == username))
-    if found is None:
-        raise NotFoundError(f"user '{username}' doesn't exist", "check the username")
-    return found
 
 
 def create(executor: Executor, user_id: int, data: UserData) -> int:

@@ -4,7 +4,7 @@ create or replace view student.testcenter_registration
 with (security_invoker = true) as
 select registration.id,
        person.user_id,
-       auth_user.username,
+       contact.username,
        registration.testcenter_user_id,
        person.candidate_id,
        person.client_candidate_id,
@@ -33,7 +33,7 @@ select registration.id,
        registration.user_updated_at
   from public.student_testcenterregistration as registration
   join public.student_testcenteruser as person on person.id = registration.testcenter_user_id
-  join public.auth_user on auth_user.id = person.user_id
+ cross join lateral student.contact_of_user(person.user_id) as contact
  cross join lateral student.is_accepted(registration) as is_accepted
  cross join lateral student.is_rejected(registration) as is_rejected
  cross join lateral student.is_pending_accommodation(registration) as is_pending_accommodation

@@ -16,7 +16,7 @@ begin
     if length(new_email) > 254 then
         raise exception using
             errcode = 'PY011',
-            message = format('e-mail ''%s…'' refused: it has %s characters, 254 is the limit',
+            message = format('e-mail ''%s...'' refused: it has %s characters, 254 is the limit',
                              left(new_email, 40), length(new_email)),
             hint = 'Pass a shorter address.';
     end if;
@@ -24,17 +24,7 @@ begin
     -- No constraint says that an address is one user's: whoever gives one out asks in turn.
     perform pg_advisory_xact_lock(hashtextextended('student.email ' || lower(new_email), 0));
     changed_id := student.user_id_by_email(old_email);
-    if exists (
-        select
-          from public.auth_user as other
-         where lower(other.email) = lower(new_email)
-           and other.id <> changed_id
-    ) then
-        raise exception using
-            errcode = 'PY012',
-            message = format('e-mail ''%s'' in use: another user has it', new_email),
-            hint = 'Choose another address, or change that user''s first.';
-    end if;
+    perform student.check_email_free(new_email, changed_id);
 
     update public.auth_user as portal_user
        set email = new_email

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from pysync.errors import InUseError, InvalidValueError, NotFoundError
 from pysync.models.testcenter import TestCenterUser
-from pysync.students import testcenter
+from pysync.students import accounts, testcenter
 from pysync.students.validation import TestCenterUserForm
 from tests.integration.fan_out import App, await_lock
 from tests.integration.testcenter import GOOD
@@ -229,9 +229,9 @@ def test_python_does_the_same_in_the_callers_transaction(app: App) -> None:
     engine = create_engine("postgresql+psycopg://", creator=lambda: app.site.connect(user=app.role))
     with engine.connect() as plain, Session(engine) as session:
         plain.connection.driver_connection.autocommit = False  # type: ignore[union-attr]
-        user = testcenter.user_id_of(plain, "ada")
-        with pytest.raises(NotFoundError, match="user 'bob' doesn't exist"):
-            testcenter.user_id_of(plain, "bob")
+        user = accounts.find_user(plain, "ada")
+        with pytest.raises(NotFoundError, match="user 'bob' unknown"):
+            accounts.find_user(plain, "bob")
         with pytest.raises(NotFoundError):
             testcenter.get_testcenter_user(plain, user)
         testcenter.create(plain, user, TestCenterUserForm(**GOOD))

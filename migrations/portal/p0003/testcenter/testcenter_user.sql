@@ -2,8 +2,8 @@ create or replace view student.testcenter_user
 with (security_invoker = true) as
 select person.id,
        person.user_id,
-       auth_user.username,
-       auth_user.email,
+       contact.username,
+       contact.email,
        person.candidate_id,
        person.client_candidate_id,
        person.first_name,
@@ -31,7 +31,7 @@ select person.id,
        person.updated_at,
        person.user_updated_at
   from public.student_testcenteruser as person
-  join public.auth_user on auth_user.id = person.user_id;
+ cross join lateral student.contact_of_user(person.user_id) as contact;
 
 comment on view student.testcenter_user is
     'Test-center users with the username and e-mail address of their user, for whoever may read the '

@@ -17,7 +17,7 @@ begin
            set attempts = entry.attempts + 1,
                last_error = left(error, 300),
                claimed_until = null,
-               -- 1 s, 2 s, 4 s … 10 min, less up to half of it by chance: a service that comes back
+               -- 1 s, 2 s, 4 s, up to 10 min, less up to half of it by chance: a service that comes back
                -- isn't met by all at once.
                next_attempt_at = clock_timestamp() + make_interval(
                    secs => least(600, 2 ^ least(entry.attempts, 20)) * (1 - random() / 2))

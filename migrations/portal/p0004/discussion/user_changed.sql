@@ -1,7 +1,9 @@
-create or replace function pysync.user_changed()
-returns trigger
+-- Called by course.user_updated(), which looks at each changed user anyway: a trigger of its own would
+-- cost every login a comparison more, and its WHEN would keep both columns from changing their type.
+create or replace function pysync.user_changed(user_id bigint)
+returns void
 language plpgsql
-security definer
+volatile
 set search_path = ''
 as $$
 begin
@@ -11,22 +13,13 @@ begin
          where setting.name = 'discussion_service'
            and setting.enabled
     ) then
-        insert into pysync.discussion_change (user_id) values (new.id);
+        insert into pysync.discussion_change (user_id) values (user_changed.user_id);
         perform pysync.wake_pushers();
     end if;
-    return null;
 end
 $$;
 
-alter function pysync.user_changed() owner to pysync_owner;
-revoke all on function pysync.user_changed() from public;
-comment on function pysync.user_changed() is
+alter function pysync.user_changed(bigint) owner to pysync_owner;
+revoke all on function pysync.user_changed(bigint) from public;
+comment on function pysync.user_changed(bigint) is
     'Note a user with another username or e-mail for the discussion service, while that is on.';
-
--- By values, since a BEFORE trigger may change what the statement doesn't name. A login changes
--- neither, and calls nothing. Every comparison here costs each update of a user some microseconds.
-create or replace trigger pysync_discussion_updated
-    after update on public.auth_user
-    for each row
-    when (old.username <> new.username or old.email <> new.email)
-    execute function pysync.user_changed();

@@ -16,7 +16,7 @@ begin
     if length(new_name) > 255 then
         raise exception using
             errcode = 'PY011',
-            message = format('name ''%s…'' refused: it has %s characters, 255 is the limit',
+            message = format('name ''%s...'' refused: it has %s characters, 255 is the limit',
                              left(new_name, 40), length(new_name)),
             hint = 'Pass a shorter name.';
     end if;
