@@ -4,7 +4,17 @@
 statements that complete it, or refuses. Nothing here changes a database.
 """
 
-from pysync.adoption.completion import Plan, Side, plan
-from pysync.adoption.found import FoundColumn, FoundTable, Restriction, inspect
+from pysync.adoption.completion import plan
+from pysync.adoption.found import FoundColumn, FoundForeignKey, FoundTable, Restriction, inspect
+from pysync.adoption.plans import Plan, Side
 
-__all__ = ["FoundColumn", "FoundTable", "Plan", "Restriction", "Side", "inspect", "plan"]
+__all__ = [
+    "FoundColumn",
+    "FoundForeignKey",
+    "FoundTable",
+    "Plan",
+    "Restriction",
+    "Side",
+    "inspect",
+    "plan",
+]

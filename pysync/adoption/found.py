@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
+from sqlalchemy import Table, UniqueConstraint
 
 from pysync.db.connections import Connection
 from pysync.models.course import CourseDatabaseBase
+from pysync.models.portal import PortalBase
 
 KINDS: Final = {
     "r": "a table",
@@ -18,6 +20,9 @@ KINDS: Final = {
     "f": "a foreign table",
 }
 """Relations that could be meant by a name, as ``pg_class.relkind`` has them."""
+
+
+_MAX_DUPLICATES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,25 @@ class Restriction:
 
 
 @dataclass(frozen=True)
+class FoundForeignKey:
+    """A validated foreign key of one column.
+
+    ``target`` is the table it leads to, ``definition`` what brings it back after it was dropped.
+    """
+
+    name: str
+    column: str
+    target: str
+    cascades: bool
+    definition: str
+
+
+@dataclass(frozen=True)
 class FoundTable:
     """A table as the catalog has it.
 
     ``unique`` are the column sets with a whole-table unique index, ``indexed`` the leading columns
-    of its indexes, ``foreign_keys`` the columns with a foreign key and the tables these lead to.
+    of its indexes, ``duplicates`` the first keys that occur twice where pysync needs them unique.
     """
 
     schema: str
@@ -67,7 +86,8 @@ class FoundTable:
     primary_key: tuple[str, ...]
     unique: frozenset[frozenset[str]]
     indexed: frozenset[str]
-    foreign_keys: frozenset[tuple[str, str]]
+    foreign_keys: tuple[FoundForeignKey, ...]
+    duplicates: tuple[str, ...] = ()
     row_security: bool = False
     restrictions: tuple[Restriction, ...] = ()
 
@@ -99,12 +119,13 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         (oid,),
     ).fetchall()
     foreign_keys = connection.execute(
-        "select a.attname::text, n.nspname || '.' || target.relname"
+        "select c.conname::text, a.attname::text, n.nspname || '.' || target.relname,"
+        " c.confdeltype = 'c', pg_catalog.pg_get_constraintdef(c.oid)"
         " from pg_catalog.pg_constraint c"
         " join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]"
         " join pg_catalog.pg_class target on target.oid = c.confrelid"
         " join pg_catalog.pg_namespace n on n.oid = target.relnamespace"
-        " where c.conrelid = %s and c.contype = 'f' and c.convalidated",
+        " where c.conrelid = %s and c.contype = 'f' and c.convalidated order by c.conname",
         (oid,),
     ).fetchall()
     has_rows = (
@@ -112,28 +133,73 @@ def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None
         and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
         is not None
     )
+    columns = _columns(connection, oid, table, _required(name) if has_rows else frozenset())
+    unique = frozenset(frozenset(names) for _, is_unique, names in indexes if is_unique)
     return FoundTable(
         schema=schema,
         name=name,
         kind=kind,
         has_rows=has_rows,
-        columns=_columns(connection, oid, table, _required(name) if has_rows else frozenset()),
+        columns=columns,
         primary_key=next((tuple(names) for primary, _, names in indexes if primary), ()),
-        unique=frozenset(frozenset(names) for _, unique, names in indexes if unique),
+        unique=unique,
         indexed=frozenset(names[0] for _, _, names in indexes),
-        foreign_keys=frozenset((name, target) for name, target in foreign_keys),
+        foreign_keys=tuple(FoundForeignKey(*foreign_key) for foreign_key in foreign_keys),
+        duplicates=_duplicates(connection, table, _missing(name, columns, unique))
+        if has_rows
+        else (),
         row_security=row_security,
         restrictions=_restrictions(connection, oid),
     )
 
 
+def _declared(name: str) -> list[Table]:
+    """Return what a table is declared as, on the portal and in a course."""
+    tables = (
+        PortalBase.metadata.tables.get(f"public.{name}"),
+        CourseDatabaseBase.metadata.tables.get(f"course.{name}"),
+    )
+    return [table for table in tables if table is not None]
+
+
 def _required(name: str) -> frozenset[str]:
-    """Return the columns of a replicated table that hold no nulls."""
-    table = CourseDatabaseBase.metadata.tables.get(f"course.{name}")
-    return (
-        frozenset(c.name for c in table.columns if not c.nullable)
-        if table is not None
-        else frozenset()
+    """Return the columns of a table that hold no nulls."""
+    return frozenset(c.name for table in _declared(name) for c in table.columns if not c.nullable)
+
+
+def _missing(
+    name: str, found: dict[str, FoundColumn], unique: frozenset[frozenset[str]]
+) -> list[list[str]]:
+    """Return the columns of unique constraints that a table lacks though it has the columns."""
+    declared = {
+        frozenset(column.name for column in constraint.columns)
+        for table in _declared(name)
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    }
+    return sorted(sorted(columns) for columns in declared - unique if columns <= found.keys())
+
+
+def _duplicates(
+    connection: Connection, table: sql.Identifier, keys: list[list[str]]
+) -> tuple[str, ...]:
+    """Return keys that unique constraints wouldn't take, in the server's words."""
+    return tuple(
+        f"Key ({', '.join(columns)})=({', '.join(values)}) is duplicated."
+        for columns in keys
+        for (values,) in connection.execute(
+            sql.SQL(
+                "select array[{texts}] from {table} where ({columns}) is not null"
+                " group by {columns} having pg_catalog.count(*) > 1 order by {columns} limit {most}"
+            ).format(
+                texts=sql.SQL(", ").join(
+                    sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns
+                ),
+                columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+                table=table,
+                most=sql.Literal(_MAX_DUPLICATES),
+            )
+        ).fetchall()
     )
 
 

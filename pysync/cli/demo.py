@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from pysync.cli.output import escape, new_table, print_table, say, say_aside, steps
-from pysync.demo import Report, differences, oulad, run
+from pysync.demo import Examination, Report, differences, oulad, run
 from pysync.demo.site import Site
 from pysync.types import CourseId
 
@@ -95,12 +95,22 @@ def _print_report(report: Report) -> None:
         sum(each.rows_that_differ for each in courses),
     )
     print_table(table)
+    _print_examination(report.examination)
     say(
         "Users there are all who ever registered: those who left stay as frozen copies.\n"
         f"Commit to visible, {len(report.latencies_seconds)} single changes: "
         f"p50 {_percentile(report, 50):.2f} ms, p99 {_percentile(report, 99):.2f} ms.\n"
         "The servers run without fsync: they are made to be thrown away.\n"
         f"Data: {oulad.CREDIT}."
+    )
+
+
+def _print_examination(done: Examination) -> None:
+    errors = "\n".join(f"  {error.field}: {error.message}" for error in done.errors)
+    say(
+        f"A registration at a test center: the form of '{done.student}' has {len(done.errors)} "
+        f"errors:\n{errors}\nCorrected, it makes candidate {done.client_candidate_id}, registered "
+        f"for {done.course_id} as\n{done.client_authorization_id}: {', then '.join(done.states)}.\n"
     )
 
 

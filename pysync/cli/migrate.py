@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -17,8 +18,10 @@ from pysync.cli.output import (
     say,
 )
 from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
+from pysync.errors import PysyncError
 from pysync.migrate import Migrated
 from pysync.migrate.plan import run_all, run_course, run_portal
+from pysync.migrate.validate import Check, validate
 from pysync.status import revisions
 from pysync.types import course_id
 
@@ -116,6 +119,51 @@ def migrate_status(
     for each in found:
         if each.error:
             say(printable(f"{each.database}: {each.error}"))
+
+
+@app.command("validate")
+def migrate_validate(
+    context: typer.Context,
+    format: FormatOption = Format.TABLE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look for rows that break a constraint.")
+    ] = False,
+    _portal: PortalOption = None,
+) -> None:
+    """Validate the constraints that adopted tables so far have for new rows only.
+
+    Rows that break one are listed by their ids, and it stays as it is.
+    """
+    found = list(validate(portal_conninfo(context), dry_run=dry_run))
+    if format is Format.JSON:
+        print_json({"checks": [asdict(each) for each in found]})
+    else:
+        _print_checks(found)
+    total = sum(each.offending_total for each in found)
+    if total:
+        raise PysyncError(
+            f"portal can't be validated: {total:,} {'row breaks' if total == 1 else 'rows break'} "
+            "constraints",
+            "mend or delete them and run the command again",
+        )
+
+
+def _print_checks(found: list[Check]) -> None:
+    if not found:
+        say("all constraints are valid")
+        return
+    table = new_table("table", "constraint", "valid", "offending", "ids", right=("offending",))
+    for each in found:
+        ids = ", ".join(map(str, each.offending_ids))
+        more = " …" if each.offending_total > len(each.offending_ids) else ""
+        table.add_row(
+            each.table,
+            each.constraint,
+            "now" if each.validated else "no",
+            f"{each.offending_total:,}",
+            ids + more,
+        )
+    print_table(table)
 
 
 def _run_all(context: typer.Context, to: str, *, sql: bool) -> None:

@@ -167,6 +167,8 @@ def steps() -> Iterator[Steps]:
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         console=err,
+        # What is printed meanwhile goes above the bar if it goes to the terminal, too.
+        redirect_stdout=out.is_terminal,
         disable=not err.is_terminal,
     )
     with progress:

@@ -12,11 +12,19 @@ from psycopg.rows import TupleRow
 from pysync.errors import DatabaseUnreachableError
 
 Connection = psycopg.Connection[TupleRow]
+AsyncConnection = psycopg.AsyncConnection[TupleRow]
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 LOCK_TIMEOUT_SECONDS: Final = 2
 """How long we queue for a lock: applications queue behind us for as long."""
 
+_KEEPALIVES: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+_SET: Final = "select pg_catalog.set_config(%s, %s, false)"
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
 
 
@@ -64,17 +72,46 @@ def connect(
     :param statement_timeout_seconds: how long a statement may take; unlimited by default.
     :raises DatabaseUnreachableError: if the server can't be reached or refuses.
     """
-    parameters = parse(conninfo)
-    parameters.setdefault("connect_timeout", connect_timeout_seconds)
-    parameters.setdefault("application_name", "pysync")
+    target = _target(conninfo, connect_timeout_seconds)
     try:
-        connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        connection = psycopg.connect(target, autocommit=True)
     except psycopg.Error as error:
-        raise DatabaseUnreachableError(
-            f"database '{describe(conninfo)}' can't be reached: {_reason(error)}",
-            "check host, port, database, role and password (PGPASSWORD or a password file)",
-        ) from None
-    settings = {
+        raise _unreachable(conninfo, error) from None
+    for name, value in _settings(statement_timeout_seconds).items():
+        connection.execute(_SET, (name, value))
+    return connection
+
+
+async def connect_async(
+    conninfo: str, *, statement_timeout_seconds: float | None = None
+) -> AsyncConnection:
+    """Open a connection as :func:`connect` does, for asyncio.
+
+    It is meant to last: a server that is gone without a word is noticed within half a minute.
+
+    :raises DatabaseUnreachableError: if the server can't be reached or refuses.
+    """
+    target = _target(conninfo, CONNECT_TIMEOUT_SECONDS, **_KEEPALIVES)
+    try:
+        connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
+    except psycopg.Error as error:
+        raise _unreachable(conninfo, error) from None
+    for name, value in _settings(statement_timeout_seconds).items():
+        await connection.execute(_SET, (name, value))
+    return connection
+
+
+def _target(conninfo: str, connect_timeout_seconds: int, **defaults: int) -> str:
+    parameters: dict[str, Any] = {
+        "connect_timeout": connect_timeout_seconds,
+        "application_name": "pysync",
+        **defaults,
+    }
+    return make_conninfo("", **parameters | parse(conninfo))
+
+
+def _settings(statement_timeout_seconds: float | None) -> dict[str, str]:
+    return {
         "search_path": "pg_catalog, pg_temp",
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
         "statement_timeout": f"{int((statement_timeout_seconds or 0) * 1000)}ms",
@@ -84,9 +121,13 @@ def connect(
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
     }
-    for name, value in settings.items():
-        connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
-    return connection
+
+
+def _unreachable(conninfo: str, error: psycopg.Error) -> DatabaseUnreachableError:
+    return DatabaseUnreachableError(
+        f"database '{describe(conninfo)}' can't be reached: {_reason(error)}",
+        "check host, port, database, role and password (PGPASSWORD or a password file)",
+    )
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, FromClause, Row, create_engine, func, select
+from sqlalchemy import Connection, FromClause, Row, create_engine, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -26,6 +26,9 @@ _BY_SQLSTATE: Final[dict[str, type[PysyncError]]] = {
 }
 """What functions in schema ``student`` raise on purpose."""
 
+_NOT_MIGRATED: Final = ("3F000", "42883", "42P01")
+"""No such schema, function or table."""
+
 
 def call(executor: Executor, name: str, *arguments: Any) -> Any:
     """Call a function of schema ``student`` and return its value.
@@ -36,6 +39,7 @@ def call(executor: Executor, name: str, *arguments: Any) -> Any:
     :raises InUseError: if something exists already that may exist only once (PY012).
     """
     with translated_calls():
+        _flush(executor)
         return executor.scalar(select(getattr(func.student, name)(*arguments)))
 
 
@@ -44,9 +48,16 @@ def call_rows(executor: Executor, name: str, *arguments: Any) -> Sequence[Row[An
 
     :raises PysyncError: as :func:`call`.
     """
-    rows: FromClause = getattr(func.student, name)(*arguments).table_valued("*")
+    rows: FromClause = getattr(func.student, name)(*arguments).alias("rows")
     with translated_calls():
-        return executor.execute(select(rows)).all()
+        _flush(executor)
+        return executor.execute(select(literal_column("*")).select_from(rows)).all()
+
+
+def _flush(executor: Executor) -> None:
+    """Write what a session holds back: SQLAlchemy does so for queries of its models only."""
+    if isinstance(executor, Session):
+        executor.flush()
 
 
 @contextmanager
@@ -54,9 +65,17 @@ def translated_calls() -> Iterator[None]:
     """Turn the database's errors inside the block into pysync's."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            f"text {error.object!r} refused: it isn't valid Unicode", "write it in UTF-8"
+        ) from error
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg.Error):
             raise
+        if error.orig.sqlstate in _NOT_MIGRATED:
+            raise PysyncError(
+                "portal isn't at the revision of this pysync", "run 'pysync migrate'"
+            ) from error
         kind = _BY_SQLSTATE.get(error.orig.sqlstate or "")
         if kind is None:
             raise meaning(error.orig, "portal") from error
@@ -78,5 +97,5 @@ def portal_session(conninfo: str) -> Iterator[Session]:
         return connection
 
     engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
-    with Session(engine) as session, session.begin():
+    with translated_calls(), Session(engine) as session, session.begin():
         yield session

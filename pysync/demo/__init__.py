@@ -1,7 +1,8 @@
 """The demo: real registrations, replayed on a portal of its own while replication runs.
 
 :mod:`pysync.demo.oulad` has the data, :mod:`pysync.demo.site` the servers and databases,
-:mod:`pysync.demo.replay` writes to the portal, :mod:`pysync.demo.check` looks at what arrived.
+:mod:`pysync.demo.replay` writes to the portal, :mod:`pysync.demo.check` looks at what arrived,
+:mod:`pysync.demo.examination` registers a student at a test center.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pysync.courses import Progress
-from pysync.demo import check, oulad, replay, site
+from pysync.demo import check, examination, oulad, replay, site
 from pysync.demo.check import Comparison
+from pysync.demo.examination import Examination
 from pysync.demo.site import Site
 from pysync.errors import DemoError
 
-__all__ = ["Report", "Site", "differences", "run"]
+__all__ = ["Examination", "Report", "Site", "differences", "run"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Report:
     catch_up_seconds: float
     comparisons: list[Comparison]
     latencies_seconds: list[float]
+    examination: Examination
     site: Site
 
 
@@ -67,6 +70,7 @@ def run(progress: Progress, *, keep: bool = False) -> Iterator[Report]:
             catch_up_seconds=caught_up - replayed,
             comparisons=comparisons,
             latencies_seconds=sorted(check.latencies(opened, progress)),
+            examination=examination.register(opened),
             site=opened,
         )
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -33,7 +33,15 @@ from pysync.servers import (
 from pysync.types import CourseId
 
 APPLICATION: Final = "portal_application"
-"""The role the replay writes as: it has rights on the portal's three tables and nothing else."""
+"""The role the demo writes as: it has rights on the portal's tables and on none of pysync's."""
+
+_STUDENT_GRANTS: Final[tuple[LiteralString, ...]] = (
+    "grant usage on schema student to {}",
+    "grant execute on all functions in schema student to {}",
+    "grant select on all tables in schema student to {}",
+    "grant select, insert, update on public.student_testcenteruser to {}",
+    "grant select, insert, update on public.student_testcenterregistration to {}",
+)
 
 _SYNC_WORKERS: Final = 4
 _FIRST_ORIGINS_SETTING: Final = 18
@@ -140,6 +148,8 @@ def _create_portal(site: Site) -> None:
                     sql.Identifier("public", table), role
                 )
             )
+        for grant in _STUDENT_GRANTS:
+            portal.execute(sql.SQL(grant).format(role))
 
 
 def _add_courses(site: Site, wanted: list[CourseId], progress: Progress) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import MetaData
 
 import pysync.models.accounts
 import pysync.models.discussion
+import pysync.models.profiles
 import pysync.models.testcenter  # noqa: F401 - their tables are part of the metadata
 from pysync.adoption import Side
 from pysync.models.course import CourseDatabaseBase

@@ -29,8 +29,13 @@ def replay(folder: Path, first: str | None = None) -> None:
     """
     files = sorted(folder.rglob("*.sql"), key=lambda file: (file.name != first, file))
     for file in files:
-        for statement in statements(file):
-            execute(statement)
+        replay_file(file)
+
+
+def replay_file(file: Path) -> None:
+    """Run one frozen copy: on the way down, the one that a revision has replaced."""
+    for statement in statements(file):
+        execute(statement)
 
 
 def attribute(name: str) -> Any:
@@ -64,6 +69,12 @@ def create_or_adopt(table: Table, side: Side) -> Plan | None:
     return adoption
 
 
+def is_adopted(table_name: str) -> bool:
+    """Say whether a table that an earlier revision made or adopted was there before pysync."""
+    adopted: dict[str, list[str]] | None = attribute("adopted_tables")
+    return table_name in (attribute("found_tables") if adopted is None else adopted)
+
+
 def record_adoption(schema: str, table: Table, adoption: Plan) -> None:
     """Remember that a table was adopted, for the downgrade."""
     undo = ", ".join(_literal(statement) for statement in reversed(adoption.undo))
@@ -82,6 +93,10 @@ def drop_or_release(table: Table) -> None:
     if table.name in adopted:
         for statement in adopted[table.name]:
             execute(statement)
+        schema = attribute("lineage").version_schema
+        forget = f"DELETE FROM {schema}.adoption WHERE table_name = {_literal(table.name)}"  # noqa: S608
+        # The first revision has dropped all records before its tables.
+        execute(f"DO $$ BEGIN {forget}; EXCEPTION WHEN undefined_table THEN NULL; END $$")
         return
     name = f"{table.schema}.{table.name}"
     execute(

@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import errors
 
 from pysync import registry
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect
 from pysync.errors import LockedError, MigrationError, PysyncError
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.run import TURN_TIMEOUT_SECONDS, Migrated, current_revision, migrate
@@ -37,7 +37,7 @@ def run_all(
             f"revision '{target}' belongs to one lineage only",
             "name the databases: 'pysync migrate portal --to …' or 'migrate course ID --to …'",
         )
-    with _exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo) as portal:
         migrated_before = current_revision(portal, PORTAL) is not None
         wanted = registry.courses(portal) if migrated_before else []
         if target == "base" and wanted:
@@ -64,7 +64,7 @@ def run_portal(
     portal_conninfo: str, target: str = "head", *, offline: bool = False
 ) -> tuple[str, Migrated]:
     """Migrate the portal alone."""
-    with _exclusive(portal_conninfo):
+    with exclusive(portal_conninfo):
         return "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, offline=offline)
 
 
@@ -75,7 +75,7 @@ def run_course(
 
     :raises UnknownCourseError: if the course isn't registered.
     """
-    with _exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo) as portal:
         registry.require(portal)
         course = registry.get(portal, course_id)
         return course_id, _migrate_course(course, target, offline=offline)
@@ -93,12 +93,11 @@ def _migrate_course(course: Course, target: str, *, offline: bool) -> Migrated:
 
 
 @contextmanager
-def _exclusive(portal_conninfo: str) -> Iterator[Connection]:
+def exclusive(portal_conninfo: str) -> Iterator[Connection]:
     """Let one run at a time work on a portal and its courses."""
     with closing(connect(portal_conninfo)) as portal:
-        portal.execute(
-            "select pg_catalog.set_config('lock_timeout', %s, false)", (f"{TURN_TIMEOUT_SECONDS}s",)
-        )
+        set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, false)"
+        portal.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s",))
         try:
             portal.execute("select pg_catalog.pg_advisory_lock(%s)", (_RUN_LOCK,))
         except errors.LockNotAvailable:
@@ -106,4 +105,5 @@ def _exclusive(portal_conninfo: str) -> Iterator[Connection]:
                 "portal is being migrated by another process",
                 "wait until it has finished and run the command again",
             ) from None
+        portal.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s",))
         yield portal

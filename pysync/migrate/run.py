@@ -104,7 +104,7 @@ def migrate(
             "lineage": lineage,
             "course_id": course,
             "found_tables": _found_tables(connection, lineage),
-            "adopted_tables": _adopted_tables(connection, lineage) if before else {},
+            "adopted_tables": _adopted_tables(connection, lineage) if before else None,
         }
         if offline:
             return Migrated(before, before, _script(config, lineage, before, target))

@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pysync.models.columns import (
     ENROLLMENT_INDEXES,
+    PROFILE_CHECKS,
     PROFILE_INDEXES,
     BeatColumns,
     EnrollmentColumns,
@@ -46,6 +47,7 @@ class User(UserColumns, PortalBase):
     __table_args__ = (
         PrimaryKeyConstraint("id", name="auth_user_pkey"),
         UniqueConstraint("username", name="auth_user_username_key"),
+        Index("auth_user_email_lower_idx", text("lower(email)")),
         {"schema": "public"},
     )
 
@@ -68,6 +70,10 @@ class UserProfile(ProfileColumns, PortalBase):
             initially="DEFERRED",
         ),
         *(Index(f"auth_userprofile_{column}_idx", column) for column in PROFILE_INDEXES),
+        *(
+            CheckConstraint(condition, name=f"auth_userprofile_{column}_check")
+            for column, condition in PROFILE_CHECKS.items()
+        ),
         {"schema": "public"},
     )
 

@@ -1,1 +1,299 @@
 """Test-center users and registrations: tables of the portal, in schema public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Date,
+    DateTime,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from pysync.models.portal import PortalBase, User
+
+USER_PROVIDED_FIELDS: Final = (
+    "first_name",
+    "middle_name",
+    "last_name",
+    "suffix",
+    "salutation",
+    "address_1",
+    "address_2",
+    "address_3",
+    "city",
+    "state",
+    "postal_code",
+    "country",
+    "phone",
+    "extension",
+    "phone_country_code",
+    "fax",
+    "fax_country_code",
+    "company_name",
+)
+"""The fields of a test-center user that its user fills in, in the form's order."""
+
+ACCOMMODATION_CODES: Final = (
+    "EQPMNT",
+    "ET12ET",
+    "ET30MN",
+    "ETDBTM",
+    "SEPRMM",
+    "SRREAD",
+    "SRRERC",
+    "SRRECR",
+    "SRSEAN",
+    "SRSGNR",
+)
+"""The codes that ``accommodation_code`` may list; their names are in the portal."""
+
+_USER_INDEXES = (
+    "created_at",
+    "updated_at",
+    "user_updated_at",
+    "candidate_id",
+    "first_name",
+    "last_name",
+    "city",
+    "state",
+    "postal_code",
+    "country",
+    "extension",
+    "phone_country_code",
+    "company_name",
+    "upload_status",
+    "uploaded_at",
+)
+_REGISTRATION_INDEXES = (
+    "testcenter_user_id",
+    "course_id",
+    "created_at",
+    "updated_at",
+    "user_updated_at",
+    "exam_series_code",
+    "uploaded_at",
+)
+
+
+def _latin1(column: str) -> str:
+    return rf"{column} !~ '[^\u0001-\u00ff]'"
+
+
+def _user_rules() -> dict[str, str]:
+    """Return the form's rules: one constraint per field, named like it."""
+    required = ("first_name", "last_name", "address_1", "city", "phone")
+    rules = {
+        field: f"{field} <> '' and {_latin1(field)}" if field in required else _latin1(field)
+        for field in USER_PROVIDED_FIELDS
+    }
+    for field in ("state", "postal_code"):
+        rules[field] += f" and ({field} <> '' or country not in ('USA', 'CAN'))"
+    for field in ("country", "phone_country_code"):
+        rules[field] += f" and length({field}) = 3"
+    rules["fax_country_code"] += (
+        " and length(fax_country_code) in (0, 3) and (fax_country_code <> '' or fax = '')"
+    )
+    return rules | {
+        "client_candidate_id": "client_candidate_id <> ''",
+        "upload_status": "upload_status in ('', 'Error', 'Accepted')",
+    }
+
+
+def _registration_rules() -> dict[str, str]:
+    codes = ", ".join(f"'{code}'" for code in ACCOMMODATION_CODES)
+    return {
+        "course_id": "course_id <> ''",
+        "client_authorization_id": "client_authorization_id <> ''",
+        "exam_series_code": f"exam_series_code <> '' and {_latin1('exam_series_code')}",
+        "dates": ("eligibility_appointment_date_last >= eligibility_appointment_date_first"),
+        "accommodation_code": f"string_to_array(accommodation_code, '*') <@ array[{codes}]",
+        "upload_status": "upload_status in ('', 'Error', 'Accepted')",
+    }
+
+
+def _blank(length: int) -> Any:
+    return mapped_column(String(length), server_default=text("''"))
+
+
+def _time_of_change() -> Any:
+    return mapped_column(DateTime(timezone=True), server_default=text("now()"))
+
+
+class TestCenterUser(PortalBase):
+    """A user as the test center knows them; the fields are modelled on Pearson's import system."""
+
+    __test__ = False  # whatever pytest takes the name for
+    __tablename__ = "student_testcenteruser"
+    __table_args__ = (
+        PrimaryKeyConstraint("id", name="student_testcenteruser_pkey"),
+        UniqueConstraint("user_id", name="student_testcenteruser_user_id_key"),
+        UniqueConstraint(
+            "client_candidate_id", name="student_testcenteruser_client_candidate_id_key"
+        ),
+        ForeignKeyConstraint(
+            ["user_id"],
+            ["public.auth_user.id"],
+            name="student_testcenteruser_user_id_fkey",
+            ondelete="CASCADE",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        *(
+            CheckConstraint(rule, name=f"student_testcenteruser_{column}_check")
+            for column, rule in _user_rules().items()
+        ),
+        *(Index(f"student_testcenteruser_{column}_idx", column) for column in _USER_INDEXES),
+        {"schema": "public"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity())
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = _time_of_change()
+    updated_at: Mapped[datetime] = _time_of_change()
+    user_updated_at: Mapped[datetime] = _time_of_change()
+    candidate_id: Mapped[int | None] = mapped_column(Integer)
+    client_candidate_id: Mapped[str] = mapped_column(String(50))
+    first_name: Mapped[str] = mapped_column(String(30))
+    last_name: Mapped[str] = mapped_column(String(50))
+    middle_name: Mapped[str] = _blank(30)
+    suffix: Mapped[str] = _blank(255)
+    salutation: Mapped[str] = _blank(50)
+    address_1: Mapped[str] = mapped_column(String(40))
+    address_2: Mapped[str] = _blank(40)
+    address_3: Mapped[str] = _blank(40)
+    city: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = _blank(20)
+    postal_code: Mapped[str] = _blank(16)
+    country: Mapped[str] = mapped_column(String(3))
+    phone: Mapped[str] = mapped_column(String(35))
+    extension: Mapped[str] = _blank(8)
+    phone_country_code: Mapped[str] = mapped_column(String(3))
+    fax: Mapped[str] = _blank(35)
+    fax_country_code: Mapped[str] = _blank(3)
+    company_name: Mapped[str] = _blank(50)
+    upload_status: Mapped[str] = _blank(20)
+    uploaded_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    upload_error_message: Mapped[str] = _blank(512)
+
+    user: Mapped[User] = relationship(viewonly=True)
+
+    @staticmethod
+    def user_provided_fields() -> list[str]:
+        """Return the names of the fields that the user fills in, in the form's order."""
+        return list(USER_PROVIDED_FIELDS)
+
+    @property
+    def email(self) -> str:
+        """Return the user's e-mail address, which the portal keeps with the account."""
+        return self.user.email
+
+    def needs_update(self, data: Mapping[str, Any]) -> bool:
+        """Tell whether any of the fields that the user fills in differs from the data.
+
+        :param data: values by field; null and missing count as empty.
+        """
+        return any(getattr(self, name) != (data.get(name) or "") for name in USER_PROVIDED_FIELDS)
+
+
+class TestCenterRegistration(PortalBase):
+    """That a test-center user may take a course's exam."""
+
+    __test__ = False  # whatever pytest takes the name for
+    __tablename__ = "student_testcenterregistration"
+    __table_args__ = (
+        PrimaryKeyConstraint("id", name="student_testcenterregistration_pkey"),
+        UniqueConstraint(
+            "client_authorization_id",
+            name="student_testcenterregistration_client_authorization_id_key",
+        ),
+        ForeignKeyConstraint(
+            ["testcenter_user_id"],
+            ["public.student_testcenteruser.id"],
+            name="student_testcenterregistration_testcenter_user_id_fkey",
+            ondelete="CASCADE",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        *(
+            CheckConstraint(rule, name=f"student_testcenterregistration_{name}_check")
+            for name, rule in _registration_rules().items()
+        ),
+        *(
+            Index(f"student_testcenterregistration_{column}_idx", column)
+            for column in _REGISTRATION_INDEXES
+        ),
+        Index("student_testcenterregistration_first_idx", "eligibility_appointment_date_first"),
+        Index("student_testcenterregistration_last_idx", "eligibility_appointment_date_last"),
+        {"schema": "public"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity())
+    testcenter_user_id: Mapped[int] = mapped_column(BigInteger)
+    course_id: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[datetime] = _time_of_change()
+    updated_at: Mapped[datetime] = _time_of_change()
+    user_updated_at: Mapped[datetime] = _time_of_change()
+    client_authorization_id: Mapped[str] = mapped_column(String(20))
+    exam_series_code: Mapped[str] = mapped_column(String(15))
+    eligibility_appointment_date_first: Mapped[date] = mapped_column(Date)
+    eligibility_appointment_date_last: Mapped[date] = mapped_column(Date)
+    accommodation_code: Mapped[str] = _blank(64)
+    accommodation_request: Mapped[str] = _blank(1024)
+    upload_status: Mapped[str] = _blank(20)
+    uploaded_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    upload_error_message: Mapped[str] = _blank(512)
+
+    testcenter_user: Mapped[TestCenterUser] = relationship(viewonly=True)
+
+    @property
+    def candidate_id(self) -> int | None:
+        """Return the id that the test center gave the user, if it has."""
+        return self.testcenter_user.candidate_id
+
+    @property
+    def client_candidate_id(self) -> str:
+        """Return the id that we gave the user."""
+        return self.testcenter_user.client_candidate_id
+
+    def is_accepted(self) -> bool:
+        """Tell whether the test center has accepted it."""
+        return self.upload_status == "Accepted"
+
+    def is_rejected(self) -> bool:
+        """Tell whether the test center has rejected it."""
+        return self.upload_status == "Error"
+
+    def is_pending_accommodation(self) -> bool:
+        """Tell whether an accommodation was requested for which there is no code yet."""
+        return self.accommodation_request != "" and self.accommodation_code == ""
+
+    def is_pending_acknowledgement(self) -> bool:
+        """Tell whether it is complete and the test center hasn't answered yet."""
+        return self.upload_status == "" and not self.is_pending_accommodation()
+
+
+class AccommodationCode(PortalBase):
+    """A code for how an exam is made accessible, and what it is called."""
+
+    __tablename__ = "accommodation_code"
+    __table_args__ = (
+        PrimaryKeyConstraint("code", name="accommodation_code_pkey"),
+        {"schema": "student"},
+    )
+
+    code: Mapped[str] = mapped_column(Text)
+    display_name: Mapped[str] = mapped_column(Text)

@@ -261,6 +261,18 @@ COMMANDS = [
     ("status",),
     ("wait",),
     ("demo",),
+    ("migrate", "validate"),
+    ("user",),
+    ("user", "unique-id"),
+    ("account",),
+    ("account", "register"),
+    ("group",),
+    ("group", "add"),
+    ("testcenter",),
+    ("testcenter", "check"),
+    ("testcenter", "register"),
+    ("discussion",),
+    ("discussion", "push"),
 ]
 
 

@@ -169,6 +169,12 @@ def test_replays_everything_compares_every_row_and_clears_away(demos: list[DemoP
     latency = re.search(r"200 single changes: p50 ([\d.]+) ms, p99 ([\d.]+) ms", out)
     assert latency is not None
     assert 0 < float(latency[1]) <= float(latency[2])
+    assert "  state: Required if country is USA or CAN.\n" in out
+    assert re.search(
+        r"candidate edX\d+, registered for AAA/2013J as\nedX\d+:"
+        r" pending accommodation, then pending acknowledgement, then accepted\.",
+        out,
+    )
     assert "CC-BY 4.0" in out
     assert max(map(len, out.splitlines())) <= 80
     # Plain lines in a pipe.

@@ -2,7 +2,7 @@
 
 Every user has a profile, as a portal's users do, so with pysync the statement copies a user, a
 profile and an enrollment per row. (b) has no subscription attached: the statement alone, with and
-without the fan-out triggers. (d) has a course attached: from the statement's start until all its
+without the fan-out triggers, and with the triggers that give roles. (d) has a course attached: from the statement's start until all its
 rows are visible in the course database, against the bare statement.
 """
 
@@ -42,10 +42,12 @@ def measure_statement(pair: Pair, effort: Effort) -> list[Comparison]:
     comparison = Comparison(
         f"(b) one statement enrolling {effort.members:,} users", SECONDS, at_most=4.0
     )
+    roles = Comparison("      the same, giving roles instead of copying", SECONDS)
     with closing(connect(conninfo)) as portal:
         register_only(portal, [COURSE])
         _compare(pair, effort, comparison, portal, None)
-    return [comparison]
+        _compare(pair, effort, roles, portal, None, triggers="student")
+    return [comparison, roles]
 
 
 def measure_until_visible(pair: Pair, effort: Effort) -> list[Comparison]:
@@ -69,9 +71,11 @@ def _compare(
     comparison: Comparison,
     portal: Connection,
     database: Connection | None,
+    *,
+    triggers: str = "course",
 ) -> None:
     def side(values: list[float], *, enabled: bool) -> None:
-        set_triggers(portal, "student_courseenrollment", enabled=enabled)
+        set_triggers(portal, "student_courseenrollment", enabled=triggers if enabled else None)
         values.append(_time_statement(portal, database if enabled else None, effort.members))
         _undo(portal, database)
 
@@ -106,7 +110,7 @@ def _any_row(database: Connection) -> bool:
 
 def _undo(portal: Connection, database: Connection | None) -> None:
     """Take a statement back, without the triggers, and leave the tables vacuumed."""
-    set_triggers(portal, "student_courseenrollment", enabled=False)
+    set_triggers(portal, "student_courseenrollment", enabled=None)
     tables = [
         sql.Identifier("public", "student_courseenrollment"),
         *(sql.Identifier("course", table) for table in reversed(REPLICATED_TABLES)),
@@ -114,6 +118,7 @@ def _undo(portal: Connection, database: Connection | None) -> None:
     with portal.transaction():
         for table in tables:
             portal.execute(sql.SQL("delete from {} where course_id = %s").format(table), (COURSE,))
+        portal.execute("delete from public.django_comment_client_role_users")
     if database is not None:
         marks.wait_for(database, COURSE, marks.mark(portal, COURSE), 60)
         database.execute("vacuum analyze")

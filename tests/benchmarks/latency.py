@@ -55,7 +55,7 @@ class Attached:
     query: LiteralString
 
     def start(self, portal: Connection) -> None:
-        set_triggers(portal, "auth_user", enabled=self.triggers)
+        set_triggers(portal, "auth_user", enabled="course" if self.triggers else None)
         self._alter("enable")
         wait_until(lambda: self._active_slots(portal) == len(self.subscriptions))
 

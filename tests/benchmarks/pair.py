@@ -141,13 +141,25 @@ def enroll_in_three(portal: Connection, course_ids: list[CourseId]) -> None:
     )
 
 
-def set_triggers(portal: Connection, table: str, *, enabled: bool) -> None:
-    """Switch pysync's triggers on a table on or off; foreign keys stay."""
-    portal.execute(
-        sql.SQL("alter table {} {} trigger user").format(
-            sql.Identifier("public", table), sql.SQL("enable" if enabled else "disable")
+def set_triggers(portal: Connection, table: str, *, enabled: str | None) -> None:
+    """Switch pysync's triggers on a table off, but for those of one schema's functions.
+
+    :param enabled: ``course`` for the fan-out, ``student`` for what else follows, or ``None``.
+    """
+    triggers = portal.execute(
+        "select tgname::text, pronamespace = pg_catalog.to_regnamespace(%s)"
+        " from pg_trigger join pg_proc on pg_proc.oid = tgfoid"
+        " where tgrelid = pg_catalog.to_regclass(%s) and not tgisinternal",
+        (enabled, f"public.{table}"),
+    ).fetchall()
+    for name, wanted in triggers:
+        portal.execute(
+            sql.SQL("alter table {} {} trigger {}").format(
+                sql.Identifier("public", table),
+                sql.SQL("enable" if wanted else "disable"),
+                sql.Identifier(name),
+            )
         )
-    )
 
 
 def add_course(pair: Pair, portal_conninfo: str, course_id: CourseId, database: str) -> Connection:

@@ -64,11 +64,11 @@ def _compare(
     rate: Callable[[], float],
 ) -> None:
     def side(values: list[float], *, enabled: bool) -> None:
-        set_triggers(portal, "auth_user", enabled=enabled)
+        set_triggers(portal, "auth_user", enabled="course" if enabled else None)
         portal.execute("vacuum public.auth_user, course.auth_user")
         values.append(rate())
 
-    set_triggers(portal, "auth_user", enabled=True)
+    set_triggers(portal, "auth_user", enabled="course")
     rate()  # Brings every page to where it is in the long run.
     for done in interleave(
         effort.rate_rounds,

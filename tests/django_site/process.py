@@ -19,7 +19,9 @@ import json
 import django
 django.setup()
 from django.contrib.auth.models import User
-from tests.django_site.student.models import CourseEnrollment, UserProfile
+from tests.django_site.student.models import (
+    CourseEnrollment, PendingEmailChange, PendingNameChange, Registration, Role,
+    TestCenterRegistration, TestCenterUser, UserProfile, UserTestGroup)
 """
 
 

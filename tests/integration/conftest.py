@@ -7,10 +7,18 @@ from collections.abc import Iterator
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.integration.fan_out import App, application
+import pysync.migrate  # noqa: F401 - all tables are part of the metadata
+from pysync.models.portal import PortalBase
+from tests.integration.fan_out import App, application, role
 from tests.support import Cluster, Site
 
-CLEAR = """
+OURS = [
+    f"public.{table.name}"
+    for table in PortalBase.metadata.sorted_tables
+    if table.schema == "public"
+]
+
+CLEAR = f"""
 do $$
 declare
     statement text;
@@ -18,8 +26,7 @@ begin
     for statement in
         select format('drop trigger %I on %s', tgname, tgrelid::regclass)
           from pg_trigger
-         where tgrelid in ('public.auth_user'::regclass, 'public.auth_userprofile'::regclass,
-                           'public.student_courseenrollment'::regclass)
+         where tgrelid = any ('{{{", ".join(OURS)}}}'::regclass[])
            and not tgisinternal and tgname not like 'pysync\\_%'
         union all
         select format('drop function %s', oid::regprocedure)
@@ -30,24 +37,20 @@ begin
         union all
         select format('drop table public.%I', relname)
           from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
-           and relname not in ('auth_user', 'auth_userprofile', 'student_courseenrollment')
+           and not oid = any ('{{{", ".join(OURS)}}}'::regclass[])
     loop
         execute statement;
     end loop;
 end
 $$;
 set local session_replication_role = replica;
-delete from public.student_courseenrollment;
-delete from public.auth_userprofile;
-delete from public.auth_user;
+{"".join(f"delete from {table};" for table in OURS)}
 delete from course.student_courseenrollment;
 delete from course.auth_userprofile;
 delete from course.auth_user;
 delete from course.beat;
 delete from pysync.course;
-alter table public.auth_user alter column id restart;
-alter table public.auth_userprofile alter column id restart;
-alter table public.student_courseenrollment alter column id restart
+{";".join(f"alter table {table} alter column id restart" for table in OURS)}
 """
 
 
@@ -80,3 +83,22 @@ def own_app(site: Site) -> Iterator[App]:
     """An application on a portal of its own, for tests with course databases."""
     with application(site) as app:
         yield app
+
+
+@pytest.fixture
+def student_app(app: App) -> Iterator[App]:
+    """An application with rights on the portal's own tables that calls functions in schema student.
+
+    It is on the shared portal, and empty again for each test, as :func:`app` is.
+    """
+    with role(
+        app.site,
+        "select, insert, update, delete on all tables in schema public",
+        "usage on schema student",
+        "execute on all functions in schema student",
+    ) as name:
+        caller = App(app.site, name, app.site.connect(user=name))
+        try:
+            yield caller
+        finally:
+            caller.close()

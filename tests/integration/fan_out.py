@@ -113,14 +113,18 @@ def role(
             yield name
         finally:
             connection.execute("set lock_timeout = '5s'")
-            connection.execute(sql.SQL("drop owned by {}").format(identifier))
+            connection.execute(sql.SQL("drop owned by {} cascade").format(identifier))
             connection.execute(sql.SQL("drop role {}").format(identifier))
 
 
 @contextmanager
 def application(site: Site) -> Iterator[App]:
     """Connect as an application."""
-    with role(site, f"select, insert, update, delete, truncate on {', '.join(TABLES)}") as name:
+    with role(
+        site,
+        f"select, insert, update, delete, truncate on {', '.join(TABLES)}",
+        "truncate on all tables in schema public",  # TRUNCATE of users cascades to them
+    ) as name:
         app = App(site, name, site.connect(user=name))
         try:
             yield app

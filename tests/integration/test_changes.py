@@ -395,3 +395,21 @@ def test_a_new_user_under_a_deleted_ones_id_stays_apart_until_enrolled(
     assert app.site.execute("select * from course.auth_userprofile") == []
     app.enroll(ada, "A")
     assert differences(app.site) == []
+
+
+def test_an_application_may_change_the_type_of_a_column(app: App) -> None:
+    """A site's own migrations go on: no trigger of ours names columns in its condition."""
+    site = app.site
+    site.register_only("A")
+    ada = app.user("ada")
+    app.enroll(ada, "A")
+    with site.connect() as admin:
+        admin.execute("begin")
+        for table, column in (
+            ("auth_user", "username"),
+            ("auth_user", "email"),
+            ("auth_userprofile", "name"),
+        ):
+            admin.execute(f"alter table public.{table} alter column {column} type text")
+        admin.execute("update auth_user set email = 'new@example.org' where id = %s", (ada,))
+        admin.execute("rollback")

@@ -128,7 +128,7 @@ def test_routines_have_a_pinned_search_path_and_trigger_functions_run_as_their_o
         if on_a_source_table:
             assert security_definer, f"{routine} needs: security definer"
             assert owner == OWNER, f"{routine} needs: owner to {OWNER}"
-    assert sum(on_a_source_table for *_, on_a_source_table in routines) == 12
+    assert sum(on_a_source_table for *_, on_a_source_table in routines) == 13
 
 
 def test_nothing_of_ours_is_open_to_public_and_nothing_follows_the_callers_search_path(

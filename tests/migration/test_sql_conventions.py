@@ -58,6 +58,11 @@ def pinned_search_path(statement: ast.CreateFunctionStmt) -> str | None:
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_a_file_can_be_run_in_a_database_of_any_encoding(file: Path) -> None:
+    assert file.read_bytes().isascii()
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_a_function_has_its_comment_and_revoke_beside_it(file: Path) -> None:
     tree = [raw.stmt for raw in pglast.parse_sql(file.read_text(encoding="utf-8"))]
     functions = [each for each in tree if isinstance(each, ast.CreateFunctionStmt)]

@@ -1,0 +1,44 @@
+-- A user who isn't there yet (foreign keys are checked at commit) counts as no member of the
+-- staff. Planning for the arrays at hand each time would cost a single enrollment more than all the
+-- rest.
+create or replace function student.give_roles(user_ids bigint[], course_ids text[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+    -- Roles in order: of two bulk enrollments that create the same ones, one waits for the other,
+    -- never both. To a snapshot that is older than such a role the conflict is an error, 40001.
+    insert into public.django_comment_client_role (course_id, name)
+    select wanted.course_id, wanted.name
+      from (
+          select distinct member.course_id,
+                 case when portal_user.is_staff then 'Moderator' else 'Student' end as name
+            from unnest(user_ids, course_ids) as member (user_id, course_id)
+            left join public.auth_user as portal_user on portal_user.id = member.user_id
+      ) as wanted
+     where not exists (
+         select
+           from public.django_comment_client_role as role
+          where role.course_id = wanted.course_id
+            and role.name = wanted.name)
+     order by wanted.course_id, wanted.name
+    on conflict (course_id, name) do nothing;
+
+    insert into public.django_comment_client_role_users (role_id, user_id)
+    select role.id, member.user_id
+      from unnest(user_ids, course_ids) as member (user_id, course_id)
+      left join public.auth_user as portal_user on portal_user.id = member.user_id
+      join public.django_comment_client_role as role
+           on role.course_id = member.course_id
+          and role.name = case when portal_user.is_staff then 'Moderator' else 'Student' end
+    on conflict (role_id, user_id) do nothing;
+end
+$$;
+
+alter function student.give_roles(bigint[], text[]) owner to pysync_owner;
+revoke all on function student.give_roles(bigint[], text[]) from public;
+comment on function student.give_roles(bigint[], text[]) is
+    'Give (user, course) pairs their roles: Moderator if the user is staff, else Student.';

@@ -1,0 +1,26 @@
+-- Enrolling writes roles as pysync_owner, whatever the application may do with them. Identities
+-- need no rights on their sequences; the ids of an adopted table may be serials, which do.
+grant usage on schema student to pysync_owner;
+grant select, insert on public.django_comment_client_role to pysync_owner;
+grant select, insert on public.django_comment_client_role_users to pysync_owner;
+
+do $$
+declare
+    sequence regclass;
+begin
+    for sequence in
+        select depend.refobjid
+          from pg_catalog.pg_attrdef as attrdef
+          join pg_catalog.pg_depend as depend
+               on depend.classid = 'pg_catalog.pg_attrdef'::regclass
+              and depend.objid = attrdef.oid
+          join pg_catalog.pg_class as class on class.oid = depend.refobjid
+         where attrdef.adrelid in ('public.django_comment_client_role'::regclass,
+                                   'public.django_comment_client_role_users'::regclass)
+           and depend.refclassid = 'pg_catalog.pg_class'::regclass
+           and class.relkind = 'S'
+    loop
+        execute format('grant usage on sequence %s to pysync_owner', sequence);
+    end loop;
+end
+$$;

@@ -1,0 +1,12 @@
+create or replace function student.user_count()
+returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+    select count(*)
+      from public.auth_user;
+$$;
+
+revoke all on function student.user_count() from public;
+comment on function student.user_count() is 'Return how many users there are.';

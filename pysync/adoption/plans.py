@@ -1,0 +1,124 @@
+"""What planning is made of: sides, plans, refusals, and how declared columns are written in SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    DefaultClause,
+    Integer,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import postgresql
+
+from pysync.adoption.found import FoundTable
+from pysync.errors import AdoptionError
+
+# Named parameters: the other styles would double percent signs.
+DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+_INTEGERS: Final = ("smallint", "integer", "bigint")
+
+
+class Side(Enum):
+    """Which database a table is in: it decides in which direction types must fit.
+
+    The portal's values must fit into the copies; the copies' into the course's columns.
+    """
+
+    PORTAL = "portal"
+    COURSE = "course"
+
+
+@dataclass
+class Plan:
+    """How to complete a table, and how to take that back.
+
+    Columns that were added stay, since they may hold data, and those that were made wider stay so
+    if the data needs it.
+    """
+
+    complete: list[str] = field(default_factory=list)
+    undo: list[str] = field(default_factory=list)
+
+
+def refusal(found: FoundTable, column: str | None, is_now: str, expected: str) -> AdoptionError:
+    """Return the error for a table that isn't what is expected and can't be made so."""
+    where = f"table '{found.schema}.{found.name}'" + (f" column '{column}'" if column else "")
+    return AdoptionError(
+        f"{where} can't be adopted: found {is_now}, expected {expected}",
+        "change it and run the command again",
+    )
+
+
+def type_fits(found: str, column: Column[object], side: Side) -> bool:
+    """Say whether a type, as the catalog writes it, does for a declared column."""
+    narrow, wide = (found, type_name(column)) if side is Side.PORTAL else (type_name(column), found)
+    if narrow in _INTEGERS and wide in _INTEGERS:
+        return _INTEGERS.index(narrow) <= _INTEGERS.index(wide)
+    narrow_length, wide_length = _length(narrow), _length(wide)
+    if narrow_length is not None and wide_length is not None:
+        return narrow_length <= wide_length
+    return narrow == wide
+
+
+def can_widen(found: str, column: Column[object]) -> bool:
+    """Say whether a type that doesn't fit can be changed into a declared column's type."""
+    if isinstance(column.type, Integer):
+        return found in _INTEGERS
+    if isinstance(column.type, String):
+        return _length(found) is not None
+    return False
+
+
+def type_name(column: Column[object]) -> str:
+    """Return a declared column's type as the catalog writes it."""
+    match column.type:
+        case BigInteger():
+            return "bigint"
+        case Integer():
+            return "integer"
+        case Text():
+            return "text"
+        case String(length=length):
+            return f"character varying({length})"
+        case Boolean():
+            return "boolean"
+        case DateTime():
+            return "timestamp with time zone"
+        case Date():
+            return "date"
+        case other:
+            raise NotImplementedError(f"no rule for type {other!r}")
+
+
+def _length(type_name: str) -> float | None:
+    if type_name in ("text", "character varying"):
+        return float("inf")
+    if type_name.startswith("character varying("):
+        return float(type_name.removeprefix("character varying(").rstrip(")"))
+    return None
+
+
+def default_clause(column: Column[object]) -> str | None:
+    """Return ``DEFAULT …`` if a column is declared with one; an identity isn't a default."""
+    default = column.server_default
+    return f"DEFAULT {default.arg}" if isinstance(default, DefaultClause) else None
+
+
+def qualified(table: Table) -> str:
+    """Return a table's name with its schema, quoted where needed."""
+    return DIALECT.identifier_preparer.format_table(table)
+
+
+def quoted(identifier: str) -> str:
+    """Return an identifier, quoted where needed."""
+    return DIALECT.identifier_preparer.quote(identifier)

@@ -1,0 +1,54 @@
+create or replace function student.assign_roles()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    user_ids bigint[];
+    course_ids text[];
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
+          into user_ids, course_ids
+          from new_rows as enrollment;
+    else
+        -- A full join, which can't be planned as each row with each: see
+        -- course.enrollment_updated().
+        with paired as materialized (
+            select after.user_id::bigint, after.course_id::text,
+                   (before.user_id, before.course_id)
+                       is distinct from (after.user_id, after.course_id) as moved
+              from old_rows as before
+              full join new_rows as after on after.id = before.id
+        )
+        select array_agg(paired.user_id), array_agg(paired.course_id)
+          into user_ids, course_ids
+          from paired
+         where paired.moved
+           and paired.user_id is not null;
+    end if;
+
+    if user_ids is not null then
+        perform student.give_roles(user_ids, course_ids);
+    end if;
+    return null;
+end
+$$;
+
+alter function student.assign_roles() owner to pysync_owner;
+revoke all on function student.assign_roles() from public;
+comment on function student.assign_roles() is
+    'Enrolling in a course, or moving an enrollment there, gives the user the course''s role.';
+
+create or replace trigger pysync_role_assigned
+    after insert on public.student_courseenrollment
+    referencing new table as new_rows
+    for each statement
+    execute function student.assign_roles();
+
+create or replace trigger pysync_role_reassigned
+    after update on public.student_courseenrollment
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function student.assign_roles();

@@ -1,0 +1,21 @@
+create or replace function student.reject_name_change(user_id bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+    delete from public.student_pendingnamechange as pending
+     where pending.user_id = reject_name_change.user_id;
+    if not found then
+        raise exception using
+            errcode = 'PY010',
+            message = format('name change of user ''%s'' unknown: none is pending', user_id),
+            hint = 'Look whether it was approved or rejected already.';
+    end if;
+end
+$$;
+
+revoke all on function student.reject_name_change(bigint) from public;
+comment on function student.reject_name_change(bigint) is
+    'Drop the name change that a user asked for.';

@@ -1,0 +1,34 @@
+create or replace function pysync.user_inserted()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if exists (
+        select
+          from pysync.setting
+         where setting.name = 'discussion_service'
+           and setting.enabled
+    ) then
+        insert into pysync.discussion_change (user_id)
+        select portal_user.id
+          from new_rows as portal_user;
+        if found then
+            perform pysync.wake_pushers();
+        end if;
+    end if;
+    return null;
+end
+$$;
+
+alter function pysync.user_inserted() owner to pysync_owner;
+revoke all on function pysync.user_inserted() from public;
+comment on function pysync.user_inserted() is
+    'Note new users for the discussion service, while that is on.';
+
+create or replace trigger pysync_discussion_inserted
+    after insert on public.auth_user
+    referencing new table as new_rows
+    for each statement
+    execute function pysync.user_inserted();
