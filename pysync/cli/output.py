@@ -20,6 +20,7 @@ __all__ = [
     "Format",
     "Steps",
     "bytes_text",
+    "clear",
     "err",
     "escape",
     "new_table",
@@ -30,6 +31,7 @@ __all__ = [
     "printable",
     "say",
     "say_aside",
+    "seconds_text",
     "steps",
 ]
 
@@ -124,6 +126,22 @@ def bytes_text(count: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Return a duration for people: ``0.12 s``, ``3 min``, ``2 h``; ``-`` if unknown."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.2f} s"
+
+
+def clear() -> None:
+    """Clear a terminal, for what is printed again and again; a pipe gets it all."""
+    if out.is_terminal:
+        out.clear()
 
 
 class Steps:

@@ -1,0 +1,1 @@
+"""Look for what will stop replication, and what would make it better."""
