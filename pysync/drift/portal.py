@@ -15,7 +15,7 @@ from pysync.db.connections import Connection
 from pysync.drift import trees
 from pysync.drift.objects import object_findings
 from pysync.drift.revisions import revision_findings
-from pysync.findings import ON_PORTAL, Finding
+from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
 from pysync.registry import Course
 from pysync.subscriptions import PUBLISHED_TABLES, published, published_columns
@@ -129,4 +129,4 @@ def _column_difference(found: list[str] | None, expected: list[str]) -> str | No
 
 
 def _run(portal: Connection, statement: sql.Composed) -> str:
-    return f'run "{statement.as_string(portal)}" on the portal'
+    return run(statement.as_string(portal), ON_PORTAL)

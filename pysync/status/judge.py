@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Final
 
+from pysync.db.connections import parse
 from pysync.errors import PysyncError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.registry import Course
@@ -27,7 +28,7 @@ class Look:
     :param beat: the mark that was sent in between, if one was.
     :param seen_at: when the course was last looked at, on our monotonic clock.
     :param arrived: whether that mark, or a later one, was visible by then.
-    :param newest_token: the newest token that the portal had given out afterwards.
+    :param ahead: whether the course knows more than the portal does.
     """
 
     course: Course
@@ -40,6 +41,7 @@ class Look:
     arrived: bool = False
     seen_at: float = 0
     ahead: bool = False
+    database_is_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def judge(look: Look) -> Verdict:
             State.LOST, "its slot was invalidated: changes are missing in the course", resync
         )
     if look.error is not None or look.facts is None:
-        return _unreachable(look.error)
+        return _unreachable(look)
     _, facts = look.facts
     if look.ahead:
         return Verdict(
@@ -112,9 +114,17 @@ def _restored(look: Look) -> str:
     )
 
 
-def _unreachable(error: PysyncError | None) -> Verdict:
-    if error is None:
-        return Verdict(State.UNREACHABLE, "no answer")
+def _unreachable(look: Look) -> Verdict:
+    error = look.error or PysyncError("no answer")
+    if look.database_is_gone:
+        quoted = shlex.quote(look.course.course_id)
+        return Verdict(
+            State.UNREACHABLE,
+            f"its database '{parse(look.course.conninfo).get('dbname')}' is gone: its server "
+            "answers, and the database does not exist there",
+            f"restore it, or run 'pysync course remove {quoted} --force --yes' and add the course "
+            "again",
+        )
     return Verdict(
         State.UNREACHABLE,
         error.message,

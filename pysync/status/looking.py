@@ -6,14 +6,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import Connection
+from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.drift import course_findings
-from pysync.errors import PysyncError
+from pysync.errors import DatabaseUnreachableError, PysyncError
 from pysync.findings import Finding
 from pysync.polling import Turns
 from pysync.registry import Course
@@ -54,6 +56,7 @@ class Seen:
     beat: Beat | None = None
     arrived: bool = False
     seen_at: float = 0
+    database_is_gone: bool = False
 
 
 Send = Callable[[Mapping[str, Facts]], Mapping[str, Beat]]
@@ -149,11 +152,27 @@ class _Watcher:
                 self._look(database)
         except PysyncError as error:
             seen.error = error
+            seen.database_is_gone = self._is_gone(error)
         self._events.put(("done", self))
 
     def beat_sent(self, beat: Beat | None) -> None:
         """Tell which mark was sent, if one was."""
         self._beats.put(beat)
+
+    def _is_gone(self, error: PysyncError) -> bool:
+        """Return whether the server is there and the database isn't."""
+        conninfo = parse(self.seen.course.conninfo)
+        if not isinstance(error, DatabaseUnreachableError) or "dbname" not in conninfo:
+            return False
+        with suppress(PysyncError, psycopg.Error):
+            elsewhere = make_conninfo("", **{**conninfo, "dbname": "postgres"})
+            with closing(connect(elsewhere, connect_timeout_seconds=2)) as server:
+                return not fetch_value(
+                    server,
+                    "select exists (select from pg_catalog.pg_database where datname = %s)",
+                    conninfo["dbname"],
+                )
+        return False
 
     def _look(self, database: Connection) -> None:
         seen = self.seen

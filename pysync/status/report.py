@@ -161,6 +161,7 @@ def _look(
         beat=seen.beat,
         arrived=seen.arrived,
         seen_at=seen.seen_at,
+        database_is_gone=seen.database_is_gone,
         ahead=ahead,
     )
 

@@ -53,10 +53,9 @@ def _remedy(database: Connection, course: Course, change: Change, error: psycopg
     match error:
         case errors.UniqueViolation():
             if statement := _delete_local(database, change, diag.constraint_name):
-                removal = (
-                    f"begin; set local session_replication_role = replica; {statement}; commit"
-                )
-                return f"remove the local row, {run(removal, IN_COURSE)}; or run {resync}"
+                as_replica = "set local session_replication_role = replica"
+                removal = run(f"begin; {as_replica}; {statement}; commit", IN_COURSE)
+                return f"{removal} (it removes the local row), or run {resync}"
             return _drop_rule(database, table, diag.constraint_name, "index")
         case errors.NotNullViolation():
             return _run(

@@ -88,9 +88,11 @@ def changes(messages: Iterable[bytes]) -> Iterator[Change]:
             case "B":
                 commit_at = message.take("Q")
             case "R":
-                relations[message.take("I")] = _relation(message)
+                oid = message.take("I")
+                relations[oid] = _relation(message)
             case "I" | "U" | "D":
-                yield _change(kind, message, relations[message.take("I")], commit_at)
+                relation = relations[message.take("I")]
+                yield _change(kind, message, relation, commit_at)
 
 
 def _relation(message: _Message) -> _Relation:
