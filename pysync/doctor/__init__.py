@@ -10,6 +10,7 @@ from functools import partial
 from pysync import registry
 from pysync.doctor.course import examine_course
 from pysync.doctor.portal import examine_portal
+from pysync.drift import prepare
 from pysync.errors import PysyncError
 from pysync.findings import Finding
 from pysync.polling import ask_each, server_of
@@ -49,6 +50,7 @@ def examine(portal_conninfo: str, course_id: CourseId | None = None) -> list[Dia
             for must, finding in examine_portal(portal, registered, wanted)
         ]
         clock = read_clock(portal)
+    prepare()
     answers = ask_each(wanted, partial(examine_course, clock=clock))
     told: set[tuple[object, ...]] = set()
     for course, answer in zip(wanted, answers, strict=True):

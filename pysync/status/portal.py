@@ -79,9 +79,16 @@ def read_clock(portal: Connection) -> Clock:
     return Clock(read_at, (before + time.monotonic()) / 2)
 
 
+def _view(portal: Connection) -> str:
+    """Return the view, or its query: a portal that isn't migrated yet has no such view."""
+    name = "pysync.subscription_status"
+    if fetch_value(portal, "select pg_catalog.to_regclass(%s)", name) is not None:
+        return name
+    return f"({_view_query()})"
+
+
 @cache
 def _view_query() -> str:
-    """Return the view's query: a portal that isn't migrated yet has no such view."""
     file = folder("sql") / "portal" / "monitoring" / "subscription_status.sql"
     definition = statements(file)[0].partition("\nselect ")[2]
     return f"select {definition}"
@@ -97,7 +104,7 @@ def read_slots(portal: Connection) -> dict[str, Slot]:
                (replay_lsn - '0/0')::bigint as replayed_at,
                connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss,
                beat_token, beat_marked_at
-          from ({_view_query()}) as known"""  # noqa: S608 - a file of ours
+          from {_view(portal)} as known"""  # noqa: S608 - a file of ours
     with portal.cursor(row_factory=class_row(Slot)) as cursor:
         return {each.course_id: each for each in cursor.execute(query.encode())}
 
@@ -117,7 +124,8 @@ def send_beats(portal: Connection, course_ids: Sequence[str]) -> dict[str, Beat]
 
 def read_beats(portal: Connection) -> dict[str, int]:
     """Return the newest token given out for each course."""
-    return dict(portal.execute("select course_id, token from course.beat").fetchall())
+    query = f"select course_id, beat_token from {_view(portal)} as known"  # noqa: S608
+    return dict(portal.execute(query.encode()).fetchall())
 
 
 def read_verifications(portal: Connection) -> Mapping[str, tuple[datetime, int]]:

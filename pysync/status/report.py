@@ -13,7 +13,7 @@ import psycopg
 
 from pysync import registry
 from pysync.db.connections import Connection, connect, parse
-from pysync.drift import portal_findings, publication_findings
+from pysync.drift import portal_findings, prepare, publication_findings
 from pysync.errors import PysyncError
 from pysync.findings import Finding, run
 from pysync.migrate import current_revision, head_revision
@@ -71,6 +71,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
 
         active = frozenset(i for i, slot in slots_before.items() if slot.slot_active)
         known = [course.replication_name for course in registered]
+        prepare()
         looking = Looking(asked, known, active)
         common = tuple(portal_findings(portal))
         publications = publication_findings(portal, wanted)

@@ -197,7 +197,7 @@ def test_a_course_whose_worker_fails_is_stuck_until_mended(site: Site) -> None:
     assert found["sync_errors"] == 0
     # A worker that fails is connected again and again for a moment: it must not pass for a healthy
     # one then, and has the slot that the cause is looked for in.
-    for _ in range(5):
+    for _ in range(3):
         (report,) = status(site.portal)
         assert report.state is State.STUCK
         assert report.cause is not None
