@@ -43,8 +43,8 @@ class Turns:
         self._limits = {
             server: threading.BoundedSemaphore(CONNECTIONS_PER_SERVER) for server in servers
         }
-        crowded = max(servers.values(), default=0) > CONNECTIONS_PER_SERVER
-        self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if crowded else COURSE_TIMEOUT_SECONDS
+        self.crowded = max(servers.values(), default=0) > CONNECTIONS_PER_SERVER
+        self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if self.crowded else COURSE_TIMEOUT_SECONDS
         self.deadline = time.monotonic() + self.timeout_seconds
 
     @contextmanager
@@ -54,7 +54,8 @@ class Turns:
         :raises PysyncError: if it can't be reached, or fails.
         """
         limit = self._limits[server_of(course.conninfo)]
-        if not limit.acquire(timeout=max(self.deadline - time.monotonic(), 0)):
+        # A second look may come a little after the deadline for the first.
+        if not limit.acquire(timeout=max(self.deadline + 1 - time.monotonic(), 0)):
             raise self.too_late()
         try:
             with closing(

@@ -38,6 +38,9 @@ PATIENCE_SECONDS: Final = 1.8
 _COPYING_SECONDS: Final = 0.3
 _SLACK_SECONDS: Final = 0.5
 
+_CROWDED_SECONDS: Final = 0.15
+"""How long a mark is waited for with the connection open where others wait for their turn."""
+
 _GATHER_SECONDS: Final = 0.1
 """How long courses that have answered wait for others, so that one statement sends all marks."""
 
@@ -146,13 +149,22 @@ class _Watcher:
 
     def run(self) -> None:
         """Look, and tell about it."""
-        seen = self.seen
+        seen, turns = self.seen, self._turns
         try:
-            with self._turns.connection(seen.course) as database:
+            with turns.connection(seen.course) as database:
                 self._look(database)
+                if not turns.crowded and self._is_undecided():
+                    self._look_again(database)
+            if turns.crowded and self._is_undecided():
+                # Others have their turn while this one waits.
+                time.sleep(ARRIVAL_SECONDS)
+                with turns.connection(seen.course) as database:
+                    self._look_again(database)
         except PysyncError as error:
             seen.error = error
             seen.database_is_gone = self._is_gone(error)
+        except queue.Empty:
+            pass  # nobody waits for us any longer
         self._events.put(("done", self))
 
     def beat_sent(self, beat: Beat | None) -> None:
@@ -164,6 +176,8 @@ class _Watcher:
         conninfo = parse(self.seen.course.conninfo)
         if not isinstance(error, DatabaseUnreachableError) or "dbname" not in conninfo:
             return False
+        if time.monotonic() > self._turns.deadline - _SLACK_SECONDS:
+            return False  # there is no time to ask
         with suppress(PysyncError, psycopg.Error):
             elsewhere = make_conninfo("", **{**conninfo, "dbname": "postgres"})
             with closing(connect(elsewhere, connect_timeout_seconds=2)) as server:
@@ -184,34 +198,58 @@ class _Watcher:
         seen.seen_at = time.monotonic()
         self._events.put(("answered", self))
         seen.beat = self._beats.get(timeout=self._turns.timeout_seconds + PATIENCE_SECONDS)
-        if first.beat_token is None or not first.enabled:
+        if not self._is_undecided():
             return
         if first.tables_ready < len(first.tables):
             # Marks arrive once all is copied; whether tries to copy fail shows in a while.
             time.sleep(_COPYING_SECONDS)
             seen.last = read_facts(database, seen.course)
             seen.seen_at = time.monotonic()
-            return
-        patience = PATIENCE_SECONDS if self._healthy and not first.apply_errors else ARRIVAL_SECONDS
+        else:
+            self._await_beat(database)
+
+    def _is_undecided(self) -> bool:
+        """Return whether it takes another look to tell whether the course moves."""
+        seen = self.seen
+        return (
+            seen.first is not None
+            and seen.last is seen.first
+            and not seen.arrived
+            and seen.first.beat_token is not None
+            and bool(seen.first.enabled)
+        )
+
+    def _await_beat(self, database: Connection) -> None:
+        seen = self.seen
+        assert seen.first is not None  # noqa: S101 - looked at before
+        healthy = self._healthy and not seen.first.apply_errors
+        patience = PATIENCE_SECONDS if healthy else ARRIVAL_SECONDS
+        if self._turns.crowded:
+            patience = _CROWDED_SECONDS
         deadline = time.monotonic() + patience
         pause_seconds = 0.002
-        while seen.beat is not None:
-            token = read_token(database, seen.course)
-            seen.seen_at = time.monotonic()
-            if token is not None and token >= seen.beat.token:
-                seen.arrived = True
-                break
+        while seen.beat is not None and not self._has_arrived(database):
             if seen.seen_at > deadline:
-                break
+                return
             time.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 1.5, 0.05)
-        if seen.arrived:
-            return
-        if seen.beat is None:
+        if seen.beat is None and not self._turns.crowded:
             time.sleep(ARRIVAL_SECONDS)
+
+    def _has_arrived(self, database: Connection) -> bool:
+        seen = self.seen
+        token = read_token(database, seen.course)
+        seen.seen_at = time.monotonic()
+        seen.arrived = seen.beat is not None and token is not None and token >= seen.beat.token
+        return seen.arrived
+
+    def _look_again(self, database: Connection) -> None:
+        seen = self.seen
+        if self._has_arrived(database):
+            return
         seen.last = read_facts(database, seen.course)
         seen.seen_at = time.monotonic()
-        if seen.last.worker_pid is not None and not seen.arrived:
+        if seen.last.worker_pid is not None:
             seen.blocker = _blocker(database, seen.last.worker_pid)
 
 

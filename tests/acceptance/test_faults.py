@@ -351,3 +351,30 @@ def test_a_portal_older_than_its_courses(own_site: Site) -> None:
     assert origin is not None
     site.course("A").execute("select pg_replication_origin_advance(%s, 'F/0')", origin)
     become(site, "lost", "older than the course")
+
+
+@pytest.mark.newest
+def test_updates_and_deletes_that_fail_are_told_apart(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    course.execute("alter table course.auth_user add constraint no check (email <> 'bad')")
+    site.execute("update auth_user set email = 'bad', last_name = 'Zoë'")
+    found = become(site, "stuck", "pending update on course.auth_user fails", '"no"', "23514")
+    assert "Zoë" not in f"{found}"  # whose row it is concerns nobody here
+    follow(site, found["remedy"])
+    site.wait()
+    assert course.execute("select last_name from auth_user").fetchone() == ("Zoë",)
+    course.execute(
+        "create function public.never() returns trigger language plpgsql as"
+        " $$ begin raise exception 'never'; end $$"
+    )
+    course.execute(
+        "create trigger never before delete on course.student_courseenrollment"
+        " for each row execute function public.never()"
+    )
+    course.execute("alter table course.student_courseenrollment enable always trigger never")
+    site.execute("delete from student_courseenrollment")
+    become(site, "stuck", "pending delete on course.student_courseenrollment fails", "P0001: never")
+    course.execute("drop trigger never on course.student_courseenrollment")
+    site.wait()
+    become(site, "streaming")
