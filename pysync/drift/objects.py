@@ -38,7 +38,7 @@ class Declared:
 class Declarations:
     """What the files of one lineage declare."""
 
-    functions: dict[str, Declared]
+    functions: dict[tuple[str, ...], Declared]
     triggers: dict[tuple[str, str], Declared]
 
 
@@ -58,7 +58,7 @@ def declarations(lineage: str) -> Declarations:
             match each.stmt:
                 case ast.CreateFunctionStmt() as node:
                     name = _name(node.funcname)
-                    found.functions[name] = Declared(
+                    found.functions[trees.signature(node)] = Declared(
                         name,
                         file,
                         trees.function_of(node),
@@ -78,7 +78,7 @@ def _name(parts: tuple[Any, ...] | None) -> str:
 
 
 _FUNCTIONS: Final = """
-select n.nspname || '.' || p.proname, pg_catalog.pg_get_functiondef(p.oid),
+select pg_catalog.pg_get_functiondef(p.oid),
        pg_catalog.pg_get_userbyid(p.proowner)::text
   from pg_catalog.pg_proc p
   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
@@ -101,11 +101,10 @@ def object_findings(connection: Connection, lineage: str, where: str) -> list[Fi
     :param where: the database in words, such as ``on the portal``.
     """
     declared = declarations(lineage)
+    names = sorted({name for name, *_ in declared.functions})
     functions = {
-        name: (definition, owner)
-        for name, definition, owner in connection.execute(
-            _FUNCTIONS, (list(declared.functions),)
-        ).fetchall()
+        trees.signature_of(definition): (definition, owner)
+        for definition, owner in connection.execute(_FUNCTIONS, (names,)).fetchall()
     }
     tables = sorted({table for table, _ in declared.triggers})
     triggers = {
@@ -116,8 +115,8 @@ def object_findings(connection: Connection, lineage: str, where: str) -> list[Fi
     for key, trigger in declared.triggers.items():
         if finding := _trigger_finding(trigger, triggers.get(key), where):
             findings.append(finding)
-    for name, function in declared.functions.items():
-        if finding := _function_finding(function, functions.get(name), where):
+    for signature, function in declared.functions.items():
+        if finding := _function_finding(function, functions.get(signature), where):
             findings.append(finding)
     return findings
 

@@ -28,43 +28,50 @@ _IGNORED: Final = {
     "funcformat",
     "ancestors",
 }
-_DEFAULT_OPTIONS: Final = {("volatility", "volatile"), ("security", "False")}
+_DEFAULT_OPTIONS: Final = {
+    ("volatility", "volatile"),
+    ("security", "False"),
+    ("strict", "False"),
+    ("parallel", "unsafe"),
+}
+_ANY: Final = (enums.A_Expr_Kind.AEXPR_OP_ANY, enums.A_Expr_Kind.AEXPR_OP_ALL)
+_INPUTS: Final = ("in", "inout", "variadic")
 _COMMENTS: Final = {"SQL_COMMENT", "C_COMMENT"}
 
 Tree = Any
 
 
-def of(node: Any, *, qualified: bool = True) -> Tree:
-    """Return a node as nested tuples without positions, casts and spellings.
-
-    :param qualified: whether the qualification of a column's name counts.
-    """
+def of(node: Any) -> Tree:
+    """Return a node as nested tuples without positions, casts and spellings."""
     match node:
         case ast.TypeCast():
-            return of(node.arg, qualified=qualified)
+            return of(node.arg)
         case ast.TypeName():
             name = str((node.names or ())[-1].sval)
             return ("type", name, of(node.typmods), len(node.arrayBounds or ()), node.setof)
-        case ast.ColumnRef() if not qualified:
-            return ("column", of((node.fields or ())[-1]))
+        case ast.A_Expr(rexpr=ast.A_ArrayExpr() as array) if node.kind in _ANY:
+            # As the server spells `in (…)` and `not in (…)`.
+            return ("in", of(node.name), of(node.lexpr), of(array.elements))
+        case ast.A_Expr(kind=enums.A_Expr_Kind.AEXPR_IN):
+            return ("in", of(node.name), of(node.lexpr), of(node.rexpr))
         case ast.A_Expr(lexpr=ast.RowExpr() as left, rexpr=ast.RowExpr() as right) if (
             node.kind == enums.A_Expr_Kind.AEXPR_DISTINCT
         ):
             # The server compares rows column by column.
             pairs = zip(left.args or (), right.args or (), strict=True)
             each = (ast.A_Expr(kind=node.kind, name=node.name, lexpr=a, rexpr=b) for a, b in pairs)
-            return ("or", *(of(pair, qualified=qualified) for pair in each))
+            return ("or", *(of(pair) for pair in each))
         case ast.BoolExpr(boolop=enums.BoolExprType.OR_EXPR):
-            branches = (of(each, qualified=qualified) for each in node.args or ())
+            branches = (of(each) for each in node.args or ())
             return ("or", *(leaf for each in branches for leaf in _leaves(each)))
         case ast.Node():
-            parts = ((name, of(getattr(node, name), qualified=qualified)) for name in node)
+            parts = ((name, of(getattr(node, name))) for name in node)
             return (
                 type(node).__name__,
                 *((name, part) for name, part in parts if name not in _IGNORED and part),
             )
         case tuple() | list():
-            return tuple(of(each, qualified=qualified) for each in node)
+            return tuple(of(each) for each in node)
         case Enum():
             return (type(node).__name__, node.value)
     return node
@@ -91,7 +98,10 @@ def trigger(definition: str) -> Tree:
 
 @cache
 def function(definition: str) -> Tree:
-    """Return what a ``create function`` says; its body as words, without spaces and comments."""
+    """Return what a ``create function`` says; its body as words, without spaces and comments.
+
+    Defaults of parameters are left out: the server gives back what they evaluate to.
+    """
     (statement,) = pglast.parse_sql(definition)
     assert isinstance(statement.stmt, ast.CreateFunctionStmt)  # noqa: S101
     return function_of(statement.stmt)
@@ -109,15 +119,64 @@ def function_of(node: ast.CreateFunctionStmt) -> Tree:
             value = str(getattr(option.arg, "sval", getattr(option.arg, "boolval", option.arg)))
             if (option.defname, value) not in _DEFAULT_OPTIONS:
                 options[option.defname] = value
-    # What the server gives back for a body in standard SQL is qualified throughout.
-    body = of(node.sql_body, qualified=False)
-    parameters = [(each.name, of(each.argType), _mode(each.mode)) for each in node.parameters or ()]
-    return (node.is_procedure, parameters, of(node.returnType), sorted(options.items()), body)
+    parameters = [
+        (each.name, _type(each.argType), _mode(each.mode)) for each in node.parameters or ()
+    ]
+    # With OUT parameters the server spells out what they make of the return type.
+    if node.returnType is None or any(mode not in ("in", "variadic") for *_, mode in parameters):
+        returned = None
+    else:
+        returned = (_type(node.returnType), bool(node.returnType.setof))
+    options["body"] = tuple(sorted(_named_in(node.sql_body)))
+    return (bool(node.is_procedure), parameters, returned, sorted(options.items()))
+
+
+def signature(node: ast.CreateFunctionStmt) -> tuple[str, ...]:
+    """Return a function's qualified name and the types of its arguments."""
+    name = ".".join(str(part.sval) for part in node.funcname or ())
+    inputs = (each for each in node.parameters or () if _mode(each.mode) in _INPUTS)
+    return (name, *(_type(each.argType) for each in inputs))
+
+
+@cache
+def signature_of(definition: str) -> tuple[str, ...]:
+    """Return the same of a ``create function`` as the server gives it back."""
+    (statement,) = pglast.parse_sql(definition)
+    assert isinstance(statement.stmt, ast.CreateFunctionStmt)  # noqa: S101
+    return signature(statement.stmt)
+
+
+def _type(node: ast.TypeName | None) -> str:
+    """Return a type's own name: functions forget lengths, and the server qualifies."""
+    if node is None:
+        return ""
+    return str((node.names or ())[-1].sval) + "[]" * len(node.arrayBounds or ())
+
+
+def _named_in(node: Any) -> Iterator[str]:
+    """Return the tables and functions that a body in standard SQL names.
+
+    The server gives such a body back with every alias, column and cast spelled out: the rest of it
+    can't be compared.
+    """
+    match node:
+        case ast.RangeVar():
+            yield f"{node.schemaname}.{node.relname}"
+        case ast.FuncCall():
+            yield f"{(node.funcname or ())[-1].sval}()"
+            yield from _named_in(node.args)
+        case ast.Node():
+            for name in node:
+                yield from _named_in(getattr(node, name))
+        case tuple() | list():
+            for each in node:
+                yield from _named_in(each)
 
 
 def _mode(mode: enums.FunctionParameterMode) -> str:
     default = enums.FunctionParameterMode.FUNC_PARAM_DEFAULT
-    return "in" if mode in (default, enums.FunctionParameterMode.FUNC_PARAM_IN) else mode.name
+    plain = (default, enums.FunctionParameterMode.FUNC_PARAM_IN)
+    return "in" if mode in plain else mode.name.removeprefix("FUNC_PARAM_").lower()
 
 
 def words(text: str) -> Iterator[str]:

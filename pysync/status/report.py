@@ -26,7 +26,7 @@ from pysync.status.judge import Look, Verdict, judge
 from pysync.status.looking import Looking, Seen
 from pysync.status.model import CourseStatus, Orphan, Report, Revision, State
 from pysync.status.portal import Beat, Clock, Slot
-from pysync.trial import Tried, attempt
+from pysync.trial import Tried, attempt, reach
 from pysync.types import CourseId
 
 TRIAL_SECONDS: Final = 1.2
@@ -182,9 +182,12 @@ def _with_causes(
         look = looks[index]
         assert look.facts is not None  # noqa: S101 - stuck courses have answered
         try:
-            return attempt(portal_conninfo, look.course, look.facts[1].applied_at, deadline)
+            outcome = attempt(portal_conninfo, look.course, look.facts[1].applied_at, deadline)
         except (PysyncError, psycopg.Error) as error:
-            return Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
+            outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
+        if outcome.finding is None and not look.slots[1].slot_active:
+            outcome = replace(outcome, finding=reach(look.course, deadline))
+        return outcome
 
     with ThreadPoolExecutor(min(len(untold), TRIALS_AT_ONCE)) as pool:
         for index, outcome in zip(untold, pool.map(tried, untold), strict=True):

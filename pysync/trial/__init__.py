@@ -20,8 +20,9 @@ from pysync.findings import Finding
 from pysync.registry import Course
 from pysync.trial.explain import explain
 from pysync.trial.pgoutput import Change, changes
+from pysync.trial.reach import reach
 
-__all__ = ["Tried", "attempt"]
+__all__ = ["Tried", "attempt", "reach"]
 
 _BATCH: Final = 200
 _CHANGES: Final = 1000

@@ -378,3 +378,27 @@ def test_updates_and_deletes_that_fail_are_told_apart(
     course.execute("drop trigger never on course.student_courseenrollment")
     site.wait()
     become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_a_course_server_that_cannot_reach_the_portal(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    name = sql.Identifier(replication_name(site, "A"))
+    before = course.execute(
+        "select subconninfo from pg_subscription where subname = %s", (name.as_string().strip('"'),)
+    ).fetchone()
+    assert before is not None
+    course.execute(
+        sql.SQL("alter subscription {} connection {}").format(
+            name, sql.Literal(before[0].replace("user=postgres", "user=nobody_there"))
+        )
+    )
+    subscriptions = course.execute("select count(*) from pg_subscription").fetchone()
+    found = become(site, "stuck", "can't reach the portal", 'role "nobody_there" does not exist')
+    assert "--portal-conninfo" in found["remedy"]
+    assert course.execute("select count(*) from pg_subscription").fetchone() == subscriptions
+    course.execute(
+        sql.SQL("alter subscription {} connection {}").format(name, sql.Literal(before[0]))
+    )
+    become(site, "streaming")
