@@ -14,7 +14,7 @@ import psycopg
 
 from pysync.db.connections import Connection, connect, parse
 from pysync.db.errors import meaning
-from pysync.errors import PysyncError
+from pysync.errors import DatabaseUnreachableError, PysyncError
 from pysync.registry import Course
 
 COURSE_TIMEOUT_SECONDS: Final = 2.5
@@ -31,7 +31,10 @@ R = TypeVar("R")
 
 def server_of(conninfo: str) -> tuple[Any, ...]:
     """Return what tells a server from others in a connection string."""
-    parameters = parse(conninfo)
+    try:
+        parameters = parse(conninfo)
+    except DatabaseUnreachableError:
+        return (conninfo,)  # it will be reported when it is connected to
     return tuple(parameters.get(key) for key in ("host", "hostaddr", "port", "service"))
 
 

@@ -93,8 +93,8 @@ def say_aside(text: str, style: str | None = None) -> None:
     err.print(_printable_lines(text), markup=False, style=style)
 
 
-def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return an empty table; `right` names the columns with numbers."""
+def new_table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """Return an empty table; `right` names columns with numbers, `whole` those never folded."""
     ascii_only = (out.encoding or "").lower().replace("-", "") != "utf8"
     table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -102,7 +102,7 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
             column,
             justify="right" if column in right else "left",
             overflow="fold",
-            no_wrap=False,
+            no_wrap=column in whole,
         )
     return table
 

@@ -149,9 +149,10 @@ def _print_table(found: Report) -> None:
         "slot",
         "lag",
         "behind",
-        "retained WAL",
+        "WAL kept",
         "errors",
-        right=("tables", "lag", "behind", "retained WAL", "errors"),
+        right=("tables", "lag", "behind", "WAL kept", "errors"),
+        whole=("state", "slot"),
     )
     for each in found.courses:
         errors = None if each.apply_errors is None else each.apply_errors + (each.sync_errors or 0)

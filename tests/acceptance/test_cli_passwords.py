@@ -49,6 +49,7 @@ def strict_server(major: int, folder: Path) -> Iterator[Cluster]:
             "max_replication_slots": "10",
             "max_wal_senders": "10",
             "wal_retrieve_retry_interval": "5s",
+            "wal_writer_delay": "200ms",
             "max_sync_workers_per_subscription": "2",
         },
     )

@@ -187,6 +187,29 @@ def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, ro
     assert courses.execute("select course_id, token from course.beat order by 1") == before
 
 
+def test_the_last_verify_is_part_of_the_report(site: Site) -> None:
+    site.add("A")
+    columns = "course_id varchar(255) primary key, verified_at timestamptz, differences bigint"
+    site.execute(f"create table if not exists pysync.verification ({columns})")
+    site.execute("insert into pysync.verification values ('A', '2026-01-02 03:04:05+00', 6)")
+    (found,) = read_json("status", portal=site.portal)["courses"]
+    assert (found["verified_at"], found["differences"]) == ("2026-01-02T03:04:05+00:00", 6)
+    text = succeed("status", "--format", "prometheus", portal=site.portal)
+    assert re.search(r"^pysync_verify_differences\{.*\} 6.0$", text, re.MULTILINE)
+
+
+def test_a_report_of_a_portal_that_is_not_migrated_yet(site: Site) -> None:
+    site.add("A")
+    succeed("migrate", "portal", "--to", "p0004", portal=site.portal)
+    (found,) = read_json("status", portal=site.portal)["courses"]
+    assert found["state"] == "drifted"
+    assert "is at revision p0004" in found["cause"]
+    assert "pysync migrate" in found["remedy"]
+    succeed("migrate", "portal", portal=site.portal)
+    (found,) = read_json("status", portal=site.portal)["courses"]
+    assert found["state"] == "streaming"
+
+
 def test_lag_in_seconds_is_true_while_the_portal_is_idle(courses: Site) -> None:
     def lag(course_id: str) -> float:
         (found,) = read_json("status", course_id, portal=courses.portal)["courses"]
