@@ -43,20 +43,25 @@ def ensure_publication(portal: Connection, course: Course) -> None:
         course.replication_name,
     ):
         return
-    tables = sql.SQL(", ").join(
-        sql.SQL("{} ({}) where (course_id = {})").format(
-            sql.Identifier("course", name),
-            sql.SQL(", ").join(map(sql.Identifier, _published_columns(name))),
-            sql.Literal(str(course.course_id)),
-        )
-        for name in PUBLISHED_TABLES
-    )
+    tables = published(course)
     with translated(f"publication '{course.replication_name}'"):
         portal.execute(
             sql.SQL(
                 "create publication {} for table {} with (publish = 'insert, update, delete')"
             ).format(sql.Identifier(course.replication_name), tables)
         )
+
+
+def published(course: Course) -> sql.Composed:
+    """Return the tables of a course's publication, with columns and row filters."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} ({}) where (course_id = {})").format(
+            sql.Identifier("course", name),
+            sql.SQL(", ").join(map(sql.Identifier, published_columns(name))),
+            sql.Literal(str(course.course_id)),
+        )
+        for name in PUBLISHED_TABLES
+    )
 
 
 def drop_publication(portal: Connection, course: Course) -> None:
@@ -85,7 +90,8 @@ def grant_reading(portal: Connection, role: str) -> None:
             portal.execute(sql.SQL(statement).format(sql.Identifier(role)))
 
 
-def _published_columns(table: str) -> list[str]:
+def published_columns(table: str) -> list[str]:
+    """Return the columns of a table that courses are sent."""
     return [c.name for c in CourseDatabaseBase.metadata.tables[f"course.{table}"].columns]
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pysync.migrate.operations import replay
+from pysync.migrate.operations import execute, replay
 
 revision = "p0005"
 down_revision = "p0004"
@@ -17,4 +17,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    pass
+    execute("drop view pysync.subscription_status")
+    execute("drop function pysync.send_beats(text[])")

@@ -16,6 +16,7 @@ from pysync.cli import (
     course,
     demo,
     discussion,
+    doctor,
     group,
     migrate,
     status,
@@ -53,6 +54,7 @@ app.add_typer(account.app, name="account")
 app.add_typer(testcenter.app, name="testcenter")
 app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
 app.command("wait")(wait.wait)
 app.command("demo")(demo.demo)
 

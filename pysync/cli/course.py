@@ -10,8 +10,8 @@ import typer
 from pysync import courses
 from pysync.cli.output import Format, say, say_aside, steps
 from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
-from pysync.cli.status import print_statuses
-from pysync.status import status
+from pysync.cli.status import print_report
+from pysync.status import report
 from pysync.types import course_id
 
 app = typer.Typer(help="Add, remove and list courses.", no_args_is_help=True, rich_markup_mode=None)
@@ -96,4 +96,4 @@ def list_courses(
     context: typer.Context, format: FormatOption = Format.TABLE, _portal: PortalOption = None
 ) -> None:
     """List the courses with the state of their replication, as 'pysync status' does."""
-    print_statuses(status(portal_conninfo(context)), format)
+    print_report(report(portal_conninfo(context)), format)

@@ -20,6 +20,7 @@ __all__ = [
     "Format",
     "Steps",
     "bytes_text",
+    "clear",
     "err",
     "escape",
     "new_table",
@@ -30,6 +31,7 @@ __all__ = [
     "printable",
     "say",
     "say_aside",
+    "seconds_text",
     "steps",
 ]
 
@@ -91,8 +93,8 @@ def say_aside(text: str, style: str | None = None) -> None:
     err.print(_printable_lines(text), markup=False, style=style)
 
 
-def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return an empty table; `right` names the columns with numbers."""
+def new_table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """Return an empty table; `right` names columns with numbers, `whole` those never folded."""
     ascii_only = (out.encoding or "").lower().replace("-", "") != "utf8"
     table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -100,7 +102,7 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
             column,
             justify="right" if column in right else "left",
             overflow="fold",
-            no_wrap=False,
+            no_wrap=column in whole,
         )
     return table
 
@@ -124,6 +126,22 @@ def bytes_text(count: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Return a duration for people: ``0.12 s``, ``3 min``, ``2 h``; ``-`` if unknown."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.2f} s"
+
+
+def clear() -> None:
+    """Clear a terminal, for what is printed again and again; a pipe gets it all."""
+    if out.is_terminal:
+        out.clear()
 
 
 class Steps:

@@ -2,50 +2,144 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import time
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 from pysync.cli.output import (
     Format,
     bytes_text,
+    clear,
     escape,
     new_table,
     print_json,
+    print_raw,
     print_table,
     printable,
     say,
+    seconds_text,
 )
 from pysync.cli.parameters import (
-    FormatOption,
     OptionalCourseArgument,
     PortalOption,
     checked,
     portal_conninfo,
 )
-from pysync.status import CourseStatus
-from pysync.status import status as report
+from pysync.errors import PysyncError
+from pysync.status import Report, report
+from pysync.status.document import document, tsv_lines
+from pysync.status.nagios import Level, Thresholds, check
 
 
-def status(
+class StatusFormat(StrEnum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    TSV = "tsv"
+    PROMETHEUS = "prometheus"
+
+
+def _threshold(name: str, what: str) -> Any:
+    return typer.Option(name, min=0, help=f"With --check: {what}.", metavar=name.rsplit("-", 1)[1])
+
+
+def status(  # noqa: PLR0917 - Typer reads options from parameters
     context: typer.Context,
     course: OptionalCourseArgument = None,
-    format: FormatOption = Format.TABLE,
+    watch: Annotated[
+        float | None,
+        typer.Option("--watch", metavar="SECONDS", min=0.5, help="Report again and again."),
+    ] = None,
+    nagios: Annotated[
+        bool, typer.Option("--check", help="Print one line, end with 0 to 3, as Nagios plugins do.")
+    ] = False,
+    format: Annotated[
+        StatusFormat,
+        typer.Option("--format", help="For people, for programs, for a shell, or for Prometheus."),
+    ] = StatusFormat.TABLE,
+    warning_lag_bytes: Annotated[
+        int | None, _threshold("--warning-lag-bytes", "WAL not applied")
+    ] = None,
+    critical_lag_bytes: Annotated[
+        int | None, _threshold("--critical-lag-bytes", "WAL not applied")
+    ] = None,
+    warning_lag_seconds: Annotated[
+        float | None, _threshold("--warning-lag-seconds", "age of the newest mark in the course")
+    ] = None,
+    critical_lag_seconds: Annotated[
+        float | None, _threshold("--critical-lag-seconds", "age of the newest mark in the course")
+    ] = None,
+    warning_retained_bytes: Annotated[
+        int | None, _threshold("--warning-retained-bytes", "WAL kept for a course")
+    ] = None,
+    critical_retained_bytes: Annotated[
+        int | None, _threshold("--critical-retained-bytes", "WAL kept for a course")
+    ] = None,
+    warning_loss_seconds: Annotated[
+        float | None, _threshold("--warning-loss-seconds", "time left to a slot's loss")
+    ] = None,
+    critical_loss_seconds: Annotated[
+        float | None, _threshold("--critical-loss-seconds", "time left to a slot's loss")
+    ] = None,
     _portal: PortalOption = None,
 ) -> None:
-    """Report how each course's replication is.
+    """Report how each course's replication is, with cause and remedy.
 
     A course that can't be reached is reported so within 3 seconds, and the others still are.
     """
-    print_statuses(report(portal_conninfo(context), checked(course)), format)
+    if nagios:
+        thresholds = Thresholds(
+            warning_lag_bytes,
+            critical_lag_bytes,
+            warning_lag_seconds,
+            critical_lag_seconds,
+            warning_retained_bytes,
+            critical_retained_bytes,
+            warning_loss_seconds,
+            critical_loss_seconds,
+        )
+        _check(context, course, thresholds)
+    while True:
+        found = report(portal_conninfo(context), checked(course))
+        if watch is not None:
+            clear()
+        print_report(found, format)
+        if watch is None:
+            return
+        sys.stdout.flush()
+        time.sleep(watch)
 
 
-def print_statuses(statuses: list[CourseStatus], format: Format) -> None:
-    """Print a report as a table or as JSON."""
-    if format is Format.JSON:
-        print_json({"courses": [_as_json(each) for each in statuses]})
-        return
-    if not statuses:
+def _check(context: typer.Context, course: str | None, thresholds: Thresholds) -> None:
+    try:
+        level, line = check(report(portal_conninfo(context), checked(course)), thresholds)
+    except PysyncError as error:
+        level, line = Level.UNKNOWN, f"PYSYNC UNKNOWN - {' '.join(str(error).split())}"
+    say(printable(line))
+    raise typer.Exit(int(level))
+
+
+def print_report(found: Report, format: StatusFormat | Format) -> None:
+    """Print a report in one of its formats."""
+    match StatusFormat(format.value):
+        case StatusFormat.JSON:
+            print_json(document(found))
+        case StatusFormat.TSV:
+            print_raw("\n".join(tsv_lines(found)) + "\n")
+        case StatusFormat.PROMETHEUS:
+            from pysync.status.metrics import prometheus_text
+
+            print_raw(prometheus_text(found))
+        case StatusFormat.TABLE:
+            _print_table(found)
+
+
+def _print_table(found: Report) -> None:
+    if not found.courses and not found.orphans:
         say("no courses registered")
         return
     table = new_table(
@@ -54,38 +148,34 @@ def print_statuses(statuses: list[CourseStatus], format: Format) -> None:
         "tables",
         "slot",
         "lag",
-        "retained WAL",
+        "behind",
+        "WAL kept",
         "errors",
-        right=("tables", "lag", "retained WAL", "errors"),
+        right=("tables", "lag", "behind", "WAL kept", "errors"),
+        whole=("state", "slot"),
     )
-    for each in statuses:
-        facts, slot = each.facts, each.slot
+    for each in found.courses:
+        errors = None if each.apply_errors is None else each.apply_errors + (each.sync_errors or 0)
+        state = each.state.value
+        if each.copied_percent is not None:
+            state += f" {each.copied_percent:.0f}%"
         table.add_row(
             escape(each.course_id),
-            each.state.value,
-            f"{facts.tables_ready}/{facts.tables_total}" if facts else "-",
-            "missing" if slot is None else "active" if slot.active else "inactive",
-            bytes_text(slot.lag_bytes if slot else None),
-            bytes_text(slot.retained_wal_bytes if slot else None),
-            str(facts.apply_errors + facts.sync_errors) if facts else "-",
+            state,
+            "-" if each.tables_total is None else f"{each.tables_ready}/{each.tables_total}",
+            {None: "missing", True: "active", False: "inactive"}[each.slot_active],
+            bytes_text(each.lag_bytes),
+            seconds_text(each.lag_seconds),
+            bytes_text(each.retained_wal_bytes),
+            "-" if errors is None else str(errors),
         )
+    for orphan in found.orphans:
+        retained = bytes_text(orphan.retained_wal_bytes)
+        table.add_row(escape(orphan.name), "orphaned", "-", orphan.kind, "-", "-", retained, "-")
     print_table(table)
-    for each in statuses:
+    for each in found.courses:
         if each.cause:
-            say(printable(f"{each.course_id}: {each.cause}"))
-
-
-def _as_json(each: CourseStatus) -> dict[str, Any]:
-    facts, slot = each.facts, each.slot
-    return {
-        "course_id": each.course_id,
-        "state": each.state.value,
-        "cause": each.cause,
-        "tables_ready": facts.tables_ready if facts else None,
-        "tables_total": facts.tables_total if facts else None,
-        "slot_active": slot.active if slot else None,
-        "lag_bytes": slot.lag_bytes if slot else None,
-        "retained_wal_bytes": slot.retained_wal_bytes if slot else None,
-        "apply_errors": facts.apply_errors if facts else None,
-        "sync_errors": facts.sync_errors if facts else None,
-    }
+            remedy = f"; {each.remedy}" if each.remedy else ""
+            say(printable(f"{each.course_id}: {each.cause}{remedy}"))
+    for orphan in found.orphans:
+        say(printable(f"{orphan.name}: {orphan.cause}; {orphan.remedy}"))

@@ -314,7 +314,7 @@ def test_a_long_transaction_on_the_portal_delays_a_course_and_breaks_nothing(
     with held_slot(site, start) as process:
         found = courses_of("status", portal=site.portal)["A"]
         assert found["state"] in ("incomplete", "paused")
-        assert "course add" in found["cause"]
+        assert "course add" in found["remedy"]
         assert process.poll() is None
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "course 'A' added: 3 users there\n"), err

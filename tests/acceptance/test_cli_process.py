@@ -259,6 +259,7 @@ COMMANDS = [
     ("course", "remove"),
     ("course", "list"),
     ("status",),
+    ("doctor",),
     ("wait",),
     ("demo",),
     ("migrate", "validate"),
@@ -323,7 +324,7 @@ def test_the_portal_can_be_named_before_and_after_the_command(site: Site) -> Non
         ("status", "--format", "json", "--portal", site.portal),
     ):
         nowhere = "host=127.0.0.1 port=1 connect_timeout=2"
-        assert json.loads(succeed(*arguments, portal=nowhere)) == {"version": 1, "courses": []}
+        assert json.loads(succeed(*arguments, portal=nowhere))["courses"] == []
 
 
 @pytest.fixture
@@ -346,7 +347,7 @@ def register_unreachable(site: Site, *course_ids: str) -> None:
 
 
 HEADINGS = {
-    *("course", "state", "tables", "slot", "lag", "retained WAL", "errors"),
+    *("course", "state", "tables", "slot", "lag", "behind", "WAL kept", "errors"),
     *("database", "current", "head", "pending"),
 }
 

@@ -332,7 +332,6 @@ def test_a_table_that_hides_the_replicated_one_is_reported(
     assert found.state is State.DRIFTED
     assert found.cause is not None
     assert found.cause.startswith("critical: public.auth_user hides the replicated table")
-    assert found.facts is not None
-    assert found.facts.shadowing == ["auth_user"]
+    assert [each.object for each in found.drift] == ["critical: public.auth_user"]
     change(site.databases["A"], "drop table public.auth_user")
     assert status(site.portal)[0].state is State.STREAMING

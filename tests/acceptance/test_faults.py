@@ -1,0 +1,404 @@
+"""Faults made for real: the state, cause and remedy that ``status`` reports, and the remedy works.
+
+Remedies that are statements are taken from the report and run as they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psycopg
+import pytest
+from psycopg import sql
+
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from pysync.servers import wait_until
+from pysync.status.document import schema
+from tests.acceptance.test_cli_process import OwnCluster, eventually, read_json, succeed
+from tests.acceptance.test_cli_status import alter_subscription, replication_name
+from tests.support import Cluster, Site, drop_slot, enroll, insert_user
+
+IN_COURSE = "run in the course database: "
+ON_PORTAL = "run on the portal: "
+
+
+def seen(site: Site, course_id: str = "A") -> dict[str, Any]:
+    """Return what status says of a course, checked against the schema."""
+    document = read_json("status", course_id, portal=site.portal)
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    (found,) = document["courses"]
+    assert isinstance(found, dict)
+    return found
+
+
+def become(site: Site, state: str, *words: str, course_id: str = "A") -> dict[str, Any]:
+    """Wait until a course is in a state, and check what is said about it."""
+    found = eventually(
+        lambda: each if (each := seen(site, course_id))["state"] == state else None, 30
+    )
+    said = f"{found['cause']}; {found['remedy']}"
+    for word in words:
+        assert word in said, f"{word!r} isn't in: {said}"
+    assert isinstance(found, dict)
+    return found
+
+
+def follow(site: Site, remedy: str, course_id: str = "A") -> None:
+    """Run the statement that a remedy consists of."""
+    if remedy.startswith(ON_PORTAL):
+        connection, statement = site.connect(), remedy.removeprefix(ON_PORTAL)
+    else:
+        assert remedy.startswith(IN_COURSE), remedy
+        connection, statement = site.course(course_id), remedy.removeprefix(IN_COURSE)
+    statement = statement.partition("; then ")[0].partition(" (it ")[0]
+    for each in statement.split("; "):
+        connection.execute(each.encode())
+
+
+@pytest.fixture
+def course(site: Site) -> psycopg.Connection[Any]:
+    """A course that streams, with one user."""
+    site.add("A")
+    enroll(site, insert_user(site, "first"), "A")
+    site.wait()
+    return site.course("A")
+
+
+def as_replica(connection: psycopg.Connection[Any], statement: str) -> None:
+    with connection.transaction():
+        connection.execute("set local session_replication_role = replica")
+        connection.execute(statement.encode())
+
+
+def test_a_local_row_that_collides_is_named_with_its_key(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    as_replica(
+        course,
+        "insert into course.auth_user (id, course_id, username, password)"
+        " values (99999, 'A', 'ada', '')",
+    )
+    enroll(site, insert_user(site, "ada"), "A")
+    found = become(
+        site,
+        "stuck",
+        "insert on course.auth_user fails",
+        "23505",
+        '"auth_user_username_key"',
+        "Key (username)=(ada) already exists",
+        "pysync resync A",
+    )
+    assert found["apply_errors"] >= 0
+    follow(site, found["remedy"])
+    site.wait()
+    become(site, "streaming")
+    assert course.execute("select id = 99999 from auth_user where username = 'ada'").fetchone() == (
+        False,
+    )
+
+
+@pytest.mark.newest
+def test_an_extension_column_that_no_row_can_fill(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    course.execute("alter table course.auth_user add column karma integer not null default 0")
+    course.execute("alter table course.auth_user alter column karma drop default")
+    # It is reported before it does harm, and by its name when it has.
+    become(site, "drifted", "table course.auth_user column 'karma'", "NOT NULL")
+    enroll(site, insert_user(site, "ada"), "A")
+    found = become(site, "stuck", 'null value in column "karma"', "23502")
+    follow(site, found["remedy"])
+    site.wait()
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
+    course.execute("drop trigger pysync_refuse_columns on course.auth_userprofile")
+    course.execute("alter table course.auth_userprofile drop column goals")
+    found = become(site, "drifted", "table course.auth_userprofile lacks column goals")
+    user_id = insert_user(site, "ada")
+    site.execute("insert into auth_userprofile (user_id, name) values (%s, 'Ada')", user_id)
+    enroll(site, user_id, "A")
+    found = become(site, "stuck", "goals", "42703", "pysync repair A")
+    (column,) = [each for each in found["drift"] if "lacks column" in each["cause"]]
+    (trigger,) = [each for each in found["drift"] if "trigger" in each["object"]]
+    assert trigger["cause"] == "is missing in the course database"
+    follow(site, column["remedy"])
+    site.wait()
+    file = Path(trigger["remedy"].partition("\\i ")[2])
+    course.execute(file.read_bytes())
+    become(site, "streaming")
+
+
+def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any]) -> None:
+    name = sql.Identifier(replication_name(site, "A"))
+    with site.connect() as portal:
+        portal.execute(
+            sql.SQL(
+                "alter publication {} set table course.auth_user where (course_id = 'B'),"
+                " course.auth_userprofile where (course_id = 'A'), course.beat,"
+                " course.student_courseenrollment (id, course_id)"
+            ).format(name)
+        )
+    found = become(site, "drifted", f"publication '{name.as_string().strip(chr(34))}'", "'B'")
+    causes = " ".join(each["cause"] for each in found["drift"])
+    assert "has no row filter on course.beat" in causes
+    assert "lacks column created, user_id of course.student_courseenrollment" in causes
+    assert "publishes all columns of course.auth_userprofile" in causes
+    follow(site, found["remedy"])
+    become(site, "streaming")
+
+
+def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection[Any]) -> None:
+    site.execute("alter table public.auth_user disable trigger pysync_user_updated")
+    found = become(
+        site, "drifted", "trigger 'pysync_user_updated' on public.auth_user is disabled", "rebuild"
+    )
+    follow(site, found["remedy"])
+    become(site, "streaming")
+    site.execute(
+        "create or replace function course.user_updated() returns trigger language plpgsql"
+        " security definer set search_path = '' as 'begin return null; end'"
+    )
+    found = become(site, "drifted", "function course.user_updated() was altered on the portal")
+    file = Path(found["remedy"].partition("\\i ")[2])
+    with site.connect() as portal:
+        portal.execute(file.read_bytes())
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_what_is_only_spelled_differently_is_no_drift(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    body = site.one("select prosrc from pg_proc where oid = 'course.user_updated()'::regprocedure")
+    site.execute(
+        "create or replace function course.user_updated() returns trigger language plpgsql"
+        f" security definer set search_path = '' as $$ -- spaced\n{body.replace('    ', ' ')}$$"
+    )
+    course.execute(
+        "alter database current_database set search_path = public, course".replace(
+            "current_database", course.info.dbname
+        )
+    )
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
+    course.execute(f"alter database {course.info.dbname} set search_path = public")
+    found = become(site, "drifted", "search_path", "doesn't name schema course")
+    follow(site, found["remedy"])
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Connection[Any]) -> None:
+    with site.course("A") as session, session.transaction():
+        session.execute("select from course.auth_user for update")
+        session.execute("set local application_name = 'left open'")
+        site.execute("update auth_user set email = 'new@example.org'")
+        found = become(site, "stuck", "waits for a lock", "left open", "idle in transaction")
+        assert str(session.info.backend_pid) in found["remedy"]
+        assert found["apply_errors"] == 0
+    site.wait()
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_a_subscription_disabled(site: Site, course: psycopg.Connection[Any]) -> None:
+    alter_subscription(site, "A", "disable")
+    become(site, "paused", "subscription is disabled", "pysync course resume A")
+    alter_subscription(site, "A", "enable")
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_slots_publications_and_subscriptions_without_a_course(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    site.execute("select pg_create_logical_replication_slot('pysync_nobody', 'pgoutput')")
+    site.execute("create publication pysync_nobody for table course.beat")
+    course.execute(
+        "create subscription pysync_stray connection 'dbname=nowhere' publication x"
+        " with (connect = false, slot_name = none)"
+    )
+    document = read_json("status", portal=site.portal)
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    assert {(each["kind"], each["name"]) for each in document["orphans"]} == {
+        ("slot", "pysync_nobody"),
+        ("publication", "pysync_nobody"),
+        ("subscription", "pysync_stray"),
+    }
+    assert document["courses"][0]["state"] == "streaming"
+    assert re.search(r"pysync_nobody +orphaned", succeed("status", portal=site.portal))
+    for each in document["orphans"]:
+        where, _, statements = each["remedy"].partition(": ")
+        connection = course if each["kind"] == "subscription" else site.connect()
+        assert where.startswith("run ")
+        for statement in statements.split("; "):
+            connection.execute(statement.encode())
+    assert read_json("status", portal=site.portal)["orphans"] == []
+
+
+# Faults of whole servers.
+
+
+@pytest.fixture(scope="module")
+def servers(major: int, folder: Path) -> Iterator[tuple[OwnCluster, OwnCluster]]:
+    portal = OwnCluster.start(major, folder, "faults-p")
+    course = OwnCluster.start(major, folder, "faults-c")
+    yield portal, course
+    for cluster in (portal, course):
+        cluster.server.stop()
+
+
+@pytest.fixture
+def own_site(servers: tuple[Cluster, Cluster]) -> Iterator[Site]:
+    portal, course = servers
+    site = Site(portal, course, portal.create())
+    migrate(site.portal, PORTAL, "portal")
+    yield site
+    site.close()
+
+
+@pytest.mark.newest
+def test_a_course_server_killed_and_a_database_dropped(
+    own_site: Site, servers: tuple[OwnCluster, OwnCluster]
+) -> None:
+    site, (_, course_server) = own_site, servers
+    site.add("A")
+    site.add("B")
+    course_server.server.kill()
+    for course_id in ("A", "B"):
+        found = seen(site, course_id)
+        assert found["state"] == "unreachable"
+        assert "can't be reached" in found["cause"]
+        assert found["remedy"]
+        assert found["retained_wal_bytes"] >= 0
+    course_server.server.start()
+    become(site, "streaming")
+    for action in ("disable", "set (slot_name = none)"):
+        alter_subscription(site, "B", action)
+    name = replication_name(site, "B")
+    site.course("B").execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))
+    for connection in site._connections:
+        connection.close()
+    course_server.drop(site.databases["B"])
+    found = seen(site, "B")
+    assert found["state"] == "unreachable"
+    assert "is gone" in found["cause"]
+    assert "pysync course remove B --force" in found["remedy"]
+    assert (found["slot_active"], found["lag_seconds"]) == (False, None)
+    succeed("course", "remove", "B", "--yes", "--force", portal=site.portal)
+
+
+@pytest.mark.newest
+def test_a_slot_dropped_and_one_invalidated(
+    own_site: Site, servers: tuple[OwnCluster, OwnCluster]
+) -> None:
+    site = own_site
+    for course_id in ("A", "B"):
+        site.add(course_id)
+        alter_subscription(site, course_id, "disable")
+    with site.connect() as portal:
+        drop_slot(portal, replication_name(site, "A"))
+        become(site, "lost", "slot is missing", "pysync resync A")
+        portal.execute("alter system set max_slot_wal_keep_size = '32MB'")
+        portal.execute("select pg_reload_conf()")
+        try:
+            wait_until(lambda: seen(site, "B")["seconds_to_loss"] is not None)
+            left = seen(site, "B")["seconds_to_loss"]
+            assert left > 0
+            for _ in range(6):
+                portal.execute("select pg_switch_wal(), pg_logical_emit_message(false, '', 'x')")
+            portal.execute("checkpoint")
+            found = become(site, "lost", "slot was invalidated", "pysync resync B", course_id="B")
+            assert found["slot_status"] == "lost"
+        finally:
+            portal.execute("alter system reset max_slot_wal_keep_size")
+            portal.execute("select pg_reload_conf()")
+
+
+@pytest.mark.newest
+def test_a_portal_older_than_its_courses(own_site: Site) -> None:
+    """What a restored portal is: its marks, or its WAL, are behind what a course has."""
+    site = own_site
+    site.add("A")
+    become(site, "streaming")
+    alter_subscription(site, "A", "disable")
+    site.execute("update course.beat set token = token - 1000000")
+    for _ in range(2):
+        become(site, "lost", "older than the course", "restore from a backup", "pysync resync A")
+    site.execute("update course.beat set token = token + 1000000")
+    become(site, "paused")
+    # The course's origin says how far it is, also after marks went on.
+    origin = (
+        site.course("A")
+        .execute(
+            "select roname from pg_replication_origin where roname ="
+            " 'pg_' || (select oid from pg_subscription where subname = %s)",
+            (replication_name(site, "A"),),
+        )
+        .fetchone()
+    )
+    assert origin is not None
+    site.course("A").execute("select pg_replication_origin_advance(%s, 'F/0')", origin)
+    become(site, "lost", "older than the course")
+
+
+@pytest.mark.newest
+def test_updates_and_deletes_that_fail_are_told_apart(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    course.execute("alter table course.auth_user add constraint no check (email <> 'bad')")
+    site.execute("update auth_user set email = 'bad', last_name = 'Zoë'")
+    found = become(site, "stuck", "pending update on course.auth_user fails", '"no"', "23514")
+    assert "Zoë" not in f"{found}"  # whose row it is concerns nobody here
+    follow(site, found["remedy"])
+    site.wait()
+    assert course.execute("select last_name from auth_user").fetchone() == ("Zoë",)
+    course.execute(
+        "create function public.never() returns trigger language plpgsql as"
+        " $$ begin raise exception 'never'; end $$"
+    )
+    course.execute(
+        "create trigger never before delete on course.student_courseenrollment"
+        " for each row execute function public.never()"
+    )
+    course.execute("alter table course.student_courseenrollment enable always trigger never")
+    site.execute("delete from student_courseenrollment")
+    become(site, "stuck", "pending delete on course.student_courseenrollment fails", "P0001: never")
+    course.execute("drop trigger never on course.student_courseenrollment")
+    site.wait()
+    become(site, "streaming")
+
+
+@pytest.mark.newest
+def test_a_course_server_that_cannot_reach_the_portal(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    name = sql.Identifier(replication_name(site, "A"))
+    before = course.execute(
+        "select subconninfo from pg_subscription where subname = %s", (name.as_string().strip('"'),)
+    ).fetchone()
+    assert before is not None
+    course.execute(
+        sql.SQL("alter subscription {} connection {}").format(
+            name, sql.Literal(before[0].replace("user=postgres", "user=nobody_there"))
+        )
+    )
+    subscriptions = course.execute("select count(*) from pg_subscription").fetchone()
+    found = become(site, "stuck", "can't reach the portal", 'role "nobody_there" does not exist')
+    assert "--portal-conninfo" in found["remedy"]
+    assert course.execute("select count(*) from pg_subscription").fetchone() == subscriptions
+    course.execute(
+        sql.SQL("alter subscription {} connection {}").format(name, sql.Literal(before[0]))
+    )
+    become(site, "streaming")

@@ -1,0 +1,63 @@
+"""SQL as trees: equal where only the spelling differs, different where the meaning does."""
+
+from __future__ import annotations
+
+import pytest
+
+from pysync.drift import trees
+
+
+@pytest.mark.parametrize(
+    ("ours", "servers"),
+    [
+        ("course_id = 'A'", "((course_id)::text = 'A'::text)"),
+        (
+            "(old.a, old.b) is distinct from (new.a, new.b)",
+            "((old.a IS DISTINCT FROM new.a) OR (old.b IS DISTINCT FROM new.b))",
+        ),
+        ("x in (1, 2)", "(x = ANY (ARRAY[1, 2]))"),
+        ("x not in (1, 2)", "(x <> ALL (ARRAY[1, 2]))"),
+        ("a or b or c", "((a OR b) OR c)"),
+    ],
+)
+def test_what_the_server_spells_out_is_equal(ours: str, servers: str) -> None:
+    assert trees.expression(ours) == trees.expression(servers)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("course_id = 'A'", "course_id = 'B'"),
+        ("course_id = 'A'", "course_id = 'A' or true"),
+        ("course_id = 'A'", "course_id <> 'A'"),
+        ("old.a is distinct from new.a", "new.a is distinct from new.a"),
+        ("x in (1, 2)", "x not in (1, 2)"),
+        ("x = 1", "x = 1 and y = 2"),
+    ],
+)
+def test_what_means_something_else_is_different(one: str, other: str) -> None:
+    assert trees.expression(one) != trees.expression(other)
+
+
+FUNCTION = """create or replace function course.f(a int, b timestamptz default now())
+returns trigger language plpgsql security definer set search_path = '' as
+$$ begin -- says why
+return null; end $$"""
+
+
+def test_functions_are_compared_by_what_they_say() -> None:
+    spelled = (
+        "CREATE FUNCTION course.f(a integer, b timestamp with time zone)\n RETURNS trigger\n"
+        " LANGUAGE plpgsql\n SECURITY DEFINER\n SET search_path TO ''\n"
+        "AS $function$begin return   null;end$function$"
+    )
+    assert trees.function(FUNCTION) == trees.function(spelled)
+    assert trees.signature_of(FUNCTION) == trees.signature_of(spelled)
+    for before, after in (
+        ("security definer", "security invoker"),
+        ("set search_path = ''", "set search_path = public"),
+        ("return null", "return new"),
+        ("a int", "a bigint"),
+        ("returns trigger", "returns void"),
+    ):
+        assert trees.function(FUNCTION.replace(before, after)) != trees.function(FUNCTION), after
