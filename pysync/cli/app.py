@@ -21,6 +21,7 @@ from pysync.cli import (
     status,
     testcenter,
     user,
+    verify,
     wait,
 )
 from pysync.cli.output import say, say_aside
@@ -54,6 +55,9 @@ app.add_typer(testcenter.app, name="testcenter")
 app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
 app.command("wait")(wait.wait)
+app.command("verify")(verify.verify)
+app.command("repair")(verify.repair)
+app.command("rebuild")(verify.rebuild)
 app.command("demo")(demo.demo)
 
 
