@@ -78,8 +78,10 @@ begin
        and copy.id = any (user_ids)
        and copy.live
        and copy.id <> all (coalesce(member_ids, '{}'));
-    perform course.remove_members(
-        left_ids, array_fill(mend_members.course_id, array[cardinality(left_ids)]));
+    if left_ids is not null then
+        perform course.remove_members(
+            left_ids, array_fill(mend_members.course_id, array[cardinality(left_ids)]));
+    end if;
 
     perform course.scrub_members(array(
         select gone.id
