@@ -155,7 +155,7 @@ def rebuild(
         return
     for each in done:
         count = sum(each.rows.values())
-        verb = "would be mended" if dry_run else "mended"
+        verb = "would be mended, nothing was changed" if dry_run else "mended"
         say(f"course '{each.course_id}': {_rows(count)} of the fan-out {verb}")
     if not done:
         say("no courses registered")

@@ -139,7 +139,7 @@ def _compare_table(
     verification.logins += compared.logins
     verification.differences += settled.differences
     verification.kept += settled.kept
-    verification.unsettled += len(settled.unsettled)
+    verification.unsettled += settled.unsettled
 
 
 def record(portal: Connection, verification: Verification) -> None:

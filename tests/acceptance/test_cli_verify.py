@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, eventually, succeed
 from pysync.types import CourseId
 from pysync.verification import Difference, Verification, repair, verify
-from tests.support import Silent, Rows, Site, assert_live_rows, enroll, insert_user, unenroll
+from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, succeed
+from tests.support import Rows, Silent, Site, assert_live_rows, enroll, insert_user, unenroll
 
 Found = set[tuple[str, str, str, int, tuple[str, ...]]]
 
@@ -62,7 +60,7 @@ def assert_clean(site: Site, course_id: str = "A") -> None:
 
 
 @pytest.fixture
-def faulty(site: Site) -> Iterator[Site]:
+def faulty(site: Site) -> Site:
     """A course with live, frozen and deleted members, columns and rows of its own."""
     for name in ("ada", "bob", "cyd", "dan", "eve"):
         user_id = insert_user(site, name)
@@ -85,7 +83,7 @@ def faulty(site: Site) -> Iterator[Site]:
     course.execute("insert into post values (1)")
     course.execute("update auth_user set karma = id * 10")
     course.execute("update auth_userprofile set badge = 'badge ' || user_id")
-    yield site
+    return site
 
 
 @dataclass(frozen=True)
@@ -185,8 +183,7 @@ FAULTS = [
         "a stranger in the course who holds a member's username",
         in_course=(
             "update auth_user set username = 'gone' where id = 1",
-            "insert into auth_user (id, course_id, password, username) values"
-            " (-5, 'A', '', 'ada')",
+            "insert into auth_user (id, course_id, password, username) values (-5, 'A', '', 'ada')",
         ),
         expected=(
             ("course", "differs", U, 1, ("username",)),
