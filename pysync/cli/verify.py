@@ -109,9 +109,11 @@ def repair(
             }
         )
     else:
-        for each in done.mended:
-            say(f"{_line(each)}: {_action(each, dry_run=dry_run)}")
         count = len(done.mended)
+        for each in done.mended[:SHOWN]:
+            say(f"{_line(each)}: {_action(each, dry_run=dry_run)}")
+        if count > SHOWN:
+            say(f"… and {count - SHOWN:,} more; --format json has them all")
         if not count:
             say(f"course '{course}' equals the portal: nothing to mend")
         elif done.after is None:

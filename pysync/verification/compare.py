@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -59,11 +59,18 @@ class Sides:
 
 @dataclass
 class Compared:
-    """What a comparison of a table says: candidates, not yet differences."""
+    """What a comparison of a table says.
+
+    :param rows: how many the portal has.
+    :param logins: users whose last login differs.
+    :param ids: candidates, not yet differences.
+    :param extra: those of them that the portal hasn't.
+    """
 
     rows: int
-    logins: int
-    ids: list[int]
+    logins: int = 0
+    ids: list[int] = field(default_factory=list)
+    extra: set[int] = field(default_factory=set)
 
 
 @contextmanager
@@ -101,7 +108,7 @@ def compare(sides: Sides, table: ReplicatedTable) -> Compared:
     mark has to arrive, then the course is read: a row that was written before the first reading is
     the same, unless it is written again. Those that aren't are looked at again, and again.
 
-    :returns: how many rows the portal has, and the ids of those that differed each time.
+    :returns: the rows that differed each time.
     """
     course_id = sides.course.course_id
     shift = _shift(sides.portal, table)
@@ -111,13 +118,13 @@ def compare(sides: Sides, table: ReplicatedTable) -> Compared:
     differing = sorted(
         number for number in ours.keys() | theirs.keys() if ours.get(number) != theirs.get(number)
     )
-    compared = Compared(sum(each.count for each in ours.values()), 0, [])
+    compared = Compared(sum(each.count for each in ours.values()))
     for numbers in _by_weight(differing, ours, theirs):
         _look_into(sides, table, shift, numbers, compared)
     for _ in range(ROUNDS):
-        compared.ids = [
-            id_ for ids in batched(compared.ids, ROWS_AT_ONCE) for id_ in _again(sides, table, ids)
-        ]
+        candidates, compared.ids, compared.extra = compared.ids, [], set()
+        for ids in batched(candidates, ROWS_AT_ONCE):
+            _look_again(sides, table, ids, compared)
     return compared
 
 
@@ -169,11 +176,12 @@ def _look_into(
             compared.logins += 1
 
 
-def _again(sides: Sides, table: ReplicatedTable, ids: list[int]) -> list[int]:
+def _look_again(sides: Sides, table: ReplicatedTable, ids: list[int], compared: Compared) -> None:
     ours = table.hashes_of(sides.portal, ids, sides.course.course_id)
     sides.fence()
     theirs = table.hashes_of(sides.database, ids, None)
-    return [id_ for id_ in ids if ours.get(id_) != theirs.get(id_)]
+    compared.ids += [id_ for id_ in ids if ours.get(id_) != theirs.get(id_)]
+    compared.extra |= theirs.keys() - ours.keys()
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
 
 from pysync import registry
 from pysync.courses import Progress
@@ -15,15 +14,13 @@ from pysync.errors import ReplicationError
 from pysync.registry import BACKFILL_BATCH, Course
 from pysync.types import CourseId
 from pysync.verification import portal as portal_leg
-from pysync.verification.compare import TABLES, Sides, batched, compare, sides
+from pysync.verification.compare import TABLES, Compared, Sides, batched, compare, sides
 from pysync.verification.rows import ReplicatedTable
 from pysync.verification.settle import settle
 from pysync.verification.types import Difference, Kind, Verification
 from pysync.verification.verify import verify_course
 
-Ids = dict[ReplicatedTable, list[int]]
-
-_REST: Final = (Kind.MISSING, Kind.DIFFERS)
+Found = dict[ReplicatedTable, Compared]
 
 
 @dataclass(frozen=True)
@@ -98,31 +95,27 @@ class _Counter:
 def _repair(both: Sides, progress: Progress, *, with_values: bool) -> list[Difference]:
     progress.step("comparing")
     on_portal = portal_leg.differences(both.portal, both.course.course_id, with_values=with_values)
-    ids = _candidates(both)
+    compared = _compare(both)
     # The fan-out lacks them and the course has them: they are right, and stay with whatever columns
     # the course added. Copied into the fan-out they mustn't be replicated.
     lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
     held = _held(both, lacking)
-    mended = _mend_course(
-        both,
-        {table: [i for i in ids[table] if (table.name, i) not in held] for table in ids},
-        (Kind.EXTRA,),
-        progress,
-        with_values=with_values,
-    )
+    for table, found in compared.items():
+        found.extra -= {id_ for name, id_ in held if name == table.name}
+    mended = _mend_extra(both, compared, progress, with_values=with_values)
     if on_portal:
         users = {user_id for each in on_portal for user_id in each.user_ids}
         silent = {user_id for key in held for user_id in lacking[key].user_ids}
         _mend_portal(both.portal, both.course, users - silent, progress, silently=False)
         _mend_portal(both.portal, both.course, silent, progress, silently=True)
         mended = on_portal + mended
-        ids = _candidates(both)
-        mended += _mend_course(both, ids, (Kind.EXTRA,), progress, with_values=with_values)
-    return mended + _mend_course(both, ids, _REST, progress, with_values=with_values)
+        compared = _compare(both)
+        mended += _mend_extra(both, compared, progress, with_values=with_values)
+    return mended + _mend_rest(both, compared, progress, with_values=with_values)
 
 
-def _candidates(both: Sides) -> Ids:
-    return {table: compare(both, table).ids for table in TABLES}
+def _compare(both: Sides) -> dict[ReplicatedTable, Compared]:
+    return {table: compare(both, table) for table in TABLES}
 
 
 def _held(both: Sides, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
@@ -135,27 +128,44 @@ def _held(both: Sides, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]
     }
 
 
-def _mend_course(
+def _mend_extra(
+    both: Sides, compared: Found, progress: Progress, *, with_values: bool
+) -> list[Difference]:
+    """Remove rows from the course: those that point at others first."""
+    ids = {table: sorted(compared[table].extra) for table in reversed(TABLES)}
+    return _mend(both, ids, (Kind.EXTRA,), progress, with_values=with_values)
+
+
+def _mend_rest(
+    both: Sides, compared: Found, progress: Progress, *, with_values: bool
+) -> list[Difference]:
+    ids = {
+        table: [id_ for id_ in compared[table].ids if id_ not in compared[table].extra]
+        for table in TABLES
+    }
+    return _mend(both, ids, (Kind.MISSING, Kind.DIFFERS), progress, with_values=with_values)
+
+
+def _mend(
     both: Sides,
-    ids: Ids,
+    ids: dict[ReplicatedTable, list[int]],
     kinds: tuple[Kind, ...],
     progress: Progress,
     *,
     with_values: bool,
 ) -> list[Difference]:
-    """Mend rows in the course: extras from the last table to the first, others onward."""
-    if not any(ids.values()):
+    total = sum(map(len, ids.values()))
+    if not total:
         return []
-    progress.step("mending the course")
-    tables = reversed(TABLES) if Kind.EXTRA in kinds else TABLES
-    found = [
-        each
-        for table in tables
-        for each in settle(
-            both, table, ids[table], mending=kinds, with_values=with_values
-        ).differences
-    ]
-    return [each for each in found if each.kind in kinds]
+    progress.step("mending rows of the course", total)
+    mended: list[Difference] = []
+    done = 0
+    for table, candidates in ids.items():
+        settled = settle(both, table, candidates, mending=kinds, with_values=with_values)
+        mended += [each for each in settled.differences if each.kind in kinds]
+        done += len(candidates)
+        progress.advance(done)
+    return mended
 
 
 def _mend_portal(

@@ -260,6 +260,9 @@ COMMANDS = [
     ("course", "list"),
     ("status",),
     ("wait",),
+    ("verify",),
+    ("repair",),
+    ("rebuild",),
     ("demo",),
 ]
 
@@ -288,6 +291,8 @@ def test_each_command_explains_itself(command: tuple[str, ...]) -> None:
         ("course", "remove"),
         ("wait",),
         ("wait", "A", "--timeout", "-1"),
+        ("verify", "--jobs", "0"),
+        ("repair",),
         ("wait", "A", "--timeout", "soon"),
         ("wait", "A", "B"),
         ("migrate", "--sql", "portal"),

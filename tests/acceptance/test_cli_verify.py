@@ -34,13 +34,20 @@ def rows(conninfo: str, query: str) -> Rows:
 
 
 def behind_triggers(conninfo: str, *statements: str) -> None:
-    """Run statements in one transaction in which no trigger or foreign key fires."""
-    with (
-        psycopg.connect(conninfo, options="-c search_path=public,course") as connection,
-    ):
-        connection.execute("set local session_replication_role = replica")
-        for statement in statements:
-            connection.execute(statement.encode())
+    """Run statements in one transaction in which no trigger or foreign key fires.
+
+    It gives up its locks before an apply worker could meet a deadlock with it, and tries again.
+    """
+    while True:
+        try:
+            with psycopg.connect(conninfo, options="-c search_path=public,course") as connection:
+                connection.execute("set local session_replication_role = replica")
+                connection.execute("set local lock_timeout = '100ms'")
+                for statement in statements:
+                    connection.execute(statement.encode())
+        except psycopg.errors.LockNotAvailable:
+            continue
+        return
 
 
 def described(found: list[Difference]) -> Found:
