@@ -59,6 +59,8 @@ def _values(
 ) -> Values:
     def text(row: dict[str, object] | None, name: str) -> str | None:
         value = row.get(name) if row else None
+        if isinstance(value, bool):
+            return str(value).lower()
         return None if value is None else str(value)
 
     names = columns or list(expected or found or {})

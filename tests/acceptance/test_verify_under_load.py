@@ -25,7 +25,7 @@ from tests.acceptance.test_cli_verify import (
     described,
     verified,
 )
-from tests.support import Silent, Site, assert_live_rows
+from tests.support import Silent, Site, assert_live_rows, insert_user, unenroll
 
 USERS = 300
 QUIET = 100
@@ -229,12 +229,49 @@ def test_rebuild_beside_applications(busy: Site) -> None:
 
 
 @pytest.mark.newest
+def test_what_is_late_is_no_difference(busy: Site) -> None:
+    """However slowly the course applies what it gets."""
+    course = busy.course("A")
+    course.execute(
+        "create function slow() returns trigger language plpgsql as"
+        " 'begin perform pg_sleep(0.001); return new; end'"
+    )
+    for table in (U, P, E):
+        course.execute(
+            f"create trigger slow before insert or update on {table} for each row"
+            " execute function slow()".encode()
+        )
+        course.execute(f"alter table {table} enable replica trigger slow".encode())
+    for change in (
+        "update auth_user set email = 'late'",
+        "update auth_userprofile set goals = 'late'",
+        "delete from student_courseenrollment",
+        "insert into student_courseenrollment (user_id, course_id) select id, 'A' from auth_user",
+    ):
+        busy.execute(change)
+        assert_clean(busy)
+
+
+@pytest.mark.newest
 def test_what_the_portal_itself_cannot_see_yet_is_no_difference(
     busy: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that waits for a synchronous standby is in the course already."""
     monkeypatch.setattr(settle, "SNAPSHOT_SECONDS", 0.3)
     monkeypatch.setattr(settle, "TRIES", 1)
+    monkeypatch.setattr(settle, "_BRIEFLY", sql.SQL("set local lock_timeout = 50"))
+    # A frozen copy that is going to give way, and somebody who isn't enrolled yet.
+    unenroll(busy, 2, "A")
+    busy.execute("update auth_user set username = 'renamed' where id = 2")
+    other = insert_user(busy, "other")
+    statements = [
+        "update auth_user set email = 'early' where id = 1",
+        "with added as (insert into auth_user (username, password) values ('early', '')"
+        " returning id) insert into student_courseenrollment (user_id, course_id)"
+        " select id, 'A' from added",
+        f"insert into student_courseenrollment (user_id, course_id) values ({other}, 'A')",
+        "update auth_user set username = 'user2' where id = 3",
+    ]
     busy.execute(
         sql.SQL("alter database {} set synchronous_commit = local")
         .format(sql.Identifier(str(conninfo_to_dict(busy.portal)["dbname"])))
@@ -244,34 +281,33 @@ def test_what_the_portal_itself_cannot_see_yet_is_no_difference(
     busy.execute("select pg_reload_conf()")
     try:
         waiting = [
-            psycopg.connect(busy.portal, options="-c synchronous_commit=on") for _ in range(2)
+            psycopg.connect(busy.portal, options="-c synchronous_commit=on") for _ in statements
         ]
         eventually(lambda: busy.one("show synchronous_standby_names") == "nobody")
-        waiting[0].execute("update auth_user set email = 'early' where id = 1")
-        waiting[1].execute(
-            "with added as (insert into auth_user (username, password) values ('early', '')"
-            " returning id) insert into student_courseenrollment (user_id, course_id)"
-            " select id, 'A' from added"
-        )
-        threads = [threading.Thread(target=each.commit) for each in waiting]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for connection, statement in zip(waiting, statements, strict=True):
+            connection.execute(statement.encode())
+            threads.append(threading.Thread(target=connection.commit))
+            threads[-1].start()
         course = busy.course("A")
-        early = "select count(*) from auth_user where 'early' in (email, username)"
-        eventually(lambda: course.execute(early.encode()).fetchone() == (2,))
+        early = (
+            "select count(*) from course.auth_user where 'early' in (email, username)"
+            " or username in ('other', 'user2~2')"
+        )
+        eventually(lambda: course.execute(early.encode()).fetchone() == (4,))
         assert busy.one(early) == 0
         found = verified(busy)
-        # The user updated; the user and the enrollment that are new.
-        assert (found.differences, found.unsettled) == ([], 3)
+        # Who was updated, who is new and enrolled, who is enrolled, who was renamed and who gave way.
+        assert (found.differences, found.unsettled) == ([], 1 + 2 + 2 + 2)
         done = repair(busy.portal, CourseId("A"), Silent())
         assert done.mended == []
-        assert course.execute(early.encode()).fetchone() == (2,)
+        assert course.execute(early.encode()).fetchone() == (4,)
     finally:
         busy.execute("alter system reset synchronous_standby_names")
         busy.execute("select pg_reload_conf()")
     for thread in threads:
         thread.join()
-    assert busy.one(early) == 2
+    assert busy.one(early) == 4
     assert_clean(busy)
     for each in waiting:
         each.close()
