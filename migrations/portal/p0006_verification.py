@@ -23,7 +23,7 @@ VERIFICATION = sa.Table(
         "differences",
         sa.BigInteger,
         nullable=False,
-        comment="rows that differed, on the portal or in the course",
+        comment="rows that differed, on either side, or couldn't be settled",
     ),
     sa.PrimaryKeyConstraint("course_id", name="verification_pkey"),
     schema="pysync",

@@ -26,14 +26,13 @@ from pysync.cli.parameters import (
     checked,
     portal_conninfo,
 )
+from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import course_id
 from pysync.verification import Difference, Kind, Place, Verification
 from pysync.verification.verify import JOBS
 
 SHOWN: Final = 20
 """Differences that a table for people lists per course; JSON has them all."""
-
-TABLES: Final = ("auth_user", "auth_userprofile", "student_courseenrollment")
 
 ValuesOption = Annotated[
     bool,
@@ -148,7 +147,7 @@ def rebuild(
                 "courses": [
                     {
                         "course_id": each.course_id,
-                        "rows": {table: each.rows.get(table, 0) for table in TABLES},
+                        "rows": {table: each.rows.get(table, 0) for table in REPLICATED_TABLES},
                     }
                     for each in done
                 ],
@@ -172,7 +171,7 @@ def _print(found: list[Verification]) -> None:
     for each in found:
         counts = [
             f"{each.rows[name]:,}{_wrong(each, name)}" if name in each.rows else "-"
-            for name in TABLES
+            for name in REPLICATED_TABLES
         ]
         total = "-" if each.error else f"{len(each.differences):,}"
         table.add_row(escape(each.course_id), _result(each), *counts, total)
@@ -251,7 +250,7 @@ def _as_json(each: Verification) -> dict[str, Any]:
         "course_id": each.course_id,
         "clean": each.clean,
         "error": None if each.error is None else str(each.error),
-        "rows": {table: each.rows.get(table) for table in TABLES},
+        "rows": {table: each.rows.get(table) for table in REPLICATED_TABLES},
         "differences": [_difference_json(difference) for difference in each.differences],
         "unsettled": each.unsettled,
         "last_login_differs": each.logins,

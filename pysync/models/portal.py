@@ -233,7 +233,7 @@ class Verification(PortalBase):
     course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
     verified_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     differences: Mapped[int] = mapped_column(
-        BigInteger, comment="rows that differed, on the portal or in the course"
+        BigInteger, comment="rows that differed, on either side, or couldn't be settled"
     )
 
 

@@ -9,10 +9,28 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
 from pysync.types import CourseId
 from pysync.verification import Difference, Verification, repair, verify
-from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, succeed
-from tests.support import Rows, Silent, Site, assert_live_rows, enroll, insert_user, unenroll
+from tests.acceptance.test_cli_process import (
+    assert_refused,
+    cli,
+    courses_of,
+    eventually,
+    launch,
+    succeed,
+)
+from tests.support import (
+    Cluster,
+    Rows,
+    Silent,
+    Site,
+    assert_live_rows,
+    enroll,
+    insert_user,
+    unenroll,
+)
 
 Found = set[tuple[str, str, str, int, tuple[str, ...]]]
 
@@ -518,3 +536,92 @@ def test_a_course_that_cannot_be_compared_does_not_stop_the_others(site: Site) -
     assert_refused(cli("repair", "nobody", portal=site.portal), "course 'nobody'")
     assert_refused(cli("rebuild", "nobody", portal=site.portal), "course 'nobody'")
     assert cli("repair", "B", portal=site.portal).returncode == 1
+
+
+ADOPTED = (
+    "create table auth_user (id serial primary key, password varchar(100) not null,"
+    ' last_login timestamptz, is_superuser boolean not null, username varchar(30) collate "C"'
+    " not null unique, first_name varchar(30) not null, last_name varchar(30) not null,"
+    " email varchar(75) not null, is_staff boolean not null, is_active boolean not null,"
+    " date_joined timestamptz not null, nickname text)",
+    "create table auth_userprofile (id serial primary key, user_id integer not null unique"
+    " references auth_user deferrable initially deferred, name varchar(255) not null, meta text"
+    " not null, courseware varchar(255) not null, language varchar(255) not null,"
+    " location varchar(255) not null, year_of_birth smallint, gender varchar(6),"
+    " level_of_education varchar(6), mailing_address text, goals text)",
+    "create table student_courseenrollment (id serial primary key, user_id integer not null"
+    " references auth_user deferrable initially deferred, course_id varchar(255) not null,"
+    " created timestamptz, unique (user_id, course_id))",
+)
+
+
+@pytest.mark.newest
+def test_an_adopted_portal_has_types_of_its_own(
+    portal_server: Cluster, course_server: Cluster
+) -> None:
+    site = Site(portal_server, course_server, portal_server.create())
+    try:
+        for statement in ADOPTED:
+            site.execute(statement)
+        migrate(site.portal, PORTAL, "portal")
+        site.execute(
+            "insert into auth_user (password, is_superuser, username, first_name, last_name, email,"
+            " is_staff, is_active, date_joined, nickname) select '', false, 'user' || n, '', 'é,\"\\',"
+            " '', false, true, now(), 'x' from generate_series(1, 3) as n"
+        )
+        site.execute(
+            "insert into auth_userprofile (user_id, name, meta, courseware, language, location,"
+            " year_of_birth) select id, '', '', '', '', '', 1912 from auth_user"
+        )
+        site.add("A")
+        site.execute(
+            "insert into student_courseenrollment (user_id, course_id) select id, 'A' from auth_user"
+        )
+        assert_clean(site)
+        behind_triggers(
+            site.portal,
+            "update public.auth_user set last_name = 'x' where id = 1",
+            "update public.auth_userprofile set year_of_birth = null where user_id = 2",
+            "delete from public.student_courseenrollment where user_id = 3",
+        )
+        expected = {
+            ("portal", "differs", U, 1, ("last_name",)),
+            ("portal", "differs", P, 2, ("year_of_birth",)),
+            ("portal", "differs", U, 3, ("live",)),
+            ("portal", "extra", E, 3, ()),
+        }
+        assert described(verified(site).differences) == expected
+        behind_triggers(site.databases["A"], "delete from auth_user where id = 1")
+        done = repair(site.portal, CourseId("A"), Silent())
+        assert done.after is not None
+        assert done.after.clean
+        assert_live_rows(site, "A")
+    finally:
+        site.close()
+
+
+@pytest.mark.newest
+def test_a_killed_repair_is_run_again(faulty: Site) -> None:
+    """It leaves no locks, and whole rows only."""
+    behind_triggers(
+        faulty.databases["A"],
+        "update auth_user set email = 'x', first_name = 'x'",
+        "delete from auth_userprofile",
+    )
+    behind_triggers(faulty.portal, "update public.auth_user set last_name = 'x' where id = 2")
+    holder = faulty.connect(faulty.databases["A"])
+    with holder.transaction():
+        holder.execute("select from course.auth_user where id = 2 for update")
+        process = launch("repair", "A", portal=faulty.portal)
+        blocked = "select true from pg_stat_activity where wait_event_type = 'Lock' and pid <> %s"
+        course = faulty.course("A")
+        eventually(lambda: course.execute(blocked, (course.info.backend_pid,)).fetchall())
+        process.kill()
+        process.communicate()
+    done = repair(faulty.portal, CourseId("A"), Silent())
+    assert done.after is not None
+    assert done.after.clean
+    assert_live_rows(faulty, "A")
+    assert course.execute("select count(*) from auth_user where karma <> id * 10").fetchone() == (
+        0,
+    )
