@@ -321,6 +321,7 @@ FUNCTIONS = [
     "course.copy_members(bigint[])",
     "course.make_way(bigint[], text[])",
     "course.remove_members(bigint[], text[])",
+    "course.scrub_members(bigint[])",
     "course.copy_profiles(bigint[], text[])",
     "course.write_members(bigint[], boolean)",
     "course.lock_members(bigint[])",

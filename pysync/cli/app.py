@@ -22,6 +22,7 @@ from pysync.cli import (
     status,
     testcenter,
     user,
+    verify,
     wait,
 )
 from pysync.cli.output import say, say_aside
@@ -56,6 +57,9 @@ app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("wait")(wait.wait)
+app.command("verify")(verify.verify)
+app.command("repair")(verify.repair)
+app.command("rebuild")(verify.rebuild)
 app.command("demo")(demo.demo)
 
 

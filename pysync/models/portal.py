@@ -221,6 +221,28 @@ class Course(PortalBase):
     )
 
 
+class Verification(PortalBase):
+    """When a course was last compared with the portal, and how much differed."""
+
+    __tablename__ = "verification"
+    __table_args__ = (
+        PrimaryKeyConstraint("course_id", name="verification_pkey"),
+        ForeignKeyConstraint(
+            ["course_id"],
+            ["pysync.course.course_id"],
+            name="verification_course_id_fkey",
+            ondelete="CASCADE",
+        ),
+        {"schema": "pysync"},
+    )
+
+    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+    verified_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    differences: Mapped[int] = mapped_column(
+        BigInteger, comment="rows that differed, on either side, or couldn't be settled"
+    )
+
+
 class RegistryChange(PortalBase):
     """A single row, written whenever a course enters or leaves the registry."""
 

@@ -1,0 +1,100 @@
+"""The leg on the portal: source tables against the fan-out, and its repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import sql
+
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import translated
+from pysync.errors import MigrationError
+from pysync.registry import Course, as_owner
+from pysync.types import CourseId
+from pysync.verification.types import Difference, Kind, Place, Values
+
+
+def require(portal: Connection) -> None:
+    """Refuse a portal that hasn't what a verification needs.
+
+    :raises MigrationError: if it is at an older revision.
+    """
+    if fetch_value(portal, "select pg_catalog.to_regclass('pysync.verification')") is None:
+        raise MigrationError(
+            f"portal '{portal.info.dbname}' is at an older revision", "run 'pysync migrate' first"
+        )
+
+
+def differences(
+    portal: Connection, course_id: CourseId, *, with_values: bool = False
+) -> list[Difference]:
+    """Return where a course's fan-out isn't what the source tables say."""
+    with translated("portal"), as_owner(portal):
+        rows = portal.execute(
+            sql.SQL(
+                "select table_name, id, kind, columns, user_ids, {} from"
+                " pysync.fan_out_differences(%s) order by table_name, id"
+            ).format(
+                sql.SQL("expected, found" if with_values else "null, null"),
+            ),
+            (course_id,),
+        )
+        return [
+            Difference(
+                Place.PORTAL,
+                table,
+                id_,
+                Kind(kind),
+                tuple(columns),
+                tuple(user_ids),
+                _values(expected, found, columns) if with_values else None,
+            )
+            for table, id_, kind, columns, user_ids, expected, found in rows
+        ]
+
+
+def _values(
+    expected: dict[str, object] | None, found: dict[str, object] | None, columns: list[str]
+) -> Values:
+    def text(row: dict[str, object] | None, name: str) -> str | None:
+        value = row.get(name) if row else None
+        if isinstance(value, bool):
+            return str(value).lower()
+        return None if value is None else str(value)
+
+    names = columns or list(expected or found or {})
+    return {name: (text(expected, name), text(found, name)) for name in names}
+
+
+def mend(
+    portal: Connection, course: Course, user_ids: list[int], *, silently: bool = False
+) -> None:
+    """Bring fan-out rows of some users back to what the source tables say, in one transaction.
+
+    :param silently: don't replicate rows that are inserted: the course holds them already, and its
+        apply worker would stop at them. They are compared with the course's afterwards.
+    """
+    with translated(f"course '{course.course_id}'"), portal.transaction():
+        # As an enrollment would: the course can't enter or leave the registry meanwhile.
+        portal.execute("lock table public.student_courseenrollment in row exclusive mode")
+        with _inserts_unpublished(portal, course, silently=silently), as_owner(portal):
+            portal.execute("select pysync.mend_members(%s, %s)", (course.course_id, user_ids))
+            portal.execute("reset role")
+
+
+@contextmanager
+def _inserts_unpublished(portal: Connection, course: Course, *, silently: bool) -> Iterator[None]:
+    """Leave the block's inserts out of the stream, and nobody else's.
+
+    Decoding sees the catalogs as they were at each change, also within a transaction, and nothing
+    of it is there for others before it commits.
+    """
+    if not silently:
+        yield
+        return
+    alter = sql.SQL("alter publication {} set (publish = {})")
+    name = sql.Identifier(course.replication_name)
+    portal.execute(alter.format(name, sql.Literal("update, delete")))
+    yield
+    portal.execute(alter.format(name, sql.Literal("insert, update, delete")))

@@ -1,0 +1,226 @@
+"""Mend what a verification finds, row by row, while replication goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import dataclass
+
+from pysync import registry
+from pysync.courses import Progress
+from pysync.db.connections import Connection
+from pysync.db.errors import translated
+from pysync.errors import ReplicationError
+from pysync.registry import BACKFILL_BATCH, Course
+from pysync.types import CourseId
+from pysync.verification import portal as portal_leg
+from pysync.verification.compare import TABLES, Compared, Sides, batched, compare, sides
+from pysync.verification.rows import ReplicatedTable
+from pysync.verification.settle import settle
+from pysync.verification.types import Difference, Kind, Verification
+from pysync.verification.verify import verify_course
+
+Found = dict[ReplicatedTable, Compared]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did, or would do, and what a verification says afterwards.
+
+    :param mended: the rows it found wrong and wrote.
+    :param after: ``None`` if nothing was to be changed.
+    """
+
+    mended: list[Difference]
+    after: Verification | None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What rebuilding a course's fan-out did, or would do: its rows that were wrong."""
+
+    course_id: CourseId
+    rows: dict[str, int]
+
+
+def repair(
+    portal_conninfo: str,
+    course_id: CourseId,
+    progress: Progress,
+    *,
+    dry_run: bool = False,
+    with_values: bool = False,
+) -> Repair:
+    """Mend the rows of a course that differ, where they are wrong.
+
+    Fan-out rows are copied again from the source tables, by the triggers' own functions, and
+    replicated. Rows of the course database are written there. What is extra in the course goes
+    first, since it may hold a username that a row on its way needs.
+
+    :param dry_run: only find out what is wrong.
+    :raises UnknownCourseError: if the course isn't registered.
+    :raises ReplicationError: if its replication isn't running, or rows couldn't be mended.
+    :raises DatabaseUnreachableError: if one side can't be reached.
+    """
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        portal_leg.require(portal)
+        course = registry.get(portal, course_id)
+    if dry_run:
+        progress.step("comparing", 1 + len(TABLES))
+        found = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
+        if found.error:
+            raise found.error
+        return Repair(found.differences, None)
+    with translated(f"course '{course_id}'"), sides(portal_conninfo, course) as both:
+        mended = _repair(both, progress, with_values=with_values)
+    progress.step("verifying", 1 + len(TABLES))
+    after = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
+    if after.error:
+        raise after.error
+    return Repair(mended, after)
+
+
+class _Counter:
+    """Tell progress one unit more with each call."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress.advance(self._done)
+
+
+def _repair(both: Sides, progress: Progress, *, with_values: bool) -> list[Difference]:
+    progress.step("comparing")
+    on_portal = portal_leg.differences(both.portal, both.course.course_id, with_values=with_values)
+    compared = _compare(both)
+    # The fan-out lacks them and the course has them: they are right, and stay with whatever columns
+    # the course added. Copied into the fan-out they mustn't be replicated.
+    lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
+    held = _held(both, lacking)
+    for table, found in compared.items():
+        found.extra -= {id_ for name, id_ in held if name == table.name}
+    mended = _mend_extra(both, compared, progress, with_values=with_values)
+    if on_portal:
+        users = {user_id for each in on_portal for user_id in each.user_ids}
+        silent = {user_id for key in held for user_id in lacking[key].user_ids}
+        _mend_portal(both.portal, both.course, users - silent, progress, silently=False)
+        _mend_portal(both.portal, both.course, silent, progress, silently=True)
+        mended = on_portal + mended
+        compared = _compare(both)
+        mended += _mend_extra(both, compared, progress, with_values=with_values)
+    return mended + _mend_rest(both, compared, progress, with_values=with_values)
+
+
+def _compare(both: Sides) -> dict[ReplicatedTable, Compared]:
+    return {table: compare(both, table) for table in TABLES}
+
+
+def _held(both: Sides, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Return those rows that the course database has."""
+    return {
+        (table.name, id_)
+        for table in TABLES
+        for batch in batched((i for name, i in keys if name == table.name), BACKFILL_BATCH)
+        for id_ in table.hashes_of(both.database, batch, None)
+    }
+
+
+def _mend_extra(
+    both: Sides, compared: Found, progress: Progress, *, with_values: bool
+) -> list[Difference]:
+    """Remove rows from the course: those that point at others first."""
+    ids = {table: sorted(compared[table].extra) for table in reversed(TABLES)}
+    return _mend(both, ids, (Kind.EXTRA,), progress, with_values=with_values)
+
+
+def _mend_rest(
+    both: Sides, compared: Found, progress: Progress, *, with_values: bool
+) -> list[Difference]:
+    ids = {
+        table: [id_ for id_ in compared[table].ids if id_ not in compared[table].extra]
+        for table in TABLES
+    }
+    return _mend(both, ids, (Kind.MISSING, Kind.DIFFERS), progress, with_values=with_values)
+
+
+def _mend(
+    both: Sides,
+    ids: dict[ReplicatedTable, list[int]],
+    kinds: tuple[Kind, ...],
+    progress: Progress,
+    *,
+    with_values: bool,
+) -> list[Difference]:
+    total = sum(map(len, ids.values()))
+    if not total:
+        return []
+    progress.step("mending rows of the course", total)
+    mended: list[Difference] = []
+    done = 0
+    for table, candidates in ids.items():
+        settled = settle(both, table, candidates, mending=kinds, with_values=with_values)
+        mended += [each for each in settled.differences if each.kind in kinds]
+        done += len(candidates)
+        progress.advance(done)
+    return mended
+
+
+def _mend_portal(
+    portal: Connection,
+    course: Course,
+    user_ids: Collection[int],
+    progress: Progress,
+    *,
+    silently: bool,
+) -> None:
+    if not user_ids:
+        return
+    progress.step("copying to the fan-out", len(user_ids))
+    done = 0
+    for batch in batched(sorted(user_ids), BACKFILL_BATCH):
+        portal_leg.mend(portal, course, batch, silently=silently)
+        done += len(batch)
+        progress.advance(done)
+
+
+def rebuild(
+    portal_conninfo: str,
+    course_id: CourseId | None,
+    progress: Progress,
+    *,
+    dry_run: bool = False,
+) -> list[Rebuilt]:
+    """Make the fan-out of one course or all what the source tables say, in batches of users.
+
+    Rows that are right aren't written, so that the courses receive the corrections only.
+
+    :raises UnknownCourseError: if the course isn't registered.
+    :raises ReplicationError: if rows differ still.
+    """
+    rebuilt = []
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        portal_leg.require(portal)
+        wanted = [registry.get(portal, course_id)] if course_id else registry.courses(portal)
+        for course in wanted:
+            if not course.fans_out:
+                progress.warn(f"course '{course.course_id}' is half removed: passed over")
+                continue
+            progress.step(f"comparing course '{course.course_id}'")
+            found = portal_leg.differences(portal, course.course_id)
+            rows: dict[str, int] = {}
+            for each in found:
+                rows[each.table] = rows.get(each.table, 0) + 1
+            rebuilt.append(Rebuilt(course.course_id, rows))
+            if dry_run:
+                continue
+            users = {user_id for each in found for user_id in each.user_ids}
+            _mend_portal(portal, course, users, progress, silently=False)
+            if users and (left := portal_leg.differences(portal, course.course_id)):
+                raise ReplicationError(
+                    f"fan-out of course '{course.course_id}' still differs in {len(left)} rows",
+                    "run the command again",
+                )
+    return rebuilt

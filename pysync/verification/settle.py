@@ -1,0 +1,235 @@
+"""What still differs is looked at under locks, where being late is no explanation.
+
+Whatever changes what a course holds of a user locks the user's row, the profile's or the copy's on
+the portal first. While we hold all of them, nothing that concerns these rows can be committed, and
+nothing can be half committed (written to WAL and decoded already, but not visible yet: with
+synchronous standbys that may take a while). So once a mark sent meanwhile has arrived, the course
+has what the portal has, or never gets it; and what is written in the course then, the apply worker
+doesn't touch.
+
+A row of a user whom the portal doesn't know can't be locked. If it is there by a transaction that
+isn't visible on the portal yet, that transaction was running when the row was seen in the course.
+So all that ran then are waited for, and the portal is read after that: if it hasn't the row, it was
+inserted by nobody or deleted again, and after one more mark only the former is possible.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from psycopg import errors, sql
+
+from pysync.db.connections import fetch_value
+from pysync.errors import WaitTimeoutError
+from pysync.registry import as_owner
+from pysync.verification import mend
+from pysync.verification.compare import Sides, batched
+from pysync.verification.rows import LOGIN, ReplicatedTable, Row
+from pysync.verification.types import Difference, Kind, Place, Values
+
+ROWS_LOCKED: Final = 100
+LOCK_MILLISECONDS: Final = 500
+"""Less than deadlock_timeout: if an application and we wait for each other, we give in."""
+
+HELD_SECONDS: Final = 2
+"""How long a mark may take while we hold locks."""
+
+TRIES: Final = 5
+"""How often one row is tried that somebody else holds."""
+
+PATIENCE_SECONDS: Final = 30
+"""How long rows of a table that somebody else holds are tried altogether."""
+
+SNAPSHOT_SECONDS: Final = 5
+"""How long older transactions on the portal are waited for."""
+
+_BRIEFLY: Final = sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_MILLISECONDS))
+_BUSY: Final = (errors.LockNotAvailable, errors.DeadlockDetected, WaitTimeoutError)
+
+
+@dataclass
+class Settled:
+    """What was found behind locks, and mended if that was asked for."""
+
+    differences: list[Difference] = field(default_factory=list)
+    kept: int = 0
+    unsettled: int = 0
+
+
+def settle(
+    sides: Sides,
+    table: ReplicatedTable,
+    ids: list[int],
+    *,
+    mending: Collection[Kind] = (),
+    with_values: bool = False,
+) -> Settled:
+    """Decide which rows differ for certain.
+
+    :param ids: candidates, from :func:`pysync.verification.compare.compare`.
+    :param mending: what to mend in the course on the way.
+    """
+    settler = _Settler(sides, table, frozenset(mending), with_values)
+    settler.run(ids)
+    return settler.settled
+
+
+@dataclass
+class _Settler:
+    sides: Sides
+    table: ReplicatedTable
+    mending: frozenset[Kind]
+    with_values: bool
+    settled: Settled = field(default_factory=Settled)
+    patience_seconds: float = PATIENCE_SECONDS
+    in_vain: bool = False  # transactions that were waited for didn't end
+
+    def run(self, ids: list[int]) -> None:
+        """Settle rows in batches; one that is held by somebody doesn't hold up its batch."""
+        waiting = deque((batch, 1) for batch in batched(ids, ROWS_LOCKED))
+        while waiting:
+            batch, attempt = waiting.popleft()
+            began = time.monotonic()
+            held = self._settle(batch)
+            if not held:
+                continue
+            self.patience_seconds -= time.monotonic() - began
+            if self.patience_seconds < 0 or (len(held) == 1 and attempt == TRIES):
+                self.settled.unsettled += len(held)
+            elif len(held) > 1:
+                half = len(held) // 2
+                waiting.extend([(held[:half], 1), (held[half:], 1)])
+            else:
+                time.sleep(LOCK_MILLISECONDS / 1000)
+                waiting.append((held, attempt + 1))
+
+    def _settle(self, ids: list[int]) -> list[int]:
+        """Settle rows; returns the ids of those that somebody else holds."""
+        sides = self.sides
+        sides.fence()  # so that the next one, behind locks, is short
+        ours = self.table.rows_of(sides.portal, ids, sides.course.course_id)
+        theirs = self.table.rows_of(sides.database, ids, None)
+        user_ids = sorted({row.user_id for side in (ours, theirs) for row in side.values()})
+        known = {
+            user_id
+            for (user_id,) in sides.portal.execute(
+                "select id::bigint from public.auth_user where id = any (%s)", (user_ids,)
+            )
+        }
+        strangers = [i for i in theirs if i not in ours and theirs[i].user_id not in known]
+        others = sorted(set(ids) - set(strangers))
+        if strangers and not self._await_transactions():
+            self.settled.unsettled += len(strangers)
+            strangers = []
+        held: list[int] = []
+        for group in (strangers, others):
+            try:
+                if group:
+                    held += self._look(group, user_ids)
+            except _BUSY:
+                held += group
+        return held
+
+    def _look(self, ids: list[int], user_ids: list[int]) -> list[int]:
+        """Compare rows behind locks, and mend them; returns ids of rows that have moved."""
+        sides, table = self.sides, self.table
+        with as_owner(sides.portal):
+            sides.portal.execute(_BRIEFLY)
+            sides.portal.execute("select course.lock_members(%s)", (user_ids,))
+            ours = table.rows_of(sides.portal, ids, sides.course.course_id, lock="for share")
+            sides.fence(HELD_SECONDS)
+            with sides.database.transaction():
+                sides.database.execute(_BRIEFLY)
+                lock = "for update" if self.mending else ""
+                theirs = table.rows_of(sides.database, ids, None, lock=lock)
+                # Somebody else's now, whom we didn't lock?
+                moved = [
+                    id_
+                    for id_ in ids
+                    if not {side[id_].user_id for side in (ours, theirs) if id_ in side}
+                    <= set(user_ids)
+                ]
+                found = [
+                    difference
+                    for id_ in sorted(set(ids) - set(moved))
+                    if (difference := _difference(table, id_, ours.get(id_), theirs.get(id_)))
+                ]
+                kept = mend.referenced(
+                    sides.database, [each.id for each in found if _is_scrubbed(table, each, theirs)]
+                )
+                wrong = [each for each in found if each.id not in kept]
+                to_mend = [each for each in wrong if each.kind in self.mending]
+                mend.mend(sides.database, table, to_mend, ours)
+        self.settled.kept += len(kept)
+        self.settled.differences += [
+            _with_values(table, each, ours.get(each.id), theirs.get(each.id))
+            if self.with_values
+            else each
+            for each in wrong
+        ]
+        return moved
+
+    def _await_transactions(self) -> bool:
+        """Wait until all transactions that run on the portal now have ended, if they do."""
+        if self.in_vain:
+            return False
+        portal = self.sides.marker
+        newest = fetch_value(portal, "select pg_snapshot_xmax(pg_current_snapshot())::text")
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while not fetch_value(
+            portal, "select pg_snapshot_xmin(pg_current_snapshot()) >= %s::xid8", newest
+        ):
+            if time.monotonic() > deadline:
+                self.in_vain = True
+                return False
+            time.sleep(0.02)
+        return True
+
+
+def _difference(
+    table: ReplicatedTable, id_: int, our: Row | None, their: Row | None
+) -> Difference | None:
+    users = tuple(dict.fromkeys(row.user_id for row in (our, their) if row is not None))
+    if our is None or their is None:
+        if our is their:
+            return None
+        kind = Kind.EXTRA if our is None else Kind.MISSING
+        return Difference(Place.COURSE, table.name, id_, kind, (), users)
+    columns = tuple(
+        name
+        for name, right, found in zip(table.columns, our.values, their.values, strict=True)
+        if right != found and name != LOGIN
+    )
+    if not columns:
+        return None
+    return Difference(Place.COURSE, table.name, id_, Kind.DIFFERS, columns, users)
+
+
+def _with_values(
+    table: ReplicatedTable, difference: Difference, our: Row | None, their: Row | None
+) -> Difference:
+    nothing = (None,) * len(table.columns)
+    pairs = zip(
+        table.columns,
+        our.values if our else nothing,
+        their.values if their else nothing,
+        strict=True,
+    )
+    values: Values = {
+        name: (right, found)
+        for name, right, found in pairs
+        if not difference.columns or name in difference.columns
+    }
+    return Difference(**{**vars(difference), "values": values})
+
+
+def _is_scrubbed(table: ReplicatedTable, difference: Difference, theirs: dict[int, Row]) -> bool:
+    """Return whether a row is one that :func:`pysync.verification.mend.mend` had to leave."""
+    if table.name != "auth_user" or difference.kind is not Kind.EXTRA:
+        return False
+    row = dict(zip(table.columns, theirs[difference.id].values, strict=True))
+    return row.items() >= mend.scrubbed(difference.id).items()

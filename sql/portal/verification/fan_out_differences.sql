@@ -1,0 +1,143 @@
+-- What the source tables say a course should hold, against what the fan-out has for it. Triggers keep
+-- the two equal in every transaction, so they are equal in every snapshot, and this is one statement.
+--
+-- Of a frozen copy whose user is still there the sources only say that it isn't live: its columns
+-- are as they were when the user left. Rows are compared as they are stored, whatever a source's
+-- collation takes for equal.
+create or replace function pysync.fan_out_differences(course_id text)
+returns table (
+    table_name text, id bigint, kind text, columns text[], user_ids bigint[], expected jsonb,
+    found jsonb)
+language plpgsql
+stable
+security definer
+set search_path = ''
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with member as materialized (
+        select enrollment.id::bigint as id, enrollment.course_id::varchar as course_id,
+               enrollment.user_id::bigint as user_id, enrollment.created::timestamptz as created
+          from public.student_courseenrollment as enrollment
+         where enrollment.course_id = fan_out_differences.course_id
+    ),
+    user_copy as (
+        select copy.id, copy.course_id, copy.live, copy.password, copy.last_login,
+               copy.is_superuser, copy.username, copy.first_name, copy.last_name, copy.email,
+               copy.is_staff, copy.is_active, copy.date_joined
+          from course.auth_user as copy
+         where copy.course_id = fan_out_differences.course_id
+    ),
+    expected_user as (
+        select portal_user.id::bigint as id, member.course_id, true as live,
+               portal_user.password::varchar as password,
+               portal_user.last_login::timestamptz as last_login, portal_user.is_superuser,
+               portal_user.username::varchar as username,
+               portal_user.first_name::varchar as first_name,
+               portal_user.last_name::varchar as last_name, portal_user.email::varchar as email,
+               portal_user.is_staff, portal_user.is_active,
+               portal_user.date_joined::timestamptz as date_joined
+          from member
+          join public.auth_user as portal_user on portal_user.id = member.user_id
+         union all
+        select copy.id, copy.course_id, false, copy.password, copy.last_login, copy.is_superuser,
+               copy.username, copy.first_name, copy.last_name, copy.email, copy.is_staff,
+               copy.is_active, copy.date_joined
+          from user_copy as copy
+          join public.auth_user as portal_user on portal_user.id = copy.id
+         where not exists (select from member where member.user_id = copy.id)
+         union all
+        -- As course.scrub_members() and course.free_username() leave it.
+        select copy.id, copy.course_id, false, '!', null, false,
+               case
+                   when copy.username like 'deleted-' || copy.id || '~' || copy.id || '%'
+                   then copy.username
+                   else ('deleted-' || copy.id)::varchar
+               end,
+               '', '', '', false, false, copy.date_joined
+          from user_copy as copy
+         where not exists (
+             select from public.auth_user as portal_user where portal_user.id = copy.id)
+    ),
+    expected_profile as (
+        select profile.id::bigint as id, member.course_id, profile.user_id::bigint as user_id,
+               profile.name::varchar as name, profile.meta::text as meta,
+               profile.courseware::varchar as courseware, profile.language::varchar as language,
+               profile.location::varchar as location,
+               profile.year_of_birth::integer as year_of_birth, profile.gender::varchar as gender,
+               profile.level_of_education::varchar as level_of_education,
+               profile.mailing_address::text as mailing_address, profile.goals::text as goals
+          from member
+          join public.auth_userprofile as profile on profile.user_id = member.user_id
+    ),
+    -- All but the frozen ones.
+    profile_copy as (
+        select copy.id, copy.course_id, copy.user_id, copy.name, copy.meta, copy.courseware,
+               copy.language, copy.location, copy.year_of_birth, copy.gender,
+               copy.level_of_education, copy.mailing_address, copy.goals
+          from course.auth_userprofile as copy
+          left join member on member.user_id = copy.user_id
+          left join public.auth_user as portal_user on portal_user.id = copy.user_id
+          left join user_copy on user_copy.id = copy.user_id
+          left join expected_profile on expected_profile.id = copy.id
+         where copy.course_id = fan_out_differences.course_id
+           and (member.user_id is not null
+                or portal_user.id is null
+                or user_copy.id is null
+                or expected_profile.id is not null)
+    ),
+    enrollment_copy as (
+        select copy.id, copy.course_id, copy.user_id, copy.created
+          from course.student_courseenrollment as copy
+         where copy.course_id = fan_out_differences.course_id
+    ),
+    difference as (
+        select 'auth_user' as table_name, right_row.id as expected_id, copy.id as found_id,
+               right_row.id as expected_user, copy.id as found_user,
+               to_jsonb(right_row) as expected, to_jsonb(copy) as found
+          from expected_user as right_row
+          full join user_copy as copy on copy.id = right_row.id
+         where right_row.id is null or copy.id is null or right_row *<> copy
+         union all
+        select 'auth_userprofile', right_row.id, copy.id, right_row.user_id, copy.user_id,
+               to_jsonb(right_row), to_jsonb(copy)
+          from expected_profile as right_row
+          full join profile_copy as copy on copy.id = right_row.id
+         where right_row.id is null or copy.id is null or right_row *<> copy
+         union all
+        select 'student_courseenrollment', right_row.id, copy.id, right_row.user_id, copy.user_id,
+               to_jsonb(right_row), to_jsonb(copy)
+          from member as right_row
+          full join enrollment_copy as copy on copy.id = right_row.id
+         where right_row.id is null or copy.id is null or right_row *<> copy
+    )
+    select difference.table_name,
+           coalesce(difference.expected_id, difference.found_id),
+           case
+               when difference.found_id is null then 'missing'
+               when difference.expected_id is null then 'extra'
+               else 'differs'
+           end,
+           array(
+               select ours.key
+                 from jsonb_each(difference.expected) as ours
+                 join jsonb_each(difference.found) as theirs on theirs.key = ours.key
+                where theirs.value <> ours.value
+                  and difference.expected_id = difference.found_id
+                order by ours.key
+           ),
+           array_remove(array[
+               difference.expected_user, nullif(difference.found_user, difference.expected_user)
+           ], null),
+           case when difference.expected_id is not null then difference.expected end,
+           case when difference.found_id is not null then difference.found end
+      from difference;
+end
+$$;
+
+alter function pysync.fan_out_differences(text) owner to pysync_owner;
+revoke all on function pysync.fan_out_differences(text) from public;
+comment on function pysync.fan_out_differences(text) is
+    'Return where a course''s fan-out rows differ from what the portal''s source tables say.';
