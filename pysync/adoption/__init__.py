@@ -4,7 +4,16 @@
 statements that complete it, or refuses. Nothing here changes a database.
 """
 
-from pysync.adoption.completion import Plan, Side, plan
+from pysync.adoption.completion import Plan, Side, plan, type_name
 from pysync.adoption.found import FoundColumn, FoundTable, Restriction, inspect
 
-__all__ = ["FoundColumn", "FoundTable", "Plan", "Restriction", "Side", "inspect", "plan"]
+__all__ = [
+    "FoundColumn",
+    "FoundTable",
+    "Plan",
+    "Restriction",
+    "Side",
+    "inspect",
+    "plan",
+    "type_name",
+]

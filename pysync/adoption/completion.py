@@ -49,22 +49,24 @@ class Plan:
     undo: list[str] = field(default_factory=list)
 
 
-def plan(found: FoundTable, expected: Table, side: Side) -> Plan:
+def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = None) -> Plan:
     """Compare a table with what is needed of it.
 
     :param found: the table as it is.
     :param expected: the table as a revision declares it; statements name its schema, into which a
         course's table has been moved by then.
     :param side: which database it is in.
+    :param merging: the course whose rows will be merged into the table; else it must be empty.
     :returns: what to do; nothing, if the table is complete.
     :raises AdoptionError: if it can't be completed, naming table, column, found and expected.
     """
     if found.kind != "r":
         raise _refusal(found, None, KINDS[found.kind], "an ordinary table")
-    if side is Side.COURSE and found.has_rows:
+    if side is Side.COURSE and found.has_rows and merging is None:
         raise AdoptionError(
-            f"table '{found.schema}.{found.name}' holds rows: pysync can't tell yet whose they are",
-            "give the course a database without users, or empty the table first",
+            f"table '{found.schema}.{found.name}' holds rows: pysync can't tell whose they are",
+            "give the course a database without users, empty the table first, or see what "
+            "'pysync course add --adopt' would do",
         )
     if found.primary_key != ("id",):
         is_now = (
@@ -78,11 +80,32 @@ def plan(found: FoundTable, expected: Table, side: Side) -> Plan:
         raise _refusal(found, None, "row-level security", "none")
     result = Plan()
     for column in expected.columns:
-        _plan_column(result, found, column, side)
+        if merging is not None and column.name == "course_id":
+            _plan_course_id(result, found, column, merging)
+        else:
+            _plan_column(result, found, column, side)
     _plan_constraints(result, found, expected)
     if side is Side.COURSE:
         _check_course_only(found, expected)
     return result
+
+
+def _plan_course_id(result: Plan, found: FoundTable, column: Column[object], merging: str) -> None:
+    """Say of rows that are there that they are this course's; enrollments in others go."""
+    table, name, course = _qualified(column.table), _quoted(column.name), _literal(merging)
+    if column.name not in found.columns:
+        alter = f"ALTER TABLE {table}"
+        result.complete.append(
+            f"{alter} ADD COLUMN {name} {type_name(column)} DEFAULT {course} NOT NULL"
+        )
+        result.complete.append(f"{alter} ALTER COLUMN {name} DROP DEFAULT")
+        result.undo.append(f"{alter} DROP COLUMN {name}")
+        return
+    if column.table.name == "student_courseenrollment":
+        result.complete.append(f"DELETE FROM {table} WHERE {name} IS DISTINCT FROM {course}")
+        # What its foreign keys have still to check would be in the way of ALTER TABLE.
+        result.complete.append("SET CONSTRAINTS ALL IMMEDIATE")
+    _plan_column(result, found, column, Side.COURSE)
 
 
 def _plan_column(result: Plan, found: FoundTable, column: Column[object], side: Side) -> None:
@@ -93,9 +116,9 @@ def _plan_column(result: Plan, found: FoundTable, column: Column[object], side: 
         return
     if not _type_fits(present.type, column, side):
         if side is Side.PORTAL or not _can_widen(present.type, column):
-            raise _refusal(found, column.name, present.type, _type_name(column))
+            raise _refusal(found, column.name, present.type, type_name(column))
         statement = f"ALTER TABLE {table} ALTER COLUMN {_quoted(column.name)} TYPE {{}}"
-        result.complete.append(statement.format(_type_name(column)))
+        result.complete.append(statement.format(type_name(column)))
         result.undo.append(_if_data_allow(statement.format(present.type)))
     set_not_null, drop_not_null = (
         f"ALTER TABLE {table} ALTER COLUMN {_quoted(column.name)} {verb} NOT NULL"
@@ -117,16 +140,16 @@ def _add_column(result: Plan, found: FoundTable, column: Column[object], side: S
     default = None if column.server_default is None else f"DEFAULT {_default(column)}"
     if column.nullable:
         # The default is for rows to come: of those that are there the value isn't known.
-        result.complete.append(f"{alter} ADD COLUMN {name} {_type_name(column)}")
+        result.complete.append(f"{alter} ADD COLUMN {name} {type_name(column)}")
         if default:
             result.complete.append(f"{alter} ALTER COLUMN {name} SET {default}")
         return
     if default:
-        result.complete.append(f"{alter} ADD COLUMN {name} {_type_name(column)} {default} NOT NULL")
+        result.complete.append(f"{alter} ADD COLUMN {name} {type_name(column)} {default} NOT NULL")
         return
     if found.has_rows:
-        raise _refusal(found, column.name, "no such column", f"{_type_name(column)} NOT NULL")
-    result.complete.append(f"{alter} ADD COLUMN {name} {_type_name(column)} NOT NULL")
+        raise _refusal(found, column.name, "no such column", f"{type_name(column)} NOT NULL")
+    result.complete.append(f"{alter} ADD COLUMN {name} {type_name(column)} NOT NULL")
     # Whose table it is again then doesn't know this column, and inserts nothing into it.
     if side is Side.COURSE and column.name == "course_id":
         result.undo.append(f"{alter} DROP COLUMN {name}")
@@ -231,9 +254,7 @@ def _is_harmless(
 
 
 def _type_fits(found: str, column: Column[object], side: Side) -> bool:
-    narrow, wide = (
-        (found, _type_name(column)) if side is Side.PORTAL else (_type_name(column), found)
-    )
+    narrow, wide = (found, type_name(column)) if side is Side.PORTAL else (type_name(column), found)
     if narrow in _INTEGERS and wide in _INTEGERS:
         return _INTEGERS.index(narrow) <= _INTEGERS.index(wide)
     narrow_length, wide_length = _length(narrow), _length(wide)
@@ -250,7 +271,7 @@ def _can_widen(found: str, column: Column[object]) -> bool:
     return False
 
 
-def _type_name(column: Column[object]) -> str:
+def type_name(column: Column[object]) -> str:
     match column.type:
         case BigInteger():
             return "bigint"
@@ -291,6 +312,10 @@ def _default(column: Column[object]) -> str:
 
 def _qualified(table: Table) -> str:
     return _DIALECT.identifier_preparer.format_table(table)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _quoted(identifier: str) -> str:

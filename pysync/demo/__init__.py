@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pysync.courses import Progress
+from pysync.types import Progress
 from pysync.demo import check, oulad, replay, site
 from pysync.demo.check import Comparison
 from pysync.demo.site import Site

@@ -10,7 +10,7 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from pysync.courses import Progress
+from pysync.types import Progress
 from pysync.db.connections import Connection, connect
 from pysync.demo.oulad import Registration
 from pysync.demo.site import Site

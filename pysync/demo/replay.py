@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Final, LiteralString
 
 from pysync import marks
-from pysync.courses import Progress
+from pysync.types import Progress
 from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.demo.oulad import Day, Registration, Student

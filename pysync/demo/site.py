@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pysync import courses
-from pysync.courses import Progress
+from pysync.types import Progress
 from pysync.db.connections import connect
 from pysync.errors import PysyncError
 from pysync.migrate import migrate
