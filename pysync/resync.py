@@ -16,6 +16,9 @@ from pysync.models.columns import REPLICATED_TABLES
 from pysync.registry import Course
 from pysync.types import CourseId, Progress
 
+CURRENT_SECONDS: Final = 10
+"""How long a course may take to catch up before one of its tables is resynchronised."""
+
 HOLD_SECONDS: Final = 1
 """How long writers of one table on the portal may be held while its changes arrive."""
 
@@ -124,7 +127,7 @@ def _one_table(
     from this table; then both sides of the merge are at the same position, too.
     """
     subject = f"course '{course.course_id}'"
-    _require_current(portal, database, course, handover.CATCH_UP_SECONDS)
+    _require_current(portal, database, course, CURRENT_SECONDS)
     with closing(connect(course.conninfo)) as session, translated(subject):
 
         def attempt() -> list[Differences]:

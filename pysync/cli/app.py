@@ -16,8 +16,11 @@ from pysync.cli import (
     course,
     demo,
     discussion,
+    erase,
     group,
+    guard,
     migrate,
+    resync,
     status,
     testcenter,
     user,
@@ -54,6 +57,9 @@ app.add_typer(testcenter.app, name="testcenter")
 app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
 app.command("wait")(wait.wait)
+app.command("resync")(resync.resync)
+app.command("guard")(guard.guard)
+app.command("erase")(erase.erase)
 app.command("demo")(demo.demo)
 
 
