@@ -104,7 +104,13 @@ def add(
         subscriptions.ensure_publication(portal, course)
         if course.adopts and not course.ready:
             _merge(
-                portal_conninfo, portal, database, conninfo, course, subscriber_conninfo, progress
+                portal_conninfo,
+                portal,
+                database,
+                conninfo,
+                course,
+                subscriber_conninfo=subscriber_conninfo,
+                progress=progress,
             )
             already_there = False
         else:
@@ -257,6 +263,7 @@ def _merge(
     database: Connection,
     conninfo: str,
     course: Course,
+    *,
     subscriber_conninfo: str,
     progress: Progress,
 ) -> None:

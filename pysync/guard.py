@@ -13,6 +13,7 @@ from psycopg import errors
 
 from pysync import registry
 from pysync.db.connections import Connection
+from pysync.db.errors import translated
 from pysync.errors import LockedError, PysyncError
 from pysync.registry import Course
 from pysync.types import CourseId
@@ -76,7 +77,7 @@ def watch(
     first = True
     while True:
         try:
-            with closing(registry.connect_portal(portal_conninfo)) as portal:
+            with closing(registry.connect_portal(portal_conninfo)) as portal, translated("portal"):
                 now, judged = _round(portal, before, max_retained_bytes, dry_run=dry_run)
         except PysyncError as error:
             if once:
@@ -131,13 +132,12 @@ def _looks(portal: Connection) -> list[tuple[Course, _Look]]:
 
 def _sacrifice(portal: Connection, course: Course) -> tuple[Verdict, str]:
     try:
-        with registry.locked(portal, course.course_id):
-            # Recorded first: who finds the slot missing is told why.
-            with portal.transaction():
-                registry.record_sacrificed(portal, course.course_id)
-                portal.execute(
-                    "select pg_catalog.pg_drop_replication_slot(%s)", (course.replication_name,)
-                )
+        # Recorded first: who finds the slot missing is told why.
+        with registry.locked(portal, course.course_id), portal.transaction():
+            registry.record_sacrificed(portal, course.course_id)
+            portal.execute(
+                "select pg_catalog.pg_drop_replication_slot(%s)", (course.replication_name,)
+            )
     except errors.ObjectInUse:
         return Verdict.SPARED, "its subscription has just connected"
     except LockedError:

@@ -117,9 +117,10 @@ def _merge_at(session: Connection, course: Course, point: Point) -> list[Differe
     )
     # A portal that was restored or replaced may be at an earlier position than it ever was.
     session.execute(
-        "select pg_catalog.pg_replication_origin_advance(%(origin)s::text, %(lsn)s::pg_lsn)"
-        " where pg_catalog.pg_replication_origin_progress(%(origin)s::text, true) > %(lsn)s::pg_lsn",
-        {"origin": origin, "lsn": point.lsn},
+        "select pg_catalog.pg_replication_origin_advance(origin, lsn)"
+        " from (values (%s::text, %s::pg_lsn)) as point (origin, lsn)"
+        " where pg_catalog.pg_replication_origin_progress(origin, true) > lsn",
+        (origin, point.lsn),
     )
     session.execute("select pg_catalog.pg_replication_origin_session_setup(%s)", (origin,))
 

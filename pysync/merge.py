@@ -210,18 +210,18 @@ def foreign_keys(session: Connection, table: str, schema: str = "course") -> lis
     """Return the course's own foreign keys whose rows point at rows that must go."""
     target = _table(table, schema)
     found = []
-    for name, referring, _, condition in _references(session, target):
+    for reference in _references(session, target):
         rows = fetch_value(
             session,
             target.format(
                 "select count(*) from {r} as r join {t} on {condition}"
                 " where not exists (select from {s} where s.{key} = t.{key})",
-                r=referring,
-                condition=condition,
+                r=reference.table,
+                condition=reference.condition,
             ),
         )
         if rows:
-            found.append(ForeignKey(name, referring.as_string(), table, rows))
+            found.append(ForeignKey(reference.name, reference.described, table, rows))
     return found
 
 
@@ -311,20 +311,30 @@ def _referenced(session: Connection, target: _Table) -> list[int]:
         target.format(
             "select t.id from {t} where not exists (select from {s} where s.{key} = t.{key})"
             " and exists (select from {r} as r where {condition})",
-            r=referring,
-            condition=condition,
+            r=reference.table,
+            condition=reference.condition,
         )
-        for _, referring, _, condition in _references(session, target)
+        for reference in _references(session, target)
     ]
     if not queries:
         return []
-    return [int(id) for (id,) in session.execute(sql.SQL(" union ").join(queries)).fetchall()]
+    return [
+        int(user_id) for (user_id,) in session.execute(sql.SQL(" union ").join(queries)).fetchall()
+    ]
 
 
-def _references(
-    session: Connection, target: _Table
-) -> list[tuple[str, sql.Identifier, list[str], sql.Composed]]:
-    """Return foreign keys that point at a table: name, table, columns, and what joins `r` to `t`.
+@dataclass(frozen=True)
+class _Reference:
+    """A foreign key: its table, and what joins that as `r` to the table `t` it points at."""
+
+    name: str
+    described: str
+    table: sql.Identifier
+    condition: sql.Composed
+
+
+def _references(session: Connection, target: _Table) -> list[_Reference]:
+    """Return foreign keys that point at a table.
 
     Those of replicated tables count only where these aren't staged: else they go first.
     """
@@ -347,10 +357,10 @@ def _references(
         (f"{target.schema}.{target.name}", target.schema, list(REPLICATED_TABLES[1:])),
     ).fetchall()
     return [
-        (
+        _Reference(
             name,
+            f"{schema}.{table}",
             sql.Identifier(schema, table),
-            own,
             sql.SQL(" and ").join(
                 sql.SQL("{} = {}").format(sql.Identifier("r", a), sql.Identifier("t", b))
                 for a, b in zip(own, referred, strict=True)

@@ -236,18 +236,19 @@ def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> 
     """
     with translated(f"course '{course}'"), as_owner(portal):
         portal.execute(
-            "insert into course.auth_user as copy"
+            "insert into course.auth_user"
             " (id, course_id, live, password, username, is_active)"
-            " select gone.id, %(course)s::text, false, '!',"
+            " select gone.id, gone.course_id, false, '!',"
             "        case when exists (select from course.auth_user as other"
-            "                           where other.course_id = %(course)s::text"
-            "                             and other.username = 'deleted-' || gone.id)"
-            "             then course.free_username(%(course)s::text, 'deleted-' || gone.id, gone.id)"
-            "             else 'deleted-' || gone.id end,"
+            "                           where other.course_id = gone.course_id"
+            "                             and other.username = scrubbed.username)"
+            "             then course.free_username(gone.course_id, scrubbed.username, gone.id)"
+            "             else scrubbed.username end,"
             "        false"
-            " from unnest(%(ids)s::bigint[]) as gone (id)"
+            " from (select unnest(%s::bigint[]), %s::text) as gone (id, course_id)"
+            " cross join lateral (select 'deleted-' || gone.id) as scrubbed (username)"
             " on conflict (id, course_id) do nothing",
-            {"course": course, "ids": user_ids},
+            (user_ids, course),
         )
 
 

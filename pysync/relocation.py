@@ -59,7 +59,14 @@ def move(
             if dry_run:
                 return _preview(portal_conninfo, database, course_id, fresh=fresh)
             return _move(
-                portal_conninfo, portal, old, database, conninfo, course, subscriber, progress
+                portal_conninfo,
+                portal,
+                old,
+                database,
+                conninfo,
+                course=course,
+                subscriber=subscriber,
+                progress=progress,
             )
 
 
@@ -134,6 +141,7 @@ def _move(
     old: Connection | None,
     database: Connection,
     conninfo: str,
+    *,
     course: Course,
     subscriber: str,
     progress: Progress,

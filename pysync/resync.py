@@ -56,14 +56,14 @@ def resync(
                 portal, portal_conninfo_for_course or course.portal_conninfo
             ),
         )
-        course = handover.record(portal, database, course)
+        recorded = handover.record(portal, database, course)
         try:
             with handover.merged(
-                portal_conninfo, portal, course.conninfo, course, progress
+                portal_conninfo, portal, recorded.conninfo, recorded, progress
             ) as merged:
                 found = None
                 progress.step("catching up")
-                handover.start(portal, database, course, merged.point)
+                handover.start(portal, database, recorded, merged.point)
                 return Comparison(merged.differences)
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.

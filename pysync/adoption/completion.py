@@ -102,7 +102,9 @@ def _plan_course_id(result: Plan, found: FoundTable, column: Column[object], mer
         result.undo.append(f"{alter} DROP COLUMN {name}")
         return
     if column.table.name == "student_courseenrollment":
-        result.complete.append(f"DELETE FROM {table} WHERE {name} IS DISTINCT FROM {course}")
+        result.complete.append(
+            f"DELETE FROM {table} WHERE {name} IS DISTINCT FROM {course}"  # noqa: S608 - quoted
+        )
         # What its foreign keys have still to check would be in the way of ALTER TABLE.
         result.complete.append("SET CONSTRAINTS ALL IMMEDIATE")
     _plan_column(result, found, column, Side.COURSE)
@@ -272,6 +274,7 @@ def _can_widen(found: str, column: Column[object]) -> bool:
 
 
 def type_name(column: Column[object]) -> str:
+    """Return a declared column's type as the catalog writes it."""
     match column.type:
         case BigInteger():
             return "bigint"

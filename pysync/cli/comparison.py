@@ -29,7 +29,8 @@ def print_comparison(found: Comparison, format: Format, *, course: str, done: bo
     for key in found.foreign_keys:
         fate = "are scrubbed" if key.referred == "auth_user" else "go all the same"
         say(
-            f"{key.table}: {key.rows:,} rows point at rows of {key.referred} that {fate} ({key.name})"
+            f"{key.table}: {key.rows:,} rows point at rows of {key.referred} that {fate} "
+            f"({key.name})"
         )
     if found.renamed:
         say(

@@ -31,6 +31,7 @@ app = typer.Typer(
 def add(
     context: typer.Context,
     course: CourseArgument,
+    *,
     conninfo: Annotated[
         str,
         typer.Argument(
@@ -162,6 +163,7 @@ def resume(
 def move(
     context: typer.Context,
     course: CourseArgument,
+    *,
     conninfo: Annotated[
         str, typer.Argument(metavar="CONNINFO", help="The new database as pysync reaches it.")
     ],

@@ -27,6 +27,7 @@ Table = StrEnum("Table", {name: name for name in REPLICATED_TABLES})  # type: ig
 def resync(
     context: typer.Context,
     course: CourseArgument,
+    *,
     table: Annotated[
         Table | None,
         typer.Option("--table", help="Only this table, of a course that is streaming."),

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pysync.types import Progress
 from pysync.demo import check, oulad, replay, site
 from pysync.demo.check import Comparison
 from pysync.demo.site import Site
 from pysync.errors import DemoError
+from pysync.types import Progress
 
 __all__ = ["Report", "Site", "differences", "run"]
 

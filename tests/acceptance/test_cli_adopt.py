@@ -65,9 +65,7 @@ def test_a_course_site_with_users_is_adopted_after_a_dry_run(site: Site, old_sit
     plan = json.loads(
         succeed("course", "add", "A", old_site, "--adopt", "--format", "json", portal=site.portal)
     )
-    found = {
-        each.pop("table"): tuple(each.values()) for each in plan["differences"]
-    }
+    found = {each.pop("table"): tuple(each.values()) for each in plan["differences"]}
     assert found["auth_user"] == (2, 18, 1, 2)
     assert found["auth_userprofile"] == (2, 18, 0, 0)
     # The site gave its own ids to enrollments.
@@ -81,7 +79,9 @@ def test_a_course_site_with_users_is_adopted_after_a_dry_run(site: Site, old_sit
     assert added == "course 'A' added: 22 users there\n"
     assert_equal_to_the_fan_out(site, "A")
     assert_live_rows(site, "A")
-    assert rows(old_site, "select id, reputation from auth_user where id in (3, 5, 20) order by 1") == [
+    assert rows(
+        old_site, "select id, reputation from auth_user where id in (3, 5, 20) order by 1"
+    ) == [
         (3, 103),
         (5, 105),
         (20, 120),
@@ -128,7 +128,9 @@ def test_a_removed_course_comes_back_in_its_old_database(site: Site) -> None:
     site.execute("update auth_user set email = 'new' where id = 1")
     rows_before = rows(database, "select count(*) from course.auth_user")
     assert rows_before == [(5,)]
-    assert_refused(cli("course", "add", "A", database, portal=site.portal), "holds users", "--adopt")
+    assert_refused(
+        cli("course", "add", "A", database, portal=site.portal), "holds users", "--adopt"
+    )
     succeed("course", "add", "A", database, "--adopt", "--yes", portal=site.portal)
     assert_equal_to_the_fan_out(site, "A")
     with psycopg.connect(database) as connection, pytest.raises(psycopg.Error):

@@ -99,7 +99,9 @@ def test_what_is_still_there_is_no_proof(site: Site, ada: int) -> None:
     alter_subscription(site, "B", "enable")
     site.wait()
     with tampering(site, "B") as course:
-        course.execute("update course.auth_user set email = 'ada@example.org' where id = %s", (ada,))
+        course.execute(
+            "update course.auth_user set email = 'ada@example.org' where id = %s", (ada,)
+        )
     result = cli("erase", "ada", portal=site.portal)
     assert result.returncode == 1
     assert "B: not confirmed: personal data is still there; run 'pysync resync B'" in result.stdout

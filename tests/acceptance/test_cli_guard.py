@@ -94,11 +94,13 @@ def test_the_guard_goes_on_until_it_is_stopped_and_survives_a_bad_moment(
     with launch("guard", *LOOKS, portal=site.portal) as process:
         # The first connections are cut off.
         eventually(
-            lambda: site.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where application_name = 'pysync' and datname = current_database()"
+            lambda: (
+                site.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where application_name = 'pysync' and datname = current_database()"
+                )
+                or name not in slots(site)
             )
-            or name not in slots(site)
         )
         eventually(lambda: name not in slots(site))
         assert process.poll() is None

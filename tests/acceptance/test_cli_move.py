@@ -124,9 +124,7 @@ def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> No
     enroll_users(site, "A", 20)
     site.add("A")
     new = site.new_database(site.portal_server)
-    assert_refused(
-        cli("course", "move", "A", new, portal=site.portal), "isn't a copy", "--fresh"
-    )
+    assert_refused(cli("course", "move", "A", new, portal=site.portal), "isn't a copy", "--fresh")
     succeed("course", "move", "A", new, "--fresh", portal=site.portal)
     site.databases["A"] = new
     assert_equal_to_the_fan_out(site, "A")

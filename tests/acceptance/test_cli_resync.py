@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -108,7 +108,9 @@ def damage(site: Site, course_id: str) -> None:
             " values (900001, %s, 900001, 'private')",
             (course_id,),
         )
-        course.execute("insert into public.post values (900001, 900001, 'local'), (900002, 900002, '')")
+        course.execute(
+            "insert into public.post values (900001, 900001, 'local'), (900002, 900002, '')"
+        )
 
 
 class Applications:
@@ -119,7 +121,9 @@ class Applications:
         self.done = threading.Event()
         self.failures: list[BaseException] = []
         self.writes = self.reads = 0
-        self.threads = [threading.Thread(target=self.run, args=(job,)) for job in (self.write, self.read)]
+        self.threads = [
+            threading.Thread(target=self.run, args=(job,)) for job in (self.write, self.read)
+        ]
 
     def run(self, job: Callable[[], None]) -> None:
         try:
@@ -164,7 +168,7 @@ class Applications:
                 assert row[0] > 200
                 course.execute("select karma from auth_user where username = 'user7'").fetchone()
 
-    def __enter__(self) -> Applications:
+    def __enter__(self) -> Self:
         for thread in self.threads:
             thread.start()
         self.await_progress()
@@ -173,8 +177,7 @@ class Applications:
     def await_progress(self) -> None:
         before = self.writes, self.reads
         eventually(
-            lambda: self.failures
-            or (self.writes > before[0] + 5 and self.reads > before[1] + 5)
+            lambda: self.failures or (self.writes > before[0] + 5 and self.reads > before[1] + 5)
         )
 
     def __exit__(self, *_: object) -> None:
@@ -195,10 +198,14 @@ def damaged(site: Site) -> Site:
 
 
 def own_rows(site: Site) -> Rows:
-    return site.course("A").execute(
-        "select u.id, u.karma, p.text from auth_user u join public.post p on p.author_id = u.id"
-        " where u.id <= 300 order by 1"
-    ).fetchall()
+    return (
+        site.course("A")
+        .execute(
+            "select u.id, u.karma, p.text from auth_user u join public.post p on p.author_id = u.id"
+            " where u.id <= 300 order by 1"
+        )
+        .fetchall()
+    )
 
 
 def test_a_resync_under_constant_writes_mends_everything_and_spares_the_course(
@@ -264,9 +271,7 @@ def test_a_dry_run_counts_and_changes_nothing(damaged: Site) -> None:
             assert each["insert"] == found["auth_userprofile"]["insert"]
             assert each["update"] == found["auth_userprofile"]["update"]
     again = json.loads(succeed("resync", "A", "--format", "json", portal=site.portal))
-    assert all(
-        (each["insert"], each["remove"]) == (0, 0) for each in again["differences"]
-    )
+    assert all((each["insert"], each["remove"]) == (0, 0) for each in again["differences"])
 
 
 def test_a_course_whose_slot_was_dropped_is_recovered(damaged: Site) -> None:
@@ -322,12 +327,14 @@ def held_merge(site: Site, start: Start) -> Iterator[Any]:
     session.execute("update course.auth_user set karma = 7 where id = 900003")
     process = start("resync", "A")
     eventually(
-        lambda: site.course("A")
-        .execute(
-            "select true from pg_stat_activity where application_name = 'pysync'"
-            " and wait_event_type = 'Lock' and datname = current_database()"
+        lambda: (
+            site.course("A")
+            .execute(
+                "select true from pg_stat_activity where application_name = 'pysync'"
+                " and wait_event_type = 'Lock' and datname = current_database()"
+            )
+            .fetchall()
         )
-        .fetchall()
     )
     yield process
     session.execute("rollback")
