@@ -252,7 +252,17 @@ def check(
             )
         return
     occupied = current_revision(database, COURSE) is not None
-    if occupied and not course.adopts and (course.ready or not registered):
+    if (
+        course.ready
+        and occupied
+        and fetch_value(database, "select true from course.auth_user limit 1")
+    ):
+        raise ReplicationError(
+            f"course '{course.course_id}' has lost its subscription: changes are missing in its "
+            "database",
+            f"run 'pysync resync {shlex.quote(course.course_id)}'",
+        )
+    if occupied and not course.adopts and not registered:
         checks.check_empty(database, course.course_id)
     checks.check_reachable(portal, database, name, subscriber_conninfo)
 

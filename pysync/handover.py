@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from psycopg import errors, sql
@@ -76,8 +76,9 @@ def merged(
     :returns: what was done; committed when the block begins.
     :raises LockedError: if sessions in the course keep rows locked.
     """
-    progress.step("taking a snapshot of the portal")
+    scrubbed: set[int] = set()
     for _ in range(TRIES):
+        progress.step("taking a snapshot of the portal")
         with (
             snapshots.consistent_point(portal_conninfo, portal) as point,
             closing(connect(conninfo)) as session,
@@ -90,14 +91,22 @@ def merged(
             except merge.ReferencedError as error:
                 # The portal gets to know them, and the next snapshot holds them, scrubbed.
                 registry.keep_scrubbed(portal, course.course_id, error.user_ids)
+                scrubbed.update(error.user_ids)
                 continue
             session.close()
-            yield Merged(differences, point)
+            yield Merged([_with_scrubbed(each, len(scrubbed)) for each in differences], point)
             return
     raise LockedError(
         f"course '{course.course_id}' is busy: its own tables begin to point at users that must go",
         "run the command again",
     )
+
+
+def _with_scrubbed(difference: Differences, scrubbed: int) -> Differences:
+    """Count users that were scrubbed as such, not as updated."""
+    if difference.table != "auth_user":
+        return difference
+    return replace(difference, update=difference.update - scrubbed, scrub=scrubbed)
 
 
 def _stage(point: Point, session: Connection, course: Course, progress: Progress) -> None:

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from pysync import checks, handover, marks, merge, registry, replicas, snapshots, subscriptions
+from pysync import (
+    checks,
+    courses,
+    handover,
+    marks,
+    merge,
+    registry,
+    replicas,
+    snapshots,
+    subscriptions,
+)
 from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
@@ -98,6 +108,7 @@ def _opened(
         closing(registry.connect_portal(portal_conninfo)) as portal,
         registry.locked(portal, course_id),
     ):
+        courses.require_migrated(portal)
         course = registry.get_ready(portal, course_id)
         with closing(connect(course.conninfo)) as database:
             owner = replicas.owner_of(database)

@@ -103,10 +103,11 @@ def test_the_guard_goes_on_until_it_is_stopped_and_survives_a_bad_moment(
             )
         )
         eventually(lambda: name not in slots(site))
+        assert process.stdout is not None
+        assert "course 'dead' retains" in process.stdout.readline()
         assert process.poll() is None
         process.terminate()
-        out, _ = process.communicate()
-    assert "course 'dead' retains" in out
+        process.communicate()
 
 
 @pytest.mark.newest

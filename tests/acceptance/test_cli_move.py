@@ -120,6 +120,7 @@ def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
         connection.execute("update course.auth_user set email = 'free' where id = 1")
 
 
+@pytest.mark.newest
 def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> None:
     enroll_users(site, "A", 20)
     site.add("A")
