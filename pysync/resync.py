@@ -150,6 +150,7 @@ def _one_table(
                 writers.execute("begin")
                 writers.execute(merge.lock_statement(table, "share"))
                 _require_current(portal, database, course, HOLD_SECONDS)
+                session.execute("set local lock_timeout = '500ms'")
                 session.execute(merge.lock_statement(table, "share row exclusive"))
                 snapshots.begin(reader)
                 writers.execute("rollback")

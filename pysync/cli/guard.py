@@ -44,11 +44,14 @@ def guard(
     def failed(error: PysyncError) -> None:
         say_aside(f"{_now()} {error}", style="red")
 
+    said: dict[str, str] = {}
     for judged in service.watch(
         portal_conninfo(context), budget, interval, once=once, dry_run=dry_run, failed=failed
     ):
         for each in judged:
-            say(f"{_now()} {_sentence(each, budget)}")
+            if said.get(each.course_id) != each.reason:  # not every round anew
+                say(f"{_now()} {_sentence(each, budget)}")
+        said = {each.course_id: each.reason for each in judged}
         if once and not judged:
             say(f"{_now()} no course retains more than {bytes_text(budget)}")
 
