@@ -22,6 +22,7 @@ from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
 from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
 from pysync.merge import Differences
+from pysync.models.columns import REPLICATED_TABLES
 from pysync.registry import Course
 from pysync.snapshots import Point
 from pysync.subscriptions import PUBLISHED_TABLES
@@ -139,7 +140,7 @@ def _merge_at(session: Connection, course: Course, point: Point) -> list[Differe
             session.execute(
                 "select pg_catalog.pg_replication_origin_xact_setup(%s, now())", (point.lsn,)
             )
-            return done
+            return [each for each in done if each.table in REPLICATED_TABLES]
 
     return patiently(attempt)
 
@@ -163,7 +164,7 @@ def start(portal: Connection, database: Connection, course: Course, point: Point
     try:
         if made_slot:
             subscriptions.drop_slots(portal, course)
-            subscriptions.copy_slot(portal, point.slot, name)
+            snapshots.keep_slot(portal, point.slot, name)
         subscriptions.enable(database, course)
     except BaseException:
         # It would keep WAL for nobody.

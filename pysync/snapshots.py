@@ -105,6 +105,14 @@ def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point
         yield Point(name, lsn, reader)
 
 
+def keep_slot(portal: Connection, source: str, name: str) -> None:
+    """Make a permanent slot at the position of a temporary one."""
+    with translated(f"slot '{name}'"):
+        portal.execute(
+            "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)", (source, name)
+        )
+
+
 def begin(reader: Connection) -> None:
     """Begin to read the portal as it is now."""
     reader.execute("begin isolation level repeatable read read only")

@@ -158,14 +158,6 @@ def slot_is_usable(portal: Connection, name: str) -> bool:
     )
 
 
-def copy_slot(portal: Connection, source: str, name: str) -> None:
-    """Make a permanent slot at the position of a temporary one, which another session may hold."""
-    with translated(f"slot '{name}'"):
-        portal.execute(
-            "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)", (source, name)
-        )
-
-
 def drop_slots(portal: Connection, course: Course) -> None:
     """Drop a course's slot and its tables' synchronization slots, in use or not."""
     with translated(f"slot '{course.replication_name}'"):
