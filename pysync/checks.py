@@ -239,7 +239,7 @@ def check_empty(database: Connection, course: CourseId) -> None:
         raise UnsuitableDatabaseError(
             f"database '{database.info.dbname}' holds users of course '{course}' from before its "
             "removal: a first copy would collide with them",
-            "give the course an empty database",
+            "give the course an empty database, or see what 'pysync course add --adopt' would do",
         )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
-from psycopg import errors, sql
+from psycopg import sql
 
-from pysync import checks, marks, registry, subscriptions
+from pysync import checks, handover, marks, registry, replicas, subscriptions
 from pysync.db.connections import (
     CONNECT_TIMEOUT_SECONDS,
     Connection,
@@ -20,10 +19,7 @@ from pysync.db.connections import (
     parse,
     without_secrets,
 )
-from pysync.db.errors import translated
 from pysync.errors import (
-    DatabaseUnreachableError,
-    LockedError,
     MigrationError,
     ReplicationError,
     UnsuitableDatabaseError,
@@ -33,32 +29,10 @@ from pysync.migrate import current_revision, head_revision, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.registry import Course
-from pysync.types import CourseId, replication_name
+from pysync.types import CourseId, Progress, replication_name
 
-_COURSE_LOCK: Final = 0x7079_6372  # first key of the advisory lock on a course
 FAILURES_TO_GIVE_UP: Final = 5
 """Failed tries to copy, without a table getting ready in between: one may be bad luck."""
-
-_GUARDED_TABLES: Final = (*REPLICATED_TABLES, "beat")
-_GUARD_TRIGGERS: Final = (
-    "pysync_refuse_rows",
-    "pysync_refuse_columns",
-    "pysync_refuse_course_id",
-    "pysync_refuse_truncate",
-)
-
-
-class Progress(Protocol):
-    """What :func:`add` tells about its work; the command line draws it."""
-
-    def step(self, description: str, total: int | None = None) -> None:
-        """Begin a step of `total` units (users, tables), or of unknown length."""
-
-    def advance(self, done: int) -> None:
-        """Tell how many units of the step are done altogether."""
-
-    def warn(self, message: str) -> None:
-        """Pass on a warning."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +52,7 @@ def add(
     progress: Progress,
     *,
     portal_conninfo_for_course: str | None = None,
+    adopt: bool = False,
 ) -> Added:
     """Make a database a course's database: check, migrate, backfill, subscribe, wait.
 
@@ -86,25 +61,37 @@ def add(
     :param portal_conninfo: how we reach the portal.
     :param conninfo: how we reach the course database; its password isn't stored.
     :param portal_conninfo_for_course: how the course's server reaches the portal, if differently.
+    :param adopt: the database holds users already: merge the portal's into them instead of making
+        a first copy. See :func:`preview_adoption`.
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
     """
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
-        _locked(portal, course_id),
+        registry.locked(portal, course_id),
         closing(connect(conninfo)) as database,
     ):
         subscriber_conninfo = checks.portal_conninfo_for_course(portal, portal_conninfo_for_course)
-        course, registered = _prepare(portal, database, course_id, conninfo, subscriber_conninfo)
+        course, registered = prepare(portal, database, course_id, conninfo, subscriber_conninfo)
+        adopts = course.adopts if registered else adopt
+        course = replace(course, adopts=adopts)
+        if adopt and registered and not adopts and not course.ready:
+            raise ReplicationError(
+                f"course '{course_id}' is being added without --adopt already",
+                f"run 'pysync course add {shlex.quote(course_id)} …' without it, or remove the "
+                "course first",
+            )
         subscription = subscriptions.find_subscription(database, course.replication_name)
-        _check(portal, database, course, subscriber_conninfo, progress, registered=registered)
+        check(portal, database, course, subscriber_conninfo, progress, registered=registered)
 
         progress.step("migrating the course database")
-        migrate(conninfo, COURSE, f"course '{course_id}'", course=course_id)
+        migrate(conninfo, COURSE, f"course '{course_id}'", course=course_id, merging=course.adopts)
         # Another course may have been given the same database at the same moment, and got it first.
         checks.check_database(portal, database, course_id, course.replication_name)
-        if subscription is None:
-            _make_vacant(database, course)
+        if course.adopts and not course.ready:
+            replicas.close(database, course)
+        elif subscription is None:
+            replicas.make_vacant(database, course)
         subscriptions.grant_reading(portal, course.replication_role)
         before = registry.find(portal, course_id)
         if registered:
@@ -115,16 +102,29 @@ def add(
         if not subscriptions.slot_exists(portal, course.replication_name):
             _backfill(portal, course, progress)
         subscriptions.ensure_publication(portal, course)
-        already_there = _subscribe(
-            portal,
-            database,
-            course,
-            subscriber_conninfo,
-            progress,
-            portal_changed=before is not None and before.portal_conninfo != course.portal_conninfo,
-        )
-        _await_first_copy(portal, database, course, progress)
-        registry.record_ready(portal, course_id)
+        if course.adopts and not course.ready:
+            _merge(
+                portal_conninfo,
+                portal,
+                database,
+                conninfo,
+                course,
+                subscriber_conninfo=subscriber_conninfo,
+                progress=progress,
+            )
+            already_there = False
+        else:
+            already_there = _subscribe(
+                portal,
+                database,
+                course,
+                subscriber_conninfo,
+                progress,
+                portal_changed=before is not None
+                and before.portal_conninfo != course.portal_conninfo,
+            )
+            _await_first_copy(portal, database, course, progress)
+            registry.record_ready(portal, course_id)
         users = int(fetch_value(database, "select count(*) from course.auth_user"))
         password_dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
         return Added(course, users, already_there, password_dropped)
@@ -143,10 +143,10 @@ def remove(
     """
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
-        _locked(portal, course_id),
+        registry.locked(portal, course_id),
     ):
         course = registry.get(portal, course_id)
-        released = _release(course, conninfo or course.conninfo, force=force)
+        released = replicas.release(course, conninfo or course.conninfo, force=force)
         subscriptions.drop_slots(portal, course)
         subscriptions.drop_publication(portal, course)
         registry.stop_fan_out(portal, course_id)
@@ -171,34 +171,14 @@ def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> N
             raise marks.too_late(course_id, timeout_seconds) from None
 
 
-@contextmanager
-def _locked(portal: Connection, course_id: CourseId) -> Iterator[None]:
-    """Let one process at a time add or remove a course."""
-    keys = (_COURSE_LOCK, course_id)
-    try:
-        # Briefly: the server may take a moment to notice that a command was killed.
-        portal.execute("select pg_catalog.pg_advisory_lock(%s, pg_catalog.hashtext(%s))", keys)
-    except errors.LockNotAvailable:
-        raise LockedError(
-            f"course '{course_id}' is being added or removed by another process",
-            "wait until it has finished and run the command again",
-        ) from None
-    try:
-        yield
-    finally:
-        if not portal.closed:
-            portal.execute(
-                "select pg_catalog.pg_advisory_unlock(%s, pg_catalog.hashtext(%s))", keys
-            )
-
-
-def _prepare(
+def prepare(
     portal: Connection,
     database: Connection,
     course_id: CourseId,
     conninfo: str,
     subscriber_conninfo: str,
 ) -> tuple[Course, bool]:
+    """Return a course as it is or would be registered, and whether it is."""
     found = registry.find(portal, course_id)
     name = replication_name(portal.info.dbname, course_id)
     system_identifier = fetch_value(
@@ -229,7 +209,20 @@ def _prepare(
     ), True
 
 
-def _check(
+def require_migrated(portal: Connection) -> None:
+    """Refuse a portal that isn't at this pysync's revision.
+
+    :raises MigrationError: if it isn't.
+    """
+    revision = current_revision(portal, PORTAL)
+    if revision != head_revision(PORTAL):
+        raise MigrationError(
+            f"portal is at revision '{revision}', this pysync needs '{head_revision(PORTAL)}'",
+            "run 'pysync migrate' first",
+        )
+
+
+def check(
     portal: Connection,
     database: Connection,
     course: Course,
@@ -238,12 +231,11 @@ def _check(
     *,
     registered: bool,
 ) -> None:
-    revision = current_revision(portal, PORTAL)
-    if revision != head_revision(PORTAL):
-        raise MigrationError(
-            f"portal is at revision '{revision}', this pysync needs '{head_revision(PORTAL)}'",
-            "run 'pysync migrate' first",
-        )
+    """Check everything that :func:`add` needs; nothing is changed.
+
+    :raises PysyncError: one of its kinds for what isn't as needed.
+    """
+    require_migrated(portal)
     name = course.replication_name
     slot_is_there = subscriptions.slot_exists(portal, name)
     subscription_is_there = subscriptions.find_subscription(database, name) is not None
@@ -259,29 +251,38 @@ def _check(
                 "drop that subscription, or give the course a database of its own",
             )
         return
-    if current_revision(database, COURSE) is not None and (course.ready or not registered):
+    occupied = current_revision(database, COURSE) is not None
+    if (
+        course.ready
+        and occupied
+        and fetch_value(database, "select true from course.auth_user limit 1")
+    ):
+        raise ReplicationError(
+            f"course '{course.course_id}' has lost its subscription: changes are missing in its "
+            "database",
+            f"run 'pysync resync {shlex.quote(course.course_id)}'",
+        )
+    if occupied and not course.adopts and not registered:
         checks.check_empty(database, course.course_id)
     checks.check_reachable(portal, database, name, subscriber_conninfo)
 
 
-def _make_vacant(database: Connection, course: Course) -> None:
-    """Clear what an interrupted first copy left, and put the write guard (back) in place."""
-    with translated(f"course '{course.course_id}'"), database.transaction():
-        _set_guard(database, enabled=False)
-        for table in (*reversed(REPLICATED_TABLES), "beat"):
-            database.execute(sql.SQL("delete from {}").format(sql.Identifier("course", table)))
-        _set_guard(database, enabled=True)
-
-
-def _set_guard(database: Connection, *, enabled: bool) -> None:
-    verb = sql.SQL("enable" if enabled else "disable")
-    for table in _GUARDED_TABLES:
-        for trigger in _GUARD_TRIGGERS:
-            database.execute(
-                sql.SQL("alter table {} {} trigger {}").format(
-                    sql.Identifier("course", table), verb, sql.Identifier(trigger)
-                )
-            )
+def _merge(
+    portal_conninfo: str,
+    portal: Connection,
+    database: Connection,
+    conninfo: str,
+    course: Course,
+    *,
+    subscriber_conninfo: str,
+    progress: Progress,
+) -> None:
+    """Fill a database that holds users already."""
+    handover.subscribe(portal, database, course, subscriber_conninfo)
+    course = handover.record(portal, database, course)
+    with handover.merged(portal_conninfo, portal, conninfo, course, progress) as merged:
+        progress.step("catching up")
+        handover.start(portal, database, course, merged.point)
 
 
 def _backfill(portal: Connection, course: Course, progress: Progress) -> None:
@@ -313,7 +314,7 @@ def _subscribe(
     if subscription is not None and not has_slot and course.ready:
         raise ReplicationError(
             f"course '{course.course_id}' has lost its slot: changes are missing in its database",
-            "remove the course and add it with an empty database",
+            f"run 'pysync resync {shlex.quote(course.course_id)}'",
         )
     progress.step("subscribing")
     if subscription is None:
@@ -403,54 +404,3 @@ def _give_up(portal: Connection, database: Connection, course: Course) -> None:
         f"course '{course.course_id}' can't be copied: its server reports an error for each try",
         "see the course server's log for the cause, mend it and run the command again",
     )
-
-
-def _release(course: Course, conninfo: str, *, force: bool) -> bool:
-    parse(conninfo)
-    try:
-        database = connect(conninfo)
-    except DatabaseUnreachableError as error:
-        if force:
-            return False
-        raise DatabaseUnreachableError(
-            error.message, "bring it back, or run the command again with --force if it is gone"
-        ) from None
-    with closing(database):
-        if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')"):
-            owner = fetch_value(database, "select course_id from course.this_course")
-            if owner != course.course_id:
-                raise UnsuitableDatabaseError(
-                    f"database '{database.info.dbname}' belongs to course '{owner}'",
-                    f"give the connection string of course '{course.course_id}'",
-                )
-            _open(database, course)
-        subscriptions.drop_subscription(database, course)
-        return True
-
-
-def _open(database: Connection, course: Course) -> None:
-    """Make the replicated tables writable; they are locked first, or nothing is changed."""
-    with translated(f"course '{course.course_id}'"), database.transaction():
-        _set_guard(database, enabled=False)
-        for table in REPLICATED_TABLES:
-            _continue_identity(database, table)
-            # Applications know no such column of auth_user.
-            database.execute(
-                sql.SQL("alter table {} alter column course_id set default {}").format(
-                    sql.Identifier("course", table), sql.Literal(str(course.course_id))
-                )
-            )
-
-
-def _continue_identity(database: Connection, table: str) -> None:
-    """Let local inserts go on after the ids that came from the portal."""
-    sequence = fetch_value(
-        database, "select pg_catalog.pg_get_serial_sequence(%s, 'id')", f"course.{table}"
-    )
-    if sequence:
-        database.execute(
-            sql.SQL(
-                "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
-            ).format(sql.Identifier("course", table)),
-            (sequence,),
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
-from pysync.errors import MigrationError, UnknownCourseError
+from pysync.errors import LockedError, MigrationError, ReplicationError, UnknownCourseError
 from pysync.types import CourseId
 
 BACKFILL_BATCH: Final = 2000
 """Members whose users are locked at a time."""
 
+_COURSE_LOCK: Final = 0x7079_6372  # first key of the advisory lock on a course
 LOCK_TRIES: Final = 10
 LOCK_PAUSE_SECONDS: Final = 0.5
 """Between tries to lock the enrollment table, so that applications get their turn."""
@@ -37,12 +39,13 @@ class Course:
     course_system_identifier: int | None = None
     subscription_oid: int | None = None
     ready: bool = False
+    adopts: bool = False
 
 
 _COLUMNS: Final = sql.SQL(
     "course_id, replication_name, conninfo, portal_conninfo, replication_role, fans_out,"
     " course_system_identifier, subscription_oid::bigint as subscription_oid,"
-    " ready_at is not null as ready"
+    " ready_at is not null as ready, adopts"
 )
 
 
@@ -103,6 +106,22 @@ def get(portal: Connection, course: CourseId) -> Course:
     return found
 
 
+def get_ready(portal: Connection, course: CourseId) -> Course:
+    """Return a registered course whose addition is complete and whose removal hasn't begun.
+
+    :raises UnknownCourseError: if it isn't registered.
+    :raises ReplicationError: if it is incomplete.
+    """
+    found = get(portal, course)
+    if not found.fans_out or not found.ready:
+        command = "add" if found.fans_out else "remove"
+        raise ReplicationError(
+            f"course '{course}' is incomplete: 'course {command}' was interrupted",
+            f"run 'pysync course {command} {shlex.quote(course)} …' again to finish that",
+        )
+    return found
+
+
 def register(portal: Connection, course: Course) -> None:
     """Enter a course, so that triggers copy its members from now on.
 
@@ -119,7 +138,8 @@ def _register(portal: Connection, course: Course) -> None:
     with portal.transaction():
         portal.execute(
             "insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,"
-            " replication_role, course_system_identifier) values (%s, %s, %s, %s, %s, %s)",
+            " replication_role, course_system_identifier, adopts)"
+            " values (%s, %s, %s, %s, %s, %s, %s)",
             (
                 course.course_id,
                 course.replication_name,
@@ -127,6 +147,7 @@ def _register(portal: Connection, course: Course) -> None:
                 course.portal_conninfo,
                 course.replication_role,
                 course.course_system_identifier,
+                course.adopts,
             ),
         )
         portal.execute(
@@ -170,11 +191,65 @@ def record_subscription(portal: Connection, course: CourseId, subscription_oid: 
 
 
 def record_ready(portal: Connection, course: CourseId) -> None:
-    """Remember that the first copy is complete."""
+    """Remember that the course database is complete and streams."""
     portal.execute(
-        "update pysync.course set ready_at = coalesce(ready_at, now()) where course_id = %s",
+        "update pysync.course set ready_at = coalesce(ready_at, now()), sacrificed_at = null"
+        " where course_id = %s",
         (course,),
     )
+
+
+def record_sacrificed(portal: Connection, course: CourseId) -> None:
+    """Remember that a course's slot was dropped on purpose, to save the portal's disk."""
+    portal.execute("update pysync.course set sacrificed_at = now() where course_id = %s", (course,))
+
+
+@contextmanager
+def locked(portal: Connection, course: CourseId) -> Iterator[None]:
+    """Let one process at a time change how a course is replicated.
+
+    :raises LockedError: if another one does.
+    """
+    keys = (_COURSE_LOCK, course)
+    try:
+        # Briefly: the server may take a moment to notice that a command was killed.
+        portal.execute("select pg_catalog.pg_advisory_lock(%s, pg_catalog.hashtext(%s))", keys)
+    except errors.LockNotAvailable:
+        raise LockedError(
+            f"course '{course}' is being worked on by another process",
+            "wait until it has finished and run the command again",
+        ) from None
+    try:
+        yield
+    finally:
+        if not portal.closed:
+            portal.execute(
+                "select pg_catalog.pg_advisory_unlock(%s, pg_catalog.hashtext(%s))", keys
+            )
+
+
+def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
+    """Enter users that a course can't let go, though nobody enrolled them, as scrubbed copies.
+
+    Rows of the course point at them. Being in the fan-out they are known to the portal: whoever
+    gets such an id or name later is resolved here, and never meets them in the course.
+    """
+    with translated(f"course '{course}'"), as_owner(portal):
+        portal.execute(
+            "insert into course.auth_user"
+            " (id, course_id, live, password, username, is_active)"
+            " select gone.id, gone.course_id, false, '!',"
+            "        case when exists (select from course.auth_user as other"
+            "                           where other.course_id = gone.course_id"
+            "                             and other.username = scrubbed.username)"
+            "             then course.free_username(gone.course_id, scrubbed.username, gone.id)"
+            "             else scrubbed.username end,"
+            "        false"
+            " from (select unnest(%s::bigint[]), %s::text) as gone (id, course_id)"
+            " cross join lateral (select 'deleted-' || gone.id) as scrubbed (username)"
+            " on conflict (id, course_id) do nothing",
+            (user_ids, course),
+        )
 
 
 def count_members(portal: Connection, course: CourseId) -> int:

@@ -131,20 +131,37 @@ def create_slot(portal: Connection, name: str) -> None:
                 "select pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
             )
     except errors.QueryCanceled:
-        oldest = portal.execute(
-            "select pid, date_trunc('second', now() - xact_start)::text"
-            " from pg_catalog.pg_stat_activity"
-            " where backend_xid is not null and pid <> pg_backend_pid()"
-            " order by age(backend_xid) desc limit 1"
-        ).fetchone()
-        who = f"; the oldest has run for {oldest[1]} (pid {oldest[0]})" if oldest else ""
-        raise ReplicationError(
-            f"slot '{name}' can't be created: older transactions on the portal's server "
-            f"didn't end within {SLOT_TIMEOUT_SECONDS} s{who}",
-            "run the command again when they have ended",
-        ) from None
+        raise slot_delayed(portal, name) from None
     except psycopg.Error as error:
         raise meaning(error, f"slot '{name}'") from error
+
+
+def slot_delayed(portal: Connection, name: str) -> ReplicationError:
+    """Return the error for a slot that older transactions kept from being created in time."""
+    oldest = portal.execute(
+        "select pid, date_trunc('second', now() - xact_start)::text"
+        " from pg_catalog.pg_stat_activity"
+        " where backend_xid is not null and pid <> pg_backend_pid()"
+        " order by age(backend_xid) desc limit 1"
+    ).fetchone()
+    who = f"; the oldest has run for {oldest[1]} (pid {oldest[0]})" if oldest else ""
+    return ReplicationError(
+        f"slot '{name}' can't be created: older transactions on the portal's server "
+        f"didn't end within {SLOT_TIMEOUT_SECONDS} s{who}",
+        "run the command again when they have ended",
+    )
+
+
+def slot_is_usable(portal: Connection, name: str) -> bool:
+    """Return whether a slot is there and still has all the WAL its course needs."""
+    return bool(
+        fetch_value(
+            portal,
+            "select wal_status is distinct from 'lost' from pg_catalog.pg_replication_slots"
+            " where slot_name = %s",
+            name,
+        )
+    )
 
 
 def drop_slots(portal: Connection, course: Course) -> None:
@@ -246,16 +263,19 @@ def foreign_subscription(database: Connection, name: str) -> str | None:
     )
 
 
-def create_subscription(database: Connection, course: Course, portal_conninfo: str) -> None:
+def create_subscription(
+    database: Connection, course: Course, portal_conninfo: str, *, copy_data: bool = True
+) -> None:
     """Create a course's subscription, disabled and without a slot yet.
 
     The course's server connects to the portal on the way: if it can't, nothing is created.
 
     :param portal_conninfo: how it connects, with a password where one is needed.
+    :param copy_data: whether its first start copies the tables; a merge fills them otherwise.
     :raises ReplicationError: if it can't connect, or arrives somewhere else than at the portal.
     """
     name = course.replication_name
-    with subscribing(database, name, portal_conninfo, publication=name):
+    with subscribing(database, name, portal_conninfo, publication=name, copy_data=copy_data):
         if count_subscribed(database, name) != len(PUBLISHED_TABLES):
             raise wrong_portal(portal_conninfo)
 
@@ -285,7 +305,12 @@ def wrong_portal(portal_conninfo: str) -> ReplicationError:
 
 @contextmanager
 def subscribing(
-    database: Connection, name: str, portal_conninfo: str, *, publication: str
+    database: Connection,
+    name: str,
+    portal_conninfo: str,
+    *,
+    publication: str,
+    copy_data: bool = True,
 ) -> Iterator[None]:
     """Create a disabled subscription in a transaction that the block may still roll back."""
     try:
@@ -294,12 +319,14 @@ def subscribing(
             database.execute(
                 sql.SQL(
                     "create subscription {name} connection {conninfo} publication {publication}"
-                    " with (create_slot = false, enabled = false, slot_name = {slot})"
+                    " with (create_slot = false, enabled = false, slot_name = {slot},"
+                    "       copy_data = {copy_data})"
                 ).format(
                     name=sql.Identifier(name),
                     conninfo=sql.Literal(portal_conninfo),
                     publication=sql.Identifier(publication),
                     slot=sql.Literal(name),
+                    copy_data=sql.Literal(copy_data),
                 )
             )
             yield
@@ -352,6 +379,58 @@ def reconnect(database: Connection, course: Course, portal_conninfo: str) -> Non
 def enable(database: Connection, course: Course) -> None:
     """Start (or go on with) a course's subscription."""
     _alter(database, course, sql.SQL("enable"))
+
+
+def stop(database: Connection, course: Course, timeout_seconds: float = 20) -> None:
+    """Disable a course's subscription and wait until none of its workers is left.
+
+    :raises ReplicationError: if one doesn't end in time.
+    """
+    _alter(database, course, sql.SQL("disable"))
+    deadline = time.monotonic() + timeout_seconds
+    # One that waits for a lock wouldn't notice by itself.
+    while database.execute(
+        "select pg_catalog.pg_terminate_backend(w.pid) from pg_catalog.pg_stat_subscription w"
+        " join pg_catalog.pg_subscription s on s.oid = w.subid"
+        " join pg_catalog.pg_database d on d.oid = s.subdbid"
+        " where d.datname = current_database() and s.subname = %s and w.pid is not null",
+        (course.replication_name,),
+    ).fetchall():
+        if time.monotonic() > deadline:
+            raise ReplicationError(
+                f"subscription '{course.replication_name}' is disabled, but its worker doesn't end",
+                "end that process on the course server, then run the command again",
+            )
+        time.sleep(0.02)
+
+
+def is_whole(database: Connection, name: str) -> bool:
+    """Return whether a subscription is there with its slot's name and all tables copied."""
+    return bool(
+        fetch_value(
+            database,
+            "select s.subslotname = s.subname and count(*) = %s and bool_and(r.srsubstate = %s)"
+            " from pg_catalog.pg_subscription s"
+            " join pg_catalog.pg_database d on d.oid = s.subdbid"
+            " join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid"
+            " where d.datname = current_database() and s.subname = %s group by s.oid",
+            len(PUBLISHED_TABLES),
+            _READY,
+            name,
+        )
+    )
+
+
+def connection_string(database: Connection, name: str) -> str | None:
+    """Return how a subscription reaches the portal, with its password: never to be shown."""
+    found = fetch_value(
+        database,
+        "select s.subconninfo from pg_catalog.pg_subscription s"
+        " join pg_catalog.pg_database d on d.oid = s.subdbid"
+        " where d.datname = current_database() and s.subname = %s",
+        name,
+    )
+    return None if found is None else str(found)
 
 
 def drop_subscription(database: Connection, course: Course) -> None:

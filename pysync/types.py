@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final, NewType
+from typing import Final, NewType, Protocol
 
 from pysync.errors import InvalidCourseIdError
 
@@ -68,3 +68,16 @@ def replication_name(portal_database: str, course: CourseId) -> str:
     readable = re.sub(r"[^a-z0-9]+", "_", course.lower()).strip("_")[:_READABLE_LENGTH].strip("_")
     digest = hashlib.sha256(f"{portal_database}\0{course}".encode()).hexdigest()[:8]
     return "_".join(part for part in (_NAME_PREFIX, readable, digest) if part)
+
+
+class Progress(Protocol):
+    """What a long piece of work tells about itself; the command line draws it."""
+
+    def step(self, description: str, total: int | None = None) -> None:
+        """Begin a step of `total` units (users, tables), or of unknown length."""
+
+    def advance(self, done: int) -> None:
+        """Tell how many units of the step are done altogether."""
+
+    def warn(self, message: str) -> None:
+        """Pass on a warning."""

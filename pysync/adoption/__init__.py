@@ -6,7 +6,7 @@ statements that complete it, or refuses. Nothing here changes a database.
 
 from pysync.adoption.completion import plan
 from pysync.adoption.found import FoundColumn, FoundForeignKey, FoundTable, Restriction, inspect
-from pysync.adoption.plans import Plan, Side
+from pysync.adoption.plans import Plan, Side, type_name
 
 __all__ = [
     "FoundColumn",
@@ -17,4 +17,5 @@ __all__ = [
     "Side",
     "inspect",
     "plan",
+    "type_name",
 ]

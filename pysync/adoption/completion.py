@@ -20,22 +20,24 @@ from pysync.adoption.plans import (
 from pysync.errors import AdoptionError
 
 
-def plan(found: FoundTable, expected: Table, side: Side) -> Plan:
+def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = None) -> Plan:
     """Compare a table with what is needed of it.
 
     :param found: the table as it is.
     :param expected: the table as a revision declares it; statements name its schema, into which a
         course's table has been moved by then.
     :param side: which database it is in.
+    :param merging: the course whose rows will be merged into the table; else it must be empty.
     :returns: what to do; nothing, if the table is complete.
     :raises AdoptionError: if it can't be completed, naming table, column, found and expected.
     """
     if found.kind != "r":
         raise refusal(found, None, KINDS[found.kind], "an ordinary table")
-    if side is Side.COURSE and found.has_rows:
+    if side is Side.COURSE and found.has_rows and merging is None:
         raise AdoptionError(
-            f"table '{found.schema}.{found.name}' holds rows: pysync can't tell yet whose they are",
-            "give the course a database without users, or empty the table first",
+            f"table '{found.schema}.{found.name}' holds rows: pysync can't tell whose they are",
+            "give the course a database without users, empty the table first, or see what "
+            "'pysync course add --adopt' would do",
         )
     if found.primary_key != ("id",):
         is_now = (
@@ -54,11 +56,38 @@ def plan(found: FoundTable, expected: Table, side: Side) -> Plan:
         )
     result = Plan()
     for column in expected.columns:
-        _plan_column(result, found, column, side)
+        if merging is not None and column.name == "course_id":
+            _plan_course_id(result, found, column, merging)
+        else:
+            _plan_column(result, found, column, side)
     plan_constraints(result, found, expected, side)
     if side is Side.COURSE:
         check_course_only(found, expected)
     return result
+
+
+def _plan_course_id(result: Plan, found: FoundTable, column: Column[object], merging: str) -> None:
+    """Say of rows that are there that they are this course's; enrollments in others go."""
+    table, name, course = qualified(column.table), quoted(column.name), _literal(merging)
+    if column.name not in found.columns:
+        alter = f"ALTER TABLE {table}"
+        result.complete.append(
+            f"{alter} ADD COLUMN {name} {type_name(column)} DEFAULT {course} NOT NULL"
+        )
+        result.complete.append(f"{alter} ALTER COLUMN {name} DROP DEFAULT")
+        result.undo.append(f"{alter} DROP COLUMN {name}")
+        return
+    if column.table.name == "student_courseenrollment":
+        result.complete.append(
+            f"DELETE FROM {table} WHERE {name} IS DISTINCT FROM {course}"  # noqa: S608 - quoted
+        )
+        # What its foreign keys have still to check would be in the way of ALTER TABLE.
+        result.complete.append("SET CONSTRAINTS ALL IMMEDIATE")
+    _plan_column(result, found, column, Side.COURSE)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _plan_column(result: Plan, found: FoundTable, column: Column[object], side: Side) -> None:

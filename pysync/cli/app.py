@@ -17,8 +17,11 @@ from pysync.cli import (
     demo,
     discussion,
     doctor,
+    erase,
     group,
+    guard,
     migrate,
+    resync,
     status,
     testcenter,
     user,
@@ -60,6 +63,9 @@ app.command("wait")(wait.wait)
 app.command("verify")(verify.verify)
 app.command("repair")(verify.repair)
 app.command("rebuild")(verify.rebuild)
+app.command("resync")(resync.resync)
+app.command("guard")(guard.guard)
+app.command("erase")(erase.erase)
 app.command("demo")(demo.demo)
 
 

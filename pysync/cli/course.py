@@ -1,4 +1,4 @@
-"""``pysync course``: add, remove, list."""
+"""``pysync course``: add, remove, pause, resume, move, list."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from typing import Annotated
 
 import typer
 
-from pysync import courses
-from pysync.cli.output import Format, say, say_aside, steps
-from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
+from pysync import adopting, courses, pausing, relocation
+from pysync.cli.comparison import print_comparison
+from pysync.cli.output import Format, bytes_text, say, say_aside, steps
+from pysync.cli.parameters import (
+    CourseArgument,
+    DryRunOption,
+    FormatOption,
+    PortalForCourseOption,
+    PortalOption,
+    portal_conninfo,
+)
 from pysync.cli.status import print_report
 from pysync.status import report
 from pysync.types import course_id
 
-app = typer.Typer(help="Add, remove and list courses.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Add, remove, pause, move and list courses.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command()
 def add(
     context: typer.Context,
     course: CourseArgument,
+    *,
     conninfo: Annotated[
         str,
         typer.Argument(
@@ -28,21 +39,38 @@ def add(
             help="The course database as pysync reaches it; its password isn't stored.",
         ),
     ],
-    portal_for_course: Annotated[
-        str | None,
+    portal_for_course: PortalForCourseOption = None,
+    adopt: Annotated[
+        bool,
         typer.Option(
-            "--portal-conninfo",
-            metavar="CONNINFO",
-            help="The portal as the course's server reaches it, if differently.",
+            "--adopt",
+            help="The database holds users already: show what merging would change, and do it "
+            "with --yes.",
         ),
-    ] = None,
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it.")] = False,
+    format: FormatOption = Format.TABLE,
     _portal: PortalOption = None,
 ) -> None:
     """Make a database a course's database and fill it.
 
     Checks both servers, migrates the course database, copies the members, subscribes and waits for
-    the first copy. After an interruption the same command goes on.
+    the first copy. After an interruption the same command goes on. A database that holds users, by
+    an older way of copying them, is merged with --adopt; without --yes that is a dry run.
     """
+    if adopt and not yes:
+        with steps() as progress:
+            found = adopting.preview(
+                portal_conninfo(context),
+                course_id(course),
+                conninfo,
+                progress,
+                portal_conninfo_for_course=portal_for_course,
+            )
+        print_comparison(found, format, course=course, done=False)
+        if format is Format.TABLE:
+            say("dry run: nothing was changed; confirm with --yes")
+        return
     with steps() as progress:
         added = courses.add(
             portal_conninfo(context),
@@ -50,6 +78,7 @@ def add(
             conninfo,
             progress,
             portal_conninfo_for_course=portal_for_course,
+            adopt=adopt,
         )
     if added.password_dropped:
         say_aside(
@@ -89,6 +118,85 @@ def remove(
         say(f"course '{course}' removed: its database keeps its data and is writable")
     else:
         say(f"course '{course}' removed on the portal; its database wasn't reached")
+
+
+@app.command()
+def pause(
+    context: typer.Context,
+    course: CourseArgument,
+    dry_run: DryRunOption = False,
+    _portal: PortalOption = None,
+) -> None:
+    """Stop a course's replication for a while; the portal keeps WAL for it meanwhile."""
+    done = pausing.switch(portal_conninfo(context), course_id(course), on=False, dry_run=dry_run)
+    limit = (
+        f"max_slot_wal_keep_size loses the course beyond {bytes_text(done.limit_bytes)}"
+        if done.limit_bytes is not None
+        else "max_slot_wal_keep_size sets no limit, so watch the portal's disk"
+    )
+    state = "is paused already" if not done.changed else "would be paused" if dry_run else "paused"
+    say(
+        f"course '{course}' {state}: the portal keeps WAL for it from now on, "
+        f"{bytes_text(done.retained_bytes)} so far; {limit}"
+    )
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    course: CourseArgument,
+    dry_run: DryRunOption = False,
+    _portal: PortalOption = None,
+) -> None:
+    """Go on with a course's replication."""
+    done = pausing.switch(portal_conninfo(context), course_id(course), on=True, dry_run=dry_run)
+    if not done.changed:
+        say(f"course '{course}' isn't paused")
+        return
+    say(
+        f"course '{course}' {'would be resumed' if dry_run else 'resumed'}: "
+        f"{bytes_text(done.retained_bytes)} of WAL to catch up with at most"
+    )
+
+
+@app.command()
+def move(
+    context: typer.Context,
+    course: CourseArgument,
+    *,
+    conninfo: Annotated[
+        str, typer.Argument(metavar="CONNINFO", help="The new database as pysync reaches it.")
+    ],
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="The new database is empty, no copy of the old one.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on though the old database is gone for ever.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    portal_for_course: PortalForCourseOption = None,
+    format: FormatOption = Format.TABLE,
+    _portal: PortalOption = None,
+) -> None:
+    """Have another database take over a course, usually on another server.
+
+    Restore a dump of the old database there first, or give --fresh: a merge brings it up to date.
+    The old database keeps its data and becomes writable. After an interruption run it again.
+    """
+    with steps() as progress:
+        found = relocation.move(
+            portal_conninfo(context),
+            course_id(course),
+            conninfo,
+            progress,
+            fresh=fresh,
+            force=force,
+            portal_conninfo_for_course=portal_for_course,
+            dry_run=dry_run,
+        )
+    print_comparison(found, format, course=course, done=not dry_run)
+    if format is Format.TABLE:
+        say("dry run: nothing was changed" if dry_run else f"course '{course}' moved")
 
 
 @app.command("list")

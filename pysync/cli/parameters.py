@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 import typer
 
@@ -35,6 +36,17 @@ CourseArgument = Annotated[str, typer.Argument(metavar="COURSE_ID", help="The co
 OptionalCourseArgument = Annotated[
     str | None, typer.Argument(metavar="COURSE_ID", help="The course's id; all if left out.")
 ]
+PortalForCourseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--portal-conninfo",
+        metavar="CONNINFO",
+        help="The portal as the course's server reaches it, if differently.",
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+]
 FormatOption = Annotated[Format, FORMAT_OPTION]
 
 
@@ -49,6 +61,22 @@ def portal_conninfo(context: typer.Context) -> str:
             "portal isn't named", "set PYSYNC_PORTAL or --portal to its conninfo string or URI"
         )
     return str(conninfo)
+
+
+_UNITS: Final = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
+
+
+def size_bytes(text: str, option: str) -> int:
+    """Return a size such as ``500MB`` in bytes, in PostgreSQL's units.
+
+    :raises typer.BadParameter: if it is none.
+    """
+    found = re.fullmatch(r"([0-9]+)\s*([A-Z]*)", text.strip().upper())
+    if found is None or found[2] not in _UNITS:
+        raise typer.BadParameter(
+            f"'{text}' is no size: write a number and kB, MB, GB or TB", param_hint=option
+        )
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def checked(course: str | None) -> CourseId | None:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pysync.courses import Progress
 from pysync.demo import check, examination, oulad, replay, site
 from pysync.demo.check import Comparison
 from pysync.demo.examination import Examination
 from pysync.demo.site import Site
 from pysync.errors import DemoError
+from pysync.types import Progress
 
 __all__ = ["Examination", "Report", "Site", "differences", "run"]
 

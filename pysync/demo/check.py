@@ -10,14 +10,13 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from pysync.courses import Progress
 from pysync.db.connections import Connection, connect
 from pysync.demo.oulad import Registration
 from pysync.demo.site import Site
 from pysync.errors import DemoError
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.models.portal import PortalBase
-from pysync.types import CourseId
+from pysync.types import CourseId, Progress
 
 SINGLE_CHANGES: Final = 200
 VISIBLE_TIMEOUT_SECONDS: Final = 10

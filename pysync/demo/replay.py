@@ -10,12 +10,12 @@ from itertools import groupby
 from typing import Final, LiteralString
 
 from pysync import marks
-from pysync.courses import Progress
 from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.demo.oulad import Day, Registration, Student
 from pysync.demo.site import Site
 from pysync.errors import DemoError
+from pysync.types import Progress
 
 CATCH_UP_TIMEOUT_SECONDS: Final = 60
 

@@ -17,7 +17,6 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pysync import courses
-from pysync.courses import Progress
 from pysync.db.connections import connect
 from pysync.errors import PysyncError
 from pysync.migrate import migrate
@@ -30,7 +29,7 @@ from pysync.servers import (
     readable,
     temporary_folder,
 )
-from pysync.types import CourseId
+from pysync.types import CourseId, Progress
 
 APPLICATION: Final = "portal_application"
 """The role the demo writes as: it has rights on the portal's tables and on none of pysync's."""

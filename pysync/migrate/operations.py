@@ -60,7 +60,7 @@ def create_or_adopt(table: Table, side: Side) -> Plan | None:
     if found is None:
         create(table)
         return None
-    adoption = plan(found, table, side)
+    adoption = plan(found, table, side, attribute("merging"))
     if side is Side.COURSE:
         execute(f"ALTER TABLE public.{table.name} SET SCHEMA course")
         adoption.undo.insert(0, f"ALTER TABLE course.{table.name} SET SCHEMA public")

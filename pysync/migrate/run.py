@@ -75,6 +75,7 @@ def migrate(
     subject: str,
     *,
     course: CourseId | None = None,
+    merging: bool = False,
     target: str = "head",
     offline: bool = False,
 ) -> Migrated:
@@ -83,6 +84,7 @@ def migrate(
     :param conninfo: of the database.
     :param subject: what to call it in messages, such as ``portal`` or ``course 'X'``.
     :param course: the course a course database is for.
+    :param merging: take over a course's tables with their rows: a merge is going to follow.
     :param target: a revision of the lineage, ``head`` or ``base``.
     :param offline: return the SQL instead of running it.
     :raises MigrationError: if the target doesn't exist or a revision fails.
@@ -103,6 +105,7 @@ def migrate(
         config.attributes |= {
             "lineage": lineage,
             "course_id": course,
+            "merging": course if merging else None,
             "found_tables": _found_tables(connection, lineage),
             "adopted_tables": _adopted_tables(connection, lineage) if before else None,
         }

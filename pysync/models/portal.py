@@ -219,6 +219,33 @@ class Course(PortalBase):
     added_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=text("now()")
     )
+    adopts: Mapped[bool] = mapped_column(
+        Boolean,
+        server_default=text("false"),
+        comment="whether its database held users before: it is filled by a merge",
+    )
+    sacrificed_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), comment="when its slot was dropped to save the portal's disk"
+    )
+
+
+class Erasure(PortalBase):
+    """A deleted user whose erasure a course hasn't confirmed yet; the row goes once it has."""
+
+    __tablename__ = "erasure"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "course_id", name="erasure_pkey"),
+        {"schema": "pysync"},
+    )
+
+    user_id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
+    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+    requested_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("now()")
+    )
+    username_digest: Mapped[str] = mapped_column(
+        String(64), comment="SHA-256 of '<user_id>:<username>', to find it by the same command"
+    )
 
 
 class Verification(PortalBase):

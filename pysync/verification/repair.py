@@ -7,12 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from pysync import registry
-from pysync.courses import Progress
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.errors import ReplicationError
 from pysync.registry import BACKFILL_BATCH, Course
-from pysync.types import CourseId
+from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
 from pysync.verification.compare import TABLES, Compared, Sides, batched, compare, sides
 from pysync.verification.rows import ReplicatedTable

@@ -11,12 +11,11 @@ from typing import Final
 import psycopg
 
 from pysync import registry
-from pysync.courses import Progress
 from pysync.db.connections import Connection
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 from pysync.registry import Course
-from pysync.types import CourseId
+from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
 from pysync.verification.compare import TABLES, Sides, compare, sides
 from pysync.verification.rows import ReplicatedTable

@@ -1,0 +1,68 @@
+"""``pysync erase``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pysync import erasure
+from pysync.cli.output import say, say_aside
+from pysync.cli.parameters import PortalOption, portal_conninfo
+from pysync.erasure import Doomed, Proof
+
+
+def erase(
+    context: typer.Context,
+    username: Annotated[str, typer.Argument(metavar="USERNAME", help="Who is to be forgotten.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete, don't only show what.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=0, max=3600, help="How long a course may take."
+        ),
+    ] = 10,
+    _portal: PortalOption = None,
+) -> None:
+    """Delete a user on the portal and see to it that every course has forgotten it.
+
+    Looks into each course that held a copy, after the deletion has arrived there. Ends with status
+    1 while one hasn't confirmed; the same command asks those again, and only those.
+    """
+    conninfo = portal_conninfo(context)
+    known = erasure.pending(conninfo, username)
+    if known is None:
+        if not yes:
+            _show(erasure.preview(conninfo, username))
+            say_aside("pysync: nothing was changed; confirm with --yes")
+            raise typer.Exit(1)
+        user_ids = [erasure.erase(conninfo, username)]
+        say(f"user '{username}' (id {user_ids[0]}) deleted on the portal")
+    else:
+        user_ids = known.user_ids
+        say(f"user '{username}' was deleted before; asking the courses that didn't confirm")
+        if known.taken:
+            say(f"note: somebody else is called '{username}' now, who isn't touched")
+    proofs = erasure.prove(conninfo, user_ids, timeout)
+    _report(username, proofs)
+    if not all(proof.confirmed for proof in proofs):
+        raise typer.Exit(1)
+
+
+def _show(doomed: Doomed) -> None:
+    say(f"user '{doomed.username}' (id {doomed.user_id}) would be deleted on the portal, with")
+    say(f"  {doomed.profiles} profiles and {doomed.enrollments} enrollments")
+    for table, rows in doomed.cascades.items():
+        say(f"  {rows} rows of {table}, by its foreign key's rule")
+    say(f"  its copies in {len(doomed.courses)} courses: {', '.join(doomed.courses) or 'none'}")
+
+
+def _report(username: str, proofs: list[Proof]) -> None:
+    for proof in proofs:
+        what = "confirmed" if proof.confirmed else f"not confirmed: {proof.reason}"
+        say(f"  {proof.course_id}: {what}")
+    missing = sum(not proof.confirmed for proof in proofs)
+    if missing:
+        say(f"{missing} of {len(proofs)} courses have not confirmed; run the command again later")
+    else:
+        say(f"user '{username}' is erased everywhere")

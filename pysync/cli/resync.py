@@ -1,0 +1,61 @@
+"""``pysync resync``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pysync import resync as service
+from pysync.cli.comparison import print_comparison
+from pysync.cli.output import Format, say, steps
+from pysync.cli.parameters import (
+    CourseArgument,
+    DryRunOption,
+    FormatOption,
+    PortalForCourseOption,
+    PortalOption,
+    portal_conninfo,
+)
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.types import course_id
+
+Table = StrEnum("Table", {name: name for name in REPLICATED_TABLES})  # type: ignore[misc]
+
+
+def resync(
+    context: typer.Context,
+    course: CourseArgument,
+    *,
+    table: Annotated[
+        Table | None,
+        typer.Option("--table", help="Only this table, of a course that is streaming."),
+    ] = None,
+    dry_run: DryRunOption = False,
+    portal_for_course: PortalForCourseOption = None,
+    format: FormatOption = Format.TABLE,
+    _portal: PortalOption = None,
+) -> None:
+    """Make a course's replicated tables equal to the portal's again, and go on streaming.
+
+    Merges: nothing is emptied, readers aren't disturbed, columns and tables of the course's own
+    survive. Recovers a course that has lost its slot, too. After an interruption run it again.
+    """
+    checked, conninfo = course_id(course), portal_conninfo(context)
+    name = None if table is None else str(table.value)
+    with steps() as progress:
+        found = (
+            service.preview(conninfo, checked, progress, table=name)
+            if dry_run
+            else service.resync(
+                conninfo,
+                checked,
+                progress,
+                table=name,
+                portal_conninfo_for_course=portal_for_course,
+            )
+        )
+    print_comparison(found, format, course=course, done=not dry_run)
+    if format is Format.TABLE:
+        say("dry run: nothing was changed" if dry_run else f"course '{course}' resynchronised")

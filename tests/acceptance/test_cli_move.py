@@ -1,0 +1,190 @@
+"""``pysync course pause``, ``resume`` and ``move``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.acceptance.test_cli_course_add import Start, enroll_users, slots, start
+from tests.acceptance.test_cli_process import assert_refused, cli, eventually, succeed
+from tests.acceptance.test_cli_resync import (
+    assert_equal_to_the_fan_out,
+    assert_sound,
+    extend,
+)
+from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
+from tests.support import Cluster, Site, enroll, insert_user
+
+__all__ = ["start"]
+
+
+@pytest.mark.newest
+def test_a_course_is_paused_and_resumed(site: Site) -> None:
+    site.add("A")
+    assert "would be paused" in succeed("course", "pause", "A", "--dry-run", portal=site.portal)
+    assert state_of(site, "A") == "streaming"
+    said = succeed("course", "pause", "A", portal=site.portal)
+    assert "course 'A' paused: the portal keeps WAL for it from now on" in said
+    assert "max_slot_wal_keep_size" in said
+    assert state_of(site, "A") == "paused"
+    assert "is paused already" in succeed("course", "pause", "A", portal=site.portal)
+    enroll(site, insert_user(site, "ada"), "A")
+    assert "would be resumed" in succeed("course", "resume", "A", "--dry-run", portal=site.portal)
+    assert state_of(site, "A") == "paused"
+    assert "course 'A' resumed" in succeed("course", "resume", "A", portal=site.portal)
+    assert_equal_to_the_fan_out(site, "A")
+    assert "isn't paused" in succeed("course", "resume", "A", portal=site.portal)
+
+
+def copy_database(site: Site, course_id: str, cluster: Cluster) -> str:
+    """Copy a course's database as a dump does, its disabled subscription included."""
+    old = conninfo_to_dict(site.databases[course_id])["dbname"]
+    return cluster_copy(site, cluster, str(old))
+
+
+def cluster_copy(site: Site, cluster: Cluster, template: str) -> str:
+    with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s",
+            (template,),
+        )
+    return site.new_database(cluster, template=template)
+
+
+def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
+    enroll_users(site, "A", 50)
+    site.add("A")
+    extend(site, "A")
+    old = site.databases["A"]
+    succeed("course", "pause", "A", portal=site.portal)
+    for connection in site._connections:
+        connection.close()
+    copy = copy_database(site, "A", site.course_server)
+    # As pg_dump writes it.
+    name = replication_name(site, "A")
+    with psycopg.connect(copy, autocommit=True) as connection:
+        connection.execute(
+            f"create subscription {name} connection 'dbname=x' publication {name}"
+            f" with (connect = false, slot_name = '{name}')"
+        )
+    succeed("course", "resume", "A", portal=site.portal)
+    site.execute("delete from student_courseenrollment where user_id % 5 = 1")
+    site.execute("update auth_user set email = 'moved' where id % 5 = 2")
+    enroll(site, insert_user(site, "late"), "A")
+    site.wait("A")
+
+    plan = json.loads(
+        succeed("course", "move", "A", copy, "--dry-run", "--format", "json", portal=site.portal)
+    )
+    found = {each["table"]: each for each in plan["differences"]}
+    assert found["auth_user"]["insert"] == 1
+    assert found["auth_user"]["update"] == 10
+    assert found["student_courseenrollment"]["remove"] == 10
+    assert state_of(site, "A") == "streaming"
+
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            number = 0
+            while not done.is_set():
+                number += 1
+                enroll(site, insert_user(site, f"during{number}"), "A")
+        except BaseException as failure:  # noqa: BLE001 - the main thread raises it
+            failures.append(failure)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        result = cli("course", "move", "A", copy, portal=site.portal)
+    finally:
+        done.set()
+        writer.join()
+    assert not failures
+    assert result.returncode == 0, result.stderr
+    site.databases["A"] = copy
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+    course = site.course("A")
+    assert course.execute("select karma from auth_user where id = 7").fetchone() == (1007,)
+    assert course.execute("select count(*) from public.post").fetchone() == (50,)
+    # The old database is given back, and gets nothing any more.
+    with psycopg.connect(old, autocommit=True) as connection:
+        assert connection.execute("select count(*) from pg_subscription_rel").fetchone() == (0,)
+        connection.execute("update course.auth_user set email = 'free' where id = 1")
+
+
+@pytest.mark.newest
+def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> None:
+    enroll_users(site, "A", 20)
+    site.add("A")
+    new = site.new_database(site.portal_server)
+    assert_refused(cli("course", "move", "A", new, portal=site.portal), "isn't a copy", "--fresh")
+    secret, to_portal = (make_conninfo(each, password="hush") for each in (new, site.portal))
+    result = cli(
+        *("course", "move", "A", secret, "--fresh", "--portal-conninfo", to_portal),
+        portal=site.portal,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "hush" not in result.stdout + result.stderr
+    assert "hush" not in str(site.execute("select * from pysync.course"))
+    site.databases["A"] = new
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+    # Once more is no mistake.
+    succeed("course", "move", "A", new, "--fresh", portal=site.portal)
+    assert_sound(site)
+
+
+@pytest.mark.newest
+def test_a_course_whose_old_database_is_gone_moves_by_force(site: Site) -> None:
+    enroll_users(site, "A", 5)
+    site.add("A")
+    alter_subscription(site, "A", "disable")
+    site.execute(
+        "update pysync.course set conninfo = %s",
+        make_conninfo(site.databases["A"], dbname="nobody_made_it"),
+    )
+    new = site.new_database()
+    command = ("course", "move", "A", new, "--fresh")
+    assert_refused(cli(*command, portal=site.portal), "nobody_made_it", "--force")
+    succeed(*command, "--force", portal=site.portal)
+    site.databases["A"] = new
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+
+
+@pytest.mark.newest
+def test_a_move_that_is_killed_is_finished_by_the_next(site: Site, start: Start) -> None:
+    enroll_users(site, "A", 5)
+    site.add("A")
+    new = site.new_database()
+    application = site.connect()
+    application.execute("begin")
+    application.execute("insert into auth_user (username, password) values ('held', '')")
+    process = start("course", "move", "A", new, "--fresh")
+    eventually(
+        lambda: site.execute(
+            "select true from pg_stat_activity where application_name = 'pysync'"
+            " and backend_type = 'walsender' and wait_event_type = 'Lock'"
+        )
+    )
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    application.execute("commit")
+    assert state_of(site, "A") == "paused"
+    enroll(site, insert_user(site, "meanwhile"), "A")
+    # It can stay where it was, and then move after all.
+    succeed("course", "resume", "A", portal=site.portal)
+    assert_equal_to_the_fan_out(site, "A")
+    succeed("course", "move", "A", new, "--fresh", portal=site.portal)
+    site.databases["A"] = new
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+    assert len(slots(site)) == 1

@@ -1,0 +1,149 @@
+"""``pysync resync``, interrupted: nothing is lost, nothing is left behind, the next run finishes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+
+from pysync import handover, registry
+from pysync.db.connections import connect
+from pysync.types import CourseId
+from tests.acceptance.test_cli_course_add import Start, await_blocked, slots, start
+from tests.acceptance.test_cli_process import eventually, succeed
+from tests.acceptance.test_cli_resync import (
+    assert_equal_to_the_fan_out,
+    assert_sound,
+    damaged,
+    lose_slot,
+)
+from tests.acceptance.test_cli_status import replication_name, state_of
+from tests.support import Silent, Site, enroll, insert_user
+
+__all__ = ["damaged", "start"]
+
+
+@contextmanager
+def held_snapshot(site: Site, start: Start) -> Iterator[Any]:
+    """Hold it where it waits for an older transaction on the portal."""
+    application = site.connect()
+    application.execute("begin")
+    application.execute("insert into auth_user (username, password) values ('held', '')")
+    process = start("resync", "A")
+    eventually(
+        lambda: site.execute(
+            "select true from pg_stat_activity where application_name = 'pysync'"
+            " and backend_type = 'walsender' and wait_event_type = 'Lock'"
+        )
+    )
+    yield process
+    application.execute("commit")
+
+
+@contextmanager
+def held_merge(site: Site, start: Start) -> Iterator[Any]:
+    """Hold it in the middle of its merge: a session of the course has written a row."""
+    session = site.course("A")
+    session.execute("begin")
+    session.execute("update course.auth_user set karma = 7 where id = 900003")
+    process = start("resync", "A")
+    eventually(
+        lambda: (
+            site.course("A")
+            .execute(
+                "select true from pg_stat_activity where application_name = 'pysync'"
+                " and wait_event_type = 'Lock' and datname = current_database()"
+            )
+            .fetchall()
+        )
+    )
+    yield process
+    session.execute("rollback")
+
+
+@contextmanager
+def held_end(site: Site, start: Start) -> Iterator[Any]:
+    """Hold it after its start, where it sends a mark."""
+    session = site.connect()
+    session.execute("begin")
+    # No row lock: a transaction with an id of its own would keep the slot from being made.
+    session.execute("lock table course.beat in share mode")
+    process = start("resync", "A")
+    await_blocked(site, "pysync.mark")
+    yield process
+    session.execute("rollback")
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize(
+    ("hold", "lost"),
+    [(held_snapshot, False), (held_merge, False), (held_merge, True), (held_end, True)],
+    ids=["snapshot", "merge", "lost-merge", "lost-end"],
+)
+def test_a_resync_that_is_killed_is_finished_by_the_next(
+    damaged: Site, start: Start, hold: Any, lost: bool
+) -> None:
+    site = damaged
+    name = replication_name(site, "A")
+    if lost:
+        lose_slot(site)
+    with hold(site, start) as process:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    enroll(site, insert_user(site, "meanwhile"), "A")
+    # Its temporary slot is gone with it; the course's own is there only if it can be relied upon.
+    eventually(lambda: set(slots(site)) <= {name})
+    state = state_of(site, "A")
+    if lost and hold is not held_end:
+        assert state == "lost"
+    elif hold is not held_end:
+        assert state == "paused"
+    if hold is held_end or not lost:
+        # Whoever resumes instead loses nothing.
+        succeed("course", "resume", "A", portal=site.portal)
+        site.wait("A")
+        course = site.course("A")
+        assert course.execute("select true from auth_user where username = 'meanwhile'").fetchall()
+    succeed("resync", "A", portal=site.portal)
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("lost", [False, True], ids=["healthy", "lost"])
+def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, lost: bool) -> None:
+    site = damaged
+    if lost:
+        lose_slot(site)
+    with (
+        closing(connect(site.portal)) as portal,
+        closing(connect(site.databases["A"])) as database,
+    ):
+        course = registry.get(portal, CourseId("A"))
+        handover.subscribe(portal, database, course, site.portal)
+        with handover.merged(site.portal, portal, site.databases["A"], course, Silent()):
+            enroll(site, insert_user(site, "meanwhile"), "A")
+    assert state_of(site, "A") == ("lost" if lost else "paused")
+    assert slots(site) == ([] if lost else [replication_name(site, "A")])
+    if lost:
+        succeed("resync", "A", portal=site.portal)
+    else:
+        succeed("course", "resume", "A", portal=site.portal)
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+
+
+@pytest.mark.newest
+def test_a_resync_that_fails_lets_a_healthy_course_go_on(damaged: Site, start: Start) -> None:
+    site = damaged
+    with held_snapshot(site, start) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130, said
+    enroll(site, insert_user(site, "meanwhile"), "A")
+    site.wait("A")
+    assert state_of(site, "A") == "streaming"
+    assert slots(site) == [replication_name(site, "A")]
