@@ -20,6 +20,7 @@ from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.servers import wait_until
 from pysync.status.document import schema
+from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import OwnCluster, eventually, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Cluster, Site, drop_slot, enroll, insert_user
@@ -196,6 +197,29 @@ def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection
     course.execute(f"alter database {course.info.dbname} set search_path = public")
     found = become(site, "drifted", "search_path", "doesn't name schema course")
     follow(site, found["remedy"])
+    become(site, "streaming")
+
+
+def test_a_course_that_is_behind_and_moves_is_not_stuck(site: Site) -> None:
+    """A long transaction on its way: nothing is confirmed and no error counted for seconds."""
+    enroll_users(site, "A", 2000)
+    site.add("A")
+    course = site.course("A")
+    course.execute(
+        "create function public.slow() returns trigger language plpgsql as"
+        " $$ begin perform pg_catalog.pg_sleep(0.002); return null; end $$"
+    )
+    course.execute(
+        "create trigger slow after update on course.auth_user"
+        " for each row execute function public.slow()"
+    )
+    course.execute("alter table course.auth_user enable always trigger slow")
+    site.execute("update auth_user set email = 'new@example.org'")
+    found = seen(site)
+    assert (found["state"], found["cause"]) == ("catching-up", None)
+    assert found["lag_bytes"] > 0
+    assert found["lag_seconds"] > 0.5
+    site.wait()
     become(site, "streaming")
 
 
