@@ -253,6 +253,11 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
         " references course.auth_user)"
     )
     course.execute("alter table course.beat enable always trigger pysync_refuse_rows")
+    course.execute(
+        "create trigger own after insert on course.auth_user"
+        " for each row execute function suppress_redundant_updates_trigger()"
+    )
+    course.execute("alter table course.auth_user enable replica trigger own")
     site.execute("alter table course.auth_user replica identity full")
     site.execute("drop index public.student_courseenrollment_user_id_idx")
     site.execute(
@@ -265,6 +270,7 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
         "table course.auth_user": True,
         "replica identity of course.auth_user": True,
         "trigger 'pysync_refuse_rows' on course.beat": True,
+        "trigger 'own' on course.auth_user": False,
         "foreign key 'post_author_id_fkey' of public.post": False,
         "foreign key 'twice' of public.post": False,
         "foreign key 'student_courseenrollment_user_id_fkey' of public.student_courseenrollment": (
