@@ -15,9 +15,7 @@ from psycopg.rows import class_row, dict_row
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.sql_files import folder, statements
-from pysync.findings import ON_PORTAL, run
 from pysync.registry import as_owner
-from pysync.status.model import Orphan
 from pysync.types import CourseId
 
 _COUNT_TIMEOUT_MILLISECONDS: Final = 800
@@ -156,50 +154,6 @@ def count_rows(portal: Connection, course_id: CourseId) -> dict[str, int]:
             row: dict[str, Any] | None = cursor.execute(counts, {"id": course_id}).fetchone()
             return dict(row or {})
     return {}
-
-
-def find_orphans(portal: Connection) -> list[Orphan]:
-    """Return slots and publications of pysync's name in this database that belong to no course."""
-    database = portal.info.dbname
-    slots = portal.execute(
-        "select slot_name::text,"
-        " greatest(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn),"
-        "   0)::bigint"
-        " from pg_catalog.pg_replication_slots"
-        " where database = current_database() and slot_name like 'pysync\\_%'"
-        " and slot_name not in (select replication_name from pysync.course) order by 1"
-        if not fetch_value(portal, "select pg_catalog.pg_is_in_recovery()")
-        else "select slot_name::text, null::bigint from pg_catalog.pg_replication_slots where false"
-    ).fetchall()
-    publications = portal.execute(
-        # A probe is there for a moment while a course is added.
-        "select pubname::text from pg_catalog.pg_publication"
-        " where pubname like 'pysync\\_%' and pubname not like '%\\_probe'"
-        " and pubname not in (select replication_name from pysync.course) order by 1"
-    ).fetchall()
-    return [
-        *(
-            Orphan(
-                "slot",
-                name,
-                database,
-                f"slot '{name}' belongs to no registered course and keeps WAL on the portal",
-                run(f"select pg_drop_replication_slot('{name}')", ON_PORTAL),
-                retained,
-            )
-            for name, retained in slots
-        ),
-        *(
-            Orphan(
-                "publication",
-                name,
-                database,
-                f"publication '{name}' belongs to no registered course",
-                run(f"drop publication {name}", ON_PORTAL),
-            )
-            for (name,) in publications
-        ),
-    ]
 
 
 def read_wal_position(portal: Connection) -> int:

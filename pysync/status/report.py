@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
-from typing import Any, Final
-
-import psycopg
+from typing import Any
 
 from pysync import registry
-from pysync.db.connections import Connection, connect, parse
+from pysync.db.connections import Connection, connect
 from pysync.drift import portal_findings, prepare, publication_findings
 from pysync.errors import PysyncError
-from pysync.findings import Finding, run
+from pysync.findings import Finding
 from pysync.migrate import current_revision, head_revision
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.polling import ask_each
 from pysync.registry import Course
 from pysync.status import portal as portal_side
+from pysync.status.causes import REPORT_SECONDS, with_causes
 from pysync.status.course import Facts
 from pysync.status.judge import Look, Verdict, judge
 from pysync.status.looking import Looking, Seen
-from pysync.status.model import CourseStatus, Orphan, Report, Revision, State
+from pysync.status.model import CourseStatus, Report, Revision, State
+from pysync.status.orphans import find_orphans, subscriptions_without_course
 from pysync.status.portal import Beat, Clock, Slot
-from pysync.trial import Tried, attempt, reach
 from pysync.types import CourseId
-
-TRIAL_SECONDS: Final = 1.2
-"""How long the cause of a stuck course is looked for."""
-
-REPORT_SECONDS: Final = 4.2
-"""Until when causes are looked for: everything takes little longer."""
-
-TRIALS_AT_ONCE: Final = 8
 
 
 def status(portal_conninfo: str, course_id: CourseId | None = None) -> list[CourseStatus]:
@@ -75,7 +64,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         looking = Looking(asked, known, active)
         common = tuple(portal_findings(portal))
         publications = publication_findings(portal, wanted)
-        orphans = [] if course_id else portal_side.find_orphans(portal)
+        orphans = [] if course_id else find_orphans(portal)
         seen = {each.course.course_id: each for each in looking.finish(send)}
 
         verifications = portal_side.read_verifications(portal)
@@ -95,8 +84,8 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
             for look in looks
             if look.facts and look.facts[1].tables_ready < len(look.facts[1].tables)
         }
-    verdicts = _with_causes(portal_conninfo, looks, [judge(look) for look in looks], end)
-    orphans += [] if course_id else _subscriptions_without_course(asked, seen)
+    verdicts = with_causes(portal_conninfo, looks, [judge(look) for look in looks], end)
+    orphans += [] if course_id else subscriptions_without_course(asked, seen)
     return Report(
         clock.read_at,
         [
@@ -167,47 +156,6 @@ def _look(
     )
 
 
-def _with_causes(
-    portal_conninfo: str, looks: Sequence[Look], verdicts: list[Verdict], end: float
-) -> list[Verdict]:
-    """Try the pending changes of stuck courses whose cause isn't known yet."""
-    untold = [i for i, verdict in enumerate(verdicts) if verdict.untold]
-    if not untold:
-        return verdicts
-
-    def tried(index: int) -> Tried:
-        deadline = min(time.monotonic() + TRIAL_SECONDS, end)
-        if time.monotonic() > end:
-            return Tried(None, 0, "there was no time left to try them: ask for this course alone")
-        look = looks[index]
-        assert look.facts is not None  # noqa: S101 - stuck courses have answered
-        try:
-            outcome = attempt(portal_conninfo, look.course, look.facts[1].applied_at, deadline)
-        except (PysyncError, psycopg.Error) as error:
-            outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
-        if outcome.finding is None and not look.slots[1].slot_active:
-            outcome = replace(outcome, finding=reach(look.course, deadline))
-        return outcome
-
-    with ThreadPoolExecutor(min(len(untold), TRIALS_AT_ONCE)) as pool:
-        for index, outcome in zip(untold, pool.map(tried, untold), strict=True):
-            verdicts[index] = _explained(looks[index], verdicts[index], outcome)
-    return verdicts
-
-
-def _explained(look: Look, verdict: Verdict, tried: Tried) -> Verdict:
-    if tried.finding is not None:
-        return replace(
-            verdict, cause=f"{verdict.cause}: {tried.finding}", remedy=tried.finding.remedy
-        )
-    if look.drift:
-        return replace(
-            verdict, cause=f"{verdict.cause}; {look.drift[0]}", remedy=look.drift[0].remedy
-        )
-    note = tried.note or f"{tried.changes} pending changes apply without error when tried"
-    return replace(verdict, cause=f"{verdict.cause}; {note}")
-
-
 def _copied_percent(portal: Connection, look: Look) -> float | None:
     assert look.facts is not None  # noqa: S101 - asked for courses that answered
     facts = look.facts[1]
@@ -222,46 +170,6 @@ def _copied_percent(portal: Connection, look: Look) -> float | None:
         for name, state in facts.tables.items()
     )
     return round(100 * done / total, 1)
-
-
-def _subscriptions_without_course(
-    asked: Sequence[Course], seen: Mapping[CourseId, Seen]
-) -> list[Orphan]:
-    """Return subscriptions on course servers that lead to this portal and belong to no course.
-
-    Those in a course's own database count wherever they lead: they write into its tables.
-    """
-    found: dict[tuple[str, str], Orphan] = {}
-    for course in asked:
-        for name, database in seen[course.course_id].strangers:
-            own = parse(course.conninfo).get("dbname") == database
-            if (name, database) in found or not (own or _leads_here(course, name)):
-                continue
-            found[name, database] = Orphan(
-                "subscription",
-                name,
-                database,
-                f"subscription '{name}' in database '{database}' belongs to no registered course",
-                run(
-                    f"alter subscription {name} disable; alter subscription {name} set "
-                    f"(slot_name = none); drop subscription {name}",
-                    f"in database '{database}'",
-                ),
-            )
-    return list(found.values())
-
-
-def _leads_here(course: Course, name: str) -> bool:
-    """Return whether a subscription connects to where this course's does; only superusers see."""
-    try:
-        with closing(connect(course.conninfo, connect_timeout_seconds=2)) as database:
-            row = database.execute(
-                "select subconninfo from pg_catalog.pg_subscription where subname = %s", (name,)
-            ).fetchone()
-        theirs, ours = parse(row[0] if row else ""), parse(course.portal_conninfo)
-    except (PysyncError, psycopg.Error):
-        return False
-    return all(theirs.get(key) == ours.get(key) for key in ("host", "hostaddr", "port", "dbname"))
 
 
 def _status(

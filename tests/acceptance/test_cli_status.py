@@ -178,6 +178,7 @@ def test_a_course_being_copied_is_reported_so(site: Site, start: object) -> None
         )
         assert found["state"] == "copying"
         assert 0 < found["tables_ready"] < found["tables_total"] == 4
+        assert 0 < found["copied_percent"] < 100
     process.communicate()
     assert state_of(site, "A") == "streaming"
 

@@ -6,6 +6,7 @@ Remedies that are statements are taken from the report and run as they stand.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.servers import wait_until
 from pysync.status.document import schema
+from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import OwnCluster, eventually, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Cluster, Site, drop_slot, enroll, insert_user
@@ -198,6 +200,29 @@ def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection
     become(site, "streaming")
 
 
+def test_a_course_that_is_behind_and_moves_is_not_stuck(site: Site) -> None:
+    """A long transaction on its way: nothing is confirmed and no error counted for seconds."""
+    enroll_users(site, "A", 2000)
+    site.add("A")
+    course = site.course("A")
+    course.execute(
+        "create function public.slow() returns trigger language plpgsql as"
+        " $$ begin perform pg_catalog.pg_sleep(0.002); return null; end $$"
+    )
+    course.execute(
+        "create trigger slow after update on course.auth_user"
+        " for each row execute function public.slow()"
+    )
+    course.execute("alter table course.auth_user enable always trigger slow")
+    site.execute("update auth_user set email = 'new@example.org'")
+    found = seen(site)
+    assert (found["state"], found["cause"]) == ("catching-up", None)
+    assert found["lag_bytes"] > 0
+    assert found["lag_seconds"] > 0.5
+    site.wait()
+    become(site, "streaming")
+
+
 @pytest.mark.newest
 def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Connection[Any]) -> None:
     with site.course("A") as session, session.transaction():
@@ -327,18 +352,38 @@ def test_a_slot_dropped_and_one_invalidated(
 
 
 @pytest.mark.newest
-def test_a_portal_older_than_its_courses(own_site: Site) -> None:
-    """What a restored portal is: its marks, or its WAL, are behind what a course has."""
-    site = own_site
+def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
+    own_site: Site, servers: tuple[OwnCluster, OwnCluster]
+) -> None:
+    site, (portal_server, _) = own_site, servers
     site.add("A")
     become(site, "streaming")
-    alter_subscription(site, "A", "disable")
-    site.execute("update course.beat set token = token - 1000000")
-    for _ in range(2):
+    server = portal_server.server
+    backup = server.folder / "backup"
+    server.stop()
+    subprocess.run(["cp", "-a", server.data, backup], check=True)
+    server.start()
+    for number in range(20):
+        enroll(site, insert_user(site, f"user{number}"), "A")
+    site.wait()
+    server.stop()
+    subprocess.run(["rm", "-r", server.data], check=True)
+    backup.rename(server.data)
+    server.start()
+    # Everything looks well: the slot is there, and the worker connects to it again.
+    eventually(lambda: seen(site)["slot_active"])
+    for username in ("later", "later still"):
         become(site, "lost", "older than the course", "restore from a backup", "pysync resync A")
-    site.execute("update course.beat set token = token + 1000000")
-    become(site, "paused")
-    # The course's origin says how far it is, also after marks went on.
+        enroll(site, insert_user(site, username), "A")
+    assert seen(site)["lag_seconds"] is None
+
+
+@pytest.mark.newest
+def test_a_course_whose_position_is_ahead_of_the_portal(own_site: Site) -> None:
+    """A portal that was restored, and sent marks since: the course's origin still tells."""
+    site = own_site
+    site.add("A")
+    alter_subscription(site, "A", "disable")
     origin = (
         site.course("A")
         .execute(
@@ -349,6 +394,7 @@ def test_a_portal_older_than_its_courses(own_site: Site) -> None:
         .fetchone()
     )
     assert origin is not None
+    become(site, "paused")
     site.course("A").execute("select pg_replication_origin_advance(%s, 'F/0')", origin)
     become(site, "lost", "older than the course")
 

@@ -1,0 +1,64 @@
+"""Look for the cause of a standstill that positions and counts don't tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+import psycopg
+
+from pysync.errors import PysyncError
+from pysync.status.judge import Look, Verdict
+from pysync.trial import Tried, attempt, reach
+
+TRIAL_SECONDS: Final = 1.2
+"""How long the cause of a stuck course is looked for."""
+
+REPORT_SECONDS: Final = 4.2
+"""Until when causes are looked for: everything takes little longer."""
+
+TRIALS_AT_ONCE: Final = 8
+
+
+def with_causes(
+    portal_conninfo: str, looks: Sequence[Look], verdicts: list[Verdict], end: float
+) -> list[Verdict]:
+    """Try the pending changes of stuck courses whose cause isn't known yet."""
+    untold = [i for i, verdict in enumerate(verdicts) if verdict.untold]
+    if not untold:
+        return verdicts
+
+    def tried(index: int) -> Tried:
+        deadline = min(time.monotonic() + TRIAL_SECONDS, end)
+        if time.monotonic() > end:
+            return Tried(None, 0, "there was no time left to try them: ask for this course alone")
+        look = looks[index]
+        assert look.facts is not None  # noqa: S101 - stuck courses have answered
+        try:
+            outcome = attempt(portal_conninfo, look.course, look.facts[1].applied_at, deadline)
+        except (PysyncError, psycopg.Error) as error:
+            outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
+        if outcome.finding is None and not look.slots[1].slot_active:
+            outcome = replace(outcome, finding=reach(look.course, deadline))
+        return outcome
+
+    with ThreadPoolExecutor(min(len(untold), TRIALS_AT_ONCE)) as pool:
+        for index, outcome in zip(untold, pool.map(tried, untold), strict=True):
+            verdicts[index] = _explained(looks[index], verdicts[index], outcome)
+    return verdicts
+
+
+def _explained(look: Look, verdict: Verdict, tried: Tried) -> Verdict:
+    if tried.finding is not None:
+        return replace(
+            verdict, cause=f"{verdict.cause}: {tried.finding}", remedy=tried.finding.remedy
+        )
+    if look.drift:
+        return replace(
+            verdict, cause=f"{verdict.cause}; {look.drift[0]}", remedy=look.drift[0].remedy
+        )
+    note = tried.note or f"{tried.changes} pending changes apply without error when tried"
+    return replace(verdict, cause=f"{verdict.cause}; {note}")
