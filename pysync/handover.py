@@ -107,7 +107,7 @@ def _with_scrubbed(difference: Differences, scrubbed: int) -> Differences:
     """Count users that were scrubbed as such, not as updated."""
     if difference.table != "auth_user":
         return difference
-    return replace(difference, update=difference.update - scrubbed, scrub=scrubbed)
+    return replace(difference, update=max(difference.update - scrubbed, 0), scrub=scrubbed)
 
 
 def _stage(point: Point, session: Connection, course: Course, progress: Progress) -> None:

@@ -154,14 +154,8 @@ def slot_delayed(portal: Connection, name: str) -> ReplicationError:
 
 def slot_is_usable(portal: Connection, name: str) -> bool:
     """Return whether a slot is there and still has all the WAL its course needs."""
-    return bool(
-        fetch_value(
-            portal,
-            "select wal_status is distinct from 'lost' from pg_catalog.pg_replication_slots"
-            " where slot_name = %s",
-            name,
-        )
-    )
+    query = "select wal_status is distinct from 'lost' from pg_catalog.pg_replication_slots"
+    return bool(fetch_value(portal, query + " where slot_name = %s", name))
 
 
 def drop_slots(portal: Connection, course: Course) -> None:
@@ -423,14 +417,13 @@ def is_whole(database: Connection, name: str) -> bool:
 
 def connection_string(database: Connection, name: str) -> str | None:
     """Return how a subscription reaches the portal, with its password: never to be shown."""
-    found = fetch_value(
+    return fetch_value(  # type: ignore[no-any-return]
         database,
         "select s.subconninfo from pg_catalog.pg_subscription s"
         " join pg_catalog.pg_database d on d.oid = s.subdbid"
         " where d.datname = current_database() and s.subname = %s",
         name,
     )
-    return None if found is None else str(found)
 
 
 def drop_subscription(database: Connection, course: Course) -> None:

@@ -120,6 +120,22 @@ def test_an_adoption_that_is_killed_is_finished_by_the_same_command(
 
 
 @pytest.mark.newest
+def test_a_site_that_has_users_only_gets_the_other_tables(
+    site: Site, old_site: str, course_server: Cluster
+) -> None:
+    with psycopg.connect(old_site) as connection:
+        connection.execute("drop table auth_userprofile, student_courseenrollment")
+        connection.execute("alter table auth_user drop column last_login")
+    plan = json.loads(
+        succeed("course", "add", "A", old_site, "--adopt", "--format", "json", portal=site.portal)
+    )
+    inserts = {each["table"]: each["insert"] for each in plan["differences"]}
+    assert inserts == {"auth_user": 2, "auth_userprofile": 20, "student_courseenrollment": 20}
+    succeed("course", "add", "A", old_site, "--adopt", "--yes", portal=site.portal)
+    assert_equal_to_the_fan_out(site, "A")
+
+
+@pytest.mark.newest
 def test_a_removed_course_comes_back_in_its_old_database(site: Site) -> None:
     enroll_users(site, "A", 5)
     site.add("A")

@@ -30,6 +30,7 @@ def pending(site: Site) -> list[tuple[object, ...]]:
     return site.execute("select user_id, course_id from pysync.erasure order by 1, 2")
 
 
+@pytest.mark.newest
 def test_an_erasure_is_shown_done_and_proven(site: Site, ada: int) -> None:
     before = footprint(site.portal)
     shown = cli("erase", "ada", portal=site.portal)

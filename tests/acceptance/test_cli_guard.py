@@ -111,10 +111,10 @@ def test_the_guard_goes_on_until_it_is_stopped_and_survives_a_bad_moment(
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("size", ["much", "-1", "10XB", ""])
-def test_a_size_that_is_none_is_a_usage_error(site: Site, size: str) -> None:
-    result = cli("guard", "--once", f"--max-retained={size}", portal=site.portal)
-    assert result.returncode == 2
+def test_a_size_that_is_none_is_a_usage_error(site: Site) -> None:
+    for size in ("much", "-1", "10XB", ""):
+        result = cli("guard", "--once", f"--max-retained={size}", portal=site.portal)
+        assert result.returncode == 2
 
 
 @contextmanager

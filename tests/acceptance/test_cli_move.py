@@ -56,6 +56,7 @@ def cluster_copy(site: Site, cluster: Cluster, template: str) -> str:
     return site.new_database(cluster, template=template)
 
 
+@pytest.mark.newest
 def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
     enroll_users(site, "A", 50)
     site.add("A")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from pysync import handover, registry
+from pysync import handover, registry, snapshots
 from pysync.db.connections import connect
+from pysync.errors import LockedError, ReplicationError
+from pysync.resync import resync
 from pysync.types import CourseId
 from tests.acceptance.test_cli_course_add import Start, await_blocked, slots, start
 from tests.acceptance.test_cli_process import eventually, succeed
@@ -80,8 +82,8 @@ def held_end(site: Site, start: Start) -> Iterator[Any]:
 @pytest.mark.newest
 @pytest.mark.parametrize(
     ("hold", "lost"),
-    [(held_snapshot, False), (held_merge, False), (held_merge, True), (held_end, True)],
-    ids=["snapshot", "merge", "lost-merge", "lost-end"],
+    [(held_snapshot, False), (held_merge, True), (held_end, True)],
+    ids=["snapshot", "lost-merge", "lost-end"],
 )
 def test_a_resync_that_is_killed_is_finished_by_the_next(
     damaged: Site, start: Start, hold: Any, lost: bool
@@ -147,3 +149,38 @@ def test_a_resync_that_fails_lets_a_healthy_course_go_on(damaged: Site, start: S
     site.wait("A")
     assert state_of(site, "A") == "streaming"
     assert slots(site) == [replication_name(site, "A")]
+
+
+@pytest.mark.newest
+def test_a_transaction_that_does_not_end_is_named_and_the_course_goes_on(
+    damaged: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = damaged
+    monkeypatch.setattr(snapshots, "SLOT_TIMEOUT_SECONDS", 0.5)
+    application = site.connect()
+    application.execute("begin")
+    application.execute("insert into auth_user (username, password) values ('held', '')")
+    with pytest.raises(ReplicationError, match="older transactions") as refused:
+        resync(site.portal, CourseId("A"), Silent())
+    assert f"(pid {application.info.backend_pid})" in refused.value.message
+    application.execute("commit")
+    assert slots(site) == [replication_name(site, "A")]
+    enroll(site, insert_user(site, "meanwhile"), "A")
+    site.wait("A")
+
+
+@pytest.mark.newest
+def test_a_course_site_that_keeps_rows_locked_is_told_and_the_course_goes_on(
+    damaged: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = damaged
+    monkeypatch.setattr(handover, "TRIES", 1)
+    session = site.course("A")
+    session.execute("begin")
+    session.execute("update course.auth_user set karma = 7 where id = 900003")
+    with pytest.raises(LockedError, match="course 'A' is busy"):
+        resync(site.portal, CourseId("A"), Silent())
+    session.execute("commit")
+    assert state_of(site, "A") in ("streaming", "catching-up")
+    succeed("resync", "A", portal=site.portal)
+    assert_equal_to_the_fan_out(site, "A")
