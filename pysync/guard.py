@@ -77,7 +77,7 @@ def watch(
     first = True
     while True:
         try:
-            with closing(registry.connect_portal(portal_conninfo)) as portal, translated("portal"):
+            with translated("portal"), closing(registry.connect_portal(portal_conninfo)) as portal:
                 now, judged = _round(portal, before, max_retained_bytes, dry_run=dry_run)
         except PysyncError as error:
             if once:
