@@ -28,7 +28,7 @@ from pysync.cli.parameters import (
 )
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import course_id
-from pysync.verification import Difference, Kind, Place, Verification
+from pysync.verification import Difference, Kind, Place, Repair, Verification
 from pysync.verification.verify import JOBS
 
 SHOWN: Final = 20
@@ -47,7 +47,7 @@ def verify(
     context: typer.Context,
     courses: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COURSE_ID]...", help="The courses' ids; all if left out."),
+        typer.Argument(metavar="COURSE_ID", help="The courses' ids; all if left out."),
     ] = None,
     jobs: Annotated[
         int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Courses at a time.")
@@ -104,25 +104,31 @@ def repair(
                 "course_id": course,
                 "dry_run": dry_run,
                 "mended": [_difference_json(each) for each in done.mended],
+                "unsettled": done.unsettled,
                 "after": _as_json(done.after) if done.after else None,
             }
         )
     else:
-        count = len(done.mended)
-        for each in done.mended[:SHOWN]:
-            say(f"{_line(each)}: {_action(each, dry_run=dry_run)}")
-        if count > SHOWN:
-            say(f"… and {count - SHOWN:,} more; --format json has them all")
-        if not count:
-            say(f"course '{course}' equals the portal: nothing to mend")
-        elif done.after is None:
-            say(f"course '{course}': {_rows(count)} would be mended, nothing was changed")
-        else:
-            say(f"course '{course}': {_rows(count)} mended")
-        if done.after and not done.after.clean:
-            _print([done.after])
-    if done.after and not done.after.clean:
+        _print_repair(course, done, dry_run=dry_run)
+    if done.unsettled or (done.after and not done.after.clean):
         raise typer.Exit(1)
+
+
+def _print_repair(course: str, done: Repair, *, dry_run: bool) -> None:
+    count = len(done.mended)
+    for each in done.mended[:SHOWN]:
+        say(f"{_line(each)}: {_action(each, dry_run=dry_run)}")
+    if count > SHOWN:
+        say(f"… and {count - SHOWN:,} more; --format json has them all")
+    if count:
+        outcome = "would be mended, nothing was changed" if dry_run else "mended"
+        say(f"course '{course}': {_rows(count)} {outcome}")
+    elif done.unsettled:
+        say(f"course '{course}': nothing to mend, but {_rows(done.unsettled)} couldn't be settled")
+    else:
+        say(f"course '{course}' equals the portal: nothing to mend")
+    if done.after and not done.after.clean:
+        _print([done.after])
 
 
 def rebuild(

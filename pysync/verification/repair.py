@@ -27,11 +27,13 @@ class Repair:
     """What a repair did, or would do, and what a verification says afterwards.
 
     :param mended: the rows it found wrong and wrote.
-    :param after: ``None`` if nothing was to be changed.
+    :param after: ``None`` in a dry run.
+    :param unsettled: rows of which nobody can say at the moment whether they are right.
     """
 
     mended: list[Difference]
     after: Verification | None
+    unsettled: int
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ def repair(
         found = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
         if found.error:
             raise found.error
-        return Repair(found.differences, None)
+        return Repair(found.differences, None, found.unsettled)
     with translated(f"course '{course_id}'"), sides(portal_conninfo, course) as both:
         mended = _repair(both, progress, with_values=with_values)
     progress.step("verifying", 1 + len(TABLES))
     after = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
     if after.error:
         raise after.error
-    return Repair(mended, after)
+    return Repair(mended, after, after.unsettled)
 
 
 class _Counter:
