@@ -230,7 +230,7 @@ def test_python_does_the_same_in_the_callers_transaction(app: App) -> None:
     with engine.connect() as plain, Session(engine) as session:
         plain.connection.driver_connection.autocommit = False  # type: ignore[union-attr]
         user = accounts.find_user(plain, "ada")
-        with pytest.raises(NotFoundError, match="user 'bob' unknown"):
+        with pytest.raises(NotFoundError, match="user 'bob' unknown"), plain.begin_nested():
             accounts.find_user(plain, "bob")
         with pytest.raises(NotFoundError):
             testcenter.get_testcenter_user(plain, user)
