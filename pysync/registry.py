@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from psycopg import errors, sql
@@ -40,12 +41,13 @@ class Course:
     subscription_oid: int | None = None
     ready: bool = False
     adopts: bool = False
+    sacrificed_at: datetime | None = None
 
 
 _COLUMNS: Final = sql.SQL(
     "course_id, replication_name, conninfo, portal_conninfo, replication_role, fans_out,"
     " course_system_identifier, subscription_oid::bigint as subscription_oid,"
-    " ready_at is not null as ready, adopts"
+    " ready_at is not null as ready, adopts, sacrificed_at"
 )
 
 

@@ -67,10 +67,14 @@ def judge(look: Look) -> Verdict:
             f"run 'pysync course remove {quoted} --yes'",
         )
     if course.ready and not slot.slot_exists:
+        why = (
+            f"was given up by 'pysync guard' at {course.sacrificed_at:%Y-%m-%d %H:%M}"
+            if course.sacrificed_at
+            else "is missing on the portal"
+        )
         return Verdict(
             State.LOST,
-            "its slot is missing on the portal: changes are missing in the course"
-            f"{_restored(look)}",
+            f"its slot {why}: changes are missing in the course{_restored(look)}",
             resync,
         )
     if slot.lost:

@@ -24,7 +24,8 @@ def find_orphans(portal: Connection) -> list[Orphan]:
         " greatest(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn),"
         "   0)::bigint"
         " from pg_catalog.pg_replication_slots"
-        " where database = current_database() and slot_name like 'pysync\\_%'"
+        # A resync has a temporary one for a while.
+        " where database = current_database() and slot_name like 'pysync\\_%' and not temporary"
         " and slot_name not in (select replication_name from pysync.course) order by 1"
         if not fetch_value(portal, "select pg_catalog.pg_is_in_recovery()")
         else "select slot_name::text, null::bigint from pg_catalog.pg_replication_slots where false"

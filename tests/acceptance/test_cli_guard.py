@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.test_cli_course_add import enroll_users, slots
-from tests.acceptance.test_cli_process import cli, eventually, launch, succeed
+from tests.acceptance.test_cli_process import cli, courses_of, eventually, launch, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out, assert_sound
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Site, enroll, insert_user
@@ -58,6 +58,8 @@ def test_a_dead_course_is_sacrificed_and_a_healthy_one_never(dead_and_healthy: S
     assert "run 'pysync resync dead'" in said
     assert slots(site) == sorted({*before} - {name})
     assert state_of(site, "dead") == "lost"
+    (told,) = courses_of("status", "dead", portal=site.portal).values()
+    assert "was given up by 'pysync guard'" in told["cause"]
     assert state_of(site, "healthy") == "streaming"
     assert site.one("select sacrificed_at is not null from pysync.course where course_id = 'dead'")
 
