@@ -128,7 +128,8 @@ def read_beats(portal: Connection) -> dict[str, int]:
 
 def read_verifications(portal: Connection) -> Mapping[str, tuple[datetime, int]]:
     """Return when each course was last verified and how many differences there were."""
-    if fetch_value(portal, "select pg_catalog.to_regclass('pysync.verification')") is None:
+    table = "pg_catalog.to_regclass('pysync.verification')"
+    if not fetch_value(portal, f"select pg_catalog.has_table_privilege({table}, 'select')"):
         return {}
     rows = portal.execute(
         "select course_id, verified_at, differences from pysync.verification"

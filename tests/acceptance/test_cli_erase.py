@@ -38,6 +38,7 @@ def test_an_erasure_is_shown_done_and_proven(site: Site, ada: int) -> None:
     assert shown.stdout.splitlines() == [
         f"user 'ada' (id {ada}) would be deleted on the portal, with",
         "  1 profiles and 2 enrollments",
+        "  3 rows of public.django_comment_client_role_users, by its foreign key's rule",
         "  its copies in 2 courses: A, B",
     ]
     assert "confirm with --yes" in shown.stderr

@@ -218,7 +218,7 @@ def test_mistakes_are_told_in_one_line(site: Site, tmp_path: Path) -> None:
             "state: Required if country is USA or CAN.",
         ),
     )
-    refused("create", "nobody", str(file), words=("user 'nobody' doesn't exist",))
+    refused("create", "nobody", str(file), words=("user 'nobody' unknown",))
     refused("create", "ada", "--set", "town=Rome", words=("--set 'town=Rome'", "city"))
     refused("create", "ada", str(tmp_path / "none.json"), words=("none.json", "No such file"))
     refused("update", "ada", "--set", "city=Rome", words=("doesn't exist", "testcenter create"))
