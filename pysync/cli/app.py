@@ -19,6 +19,7 @@ from pysync.cli import (
     doctor,
     group,
     migrate,
+    serve,
     status,
     testcenter,
     user,
@@ -55,6 +56,7 @@ app.add_typer(testcenter.app, name="testcenter")
 app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 app.command("wait")(wait.wait)
 app.command("demo")(demo.demo)
 
