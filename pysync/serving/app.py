@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from importlib import resources
 from typing import Any, Final
@@ -44,7 +45,7 @@ def app(watch: Watch) -> Starlette:
 
     def page_data(request: Request) -> Response:
         asked = request.query_params.get("since", "")
-        since = int(asked) if asked.isascii() and asked.isdecimal() else 0
+        since = int(asked) if re.fullmatch("[0-9]{1,18}", asked) else 0
         return _json(live_data(watch.known, since))
 
     def status(_: Request) -> Response:

@@ -2,9 +2,9 @@
 (() => {
 // Worst first; all but the last three need attention.
 const STATES = {
-  lost: ["bad", "✕"], stuck: ["bad", "■"], unreachable: ["bad", "?"], orphaned: ["bad", "✕"],
-  drifted: ["bad", "≠"], incomplete: ["warn", "…"], paused: ["warn", "‖"],
-  "catching-up": ["busy", "»"], copying: ["busy", "↓"], streaming: ["good", "✓"],
+  lost: ["bad", "\u2715"], stuck: ["bad", "\u25a0"], unreachable: ["bad", "?"], orphaned: ["bad", "\u2715"],
+  drifted: ["bad", "\u2260"], incomplete: ["warn", "\u2026"], paused: ["warn", "\u2016"],
+  "catching-up": ["busy", "\u00bb"], copying: ["busy", "\u2193"], streaming: ["good", "\u2713"],
 };
 const ORDER = Object.keys(STATES);
 const HEALTHY = new Set(["catching-up", "copying", "streaming"]);
@@ -48,7 +48,7 @@ function visible(text) {
 }
 
 function bytes(count) {
-  if (count === null) return "–";
+  if (count === null) return "\u2013";
   let size = count;
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
     if (size < 1024) return (unit === "B" ? size : size.toFixed(1)) + " " + unit;
@@ -58,7 +58,7 @@ function bytes(count) {
 }
 
 function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
+  if (seconds === null || seconds === undefined) return "\u2013";
   for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
     if (seconds >= 2 * size) return Math.round(seconds / size) + " " + unit;
   }
@@ -95,7 +95,7 @@ function remember(history) {
 // A course
 
 function makeCard(id) {
-  const root = element("li", document.createDocumentFragment(), "card");
+  const root = element("li", document.createDocumentFragment(), "card course");
   const what = element("div", root);
   const title = element("div", what, "title");
   const heading = element("h3", title);
@@ -150,9 +150,9 @@ function fillCard(card, course) {
   set(figures.behind, bytes(course.lag_bytes));
   const loss = course.seconds_to_loss;
   set(figures["WAL kept"], bytes(course.retained_wal_bytes) + (loss === null ? "" : ", lost in " + about(loss)));
-  const errors = course.apply_errors === null ? "–" : String(course.apply_errors + (course.sync_errors || 0));
+  const errors = course.apply_errors === null ? "\u2013" : String(course.apply_errors + (course.sync_errors || 0));
   set(figures.errors, errors + (course.conflicts ? ", " + course.conflicts + " conflicts" : ""));
-  set(figures.tables, course.tables_total === null ? "–" : course.tables_ready + " of " + course.tables_total);
+  set(figures.tables, course.tables_total === null ? "\u2013" : course.tables_ready + " of " + course.tables_total);
   set(figures.slot, course.slot_active === null ? "missing" : course.slot_active ? "active" : "inactive");
   set(figures.verified, verified(course));
 }
@@ -172,7 +172,13 @@ function drawCard(card, course, history) {
   top = Math.max(top, worst ?? 0);
   const first = history.now - history.length + 1, step = 120 / history.length;
   let line = "", area = "", gaps = "", begun = null, x = 0;
-  const end = () => { if (begun !== null) area += "V34H" + begun + "Z"; begun = null; };
+  const end = () => {
+    if (begun !== null) {
+      line += "h" + step.toFixed(1);
+      area += "h" + step.toFixed(1) + "V34H" + begun + "Z";
+    }
+    begun = null;
+  };
   for (let i = 0; i < history.length; i++) {
     const value = mine.get(first + i);
     x = (i * step).toFixed(1);
@@ -182,7 +188,7 @@ function drawCard(card, course, history) {
       continue;
     }
     const y = (32.5 - 30 * value / top).toFixed(1);
-    line += (begun === null ? "M" : "L") + x + " " + y + (begun === null ? "h.01" : "");
+    line += (begun === null ? "M" : "L") + x + " " + y;
     area += (begun === null ? "M" + x + " 34V" + y : "L" + x + " " + y);
     begun ??= x;
   }
@@ -190,10 +196,10 @@ function drawCard(card, course, history) {
   for (const [name, path] of [["line", line], ["area", area], ["gaps", gaps]]) {
     if (card[name].getAttribute("d") !== path) card[name].setAttribute("d", path);
   }
-  const says = worst === null ? "lag: unknown" : "lag, last hour: at most " + duration(worst);
+  const says = worst === null ? "lag: unknown" : "lag, 1 h: max " + duration(worst);
   set(card.caption, says);
   card.svg.setAttribute("aria-label", "Lag over the last hour: " + (worst === null ? "unknown" :
-    "now " + duration(course.lag_seconds).replace("–", "unknown") + ", at most " + duration(worst)) +
+    "now " + duration(course.lag_seconds).replace("\u2013", "unknown") + ", at most " + duration(worst)) +
     (gaps && worst !== null ? ", unknown at times" : ""));
 }
 
@@ -240,7 +246,7 @@ function showOrphans() {
     const what = element("div", root);
     const title = element("div", what, "title");
     element("bdi", element("h3", title), "", visible(each.name));
-    element("span", title, "state", "✕ orphaned " + each.kind);
+    element("span", title, "state", "\u2715 orphaned " + each.kind);
     element("p", what, "cause", visible(each.cause));
     element("p", what, "remedy", visible(each.remedy));
     if (each.retained_wal_bytes !== null) {
@@ -267,7 +273,7 @@ function showSummary(courses) {
       const button = element("button", bar);
       button.type = "button";
       button.dataset.state = state;
-      button.append(state || "all");
+      button.append((state || "all") + " ");
       element("b", button);
       button.addEventListener("click", () => { wanted = state; filter(); });
     }

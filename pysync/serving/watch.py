@@ -104,15 +104,16 @@ class Known:
 
 
 def _remember(history: tuple[Bucket, ...], found: Report, number: int) -> tuple[Bucket, ...]:
-    lags = {each.course_id: each.lag_seconds for each in found.courses}
-    if history and history[-1].number == number:
-        *history_before, last = history
-        history = tuple(history_before)
-        for course_id, lag in lags.items():
-            known = [each for each in (lag, last.lags.get(course_id)) if each is not None]
-            lags[course_id] = max(known, default=None)
-    kept = [each for each in history if each.number > number - BUCKETS]
-    return (*kept, Bucket(number, dict(lags)))
+    before = history[-1].lags if history and history[-1].number == number else {}
+    lags = {
+        str(each.course_id): max(
+            (lag for lag in (each.lag_seconds, before.get(each.course_id)) if lag is not None),
+            default=None,
+        )
+        for each in found.courses
+    }
+    kept = [each for each in history if number - BUCKETS < each.number < number]
+    return (*kept, Bucket(number, lags))
 
 
 class Watch:

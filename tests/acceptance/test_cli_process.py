@@ -258,6 +258,7 @@ COMMANDS = [
     ("course", "add"),
     ("course", "remove"),
     ("course", "list"),
+    ("serve",),
     ("status",),
     ("wait",),
     ("demo",),
