@@ -8,6 +8,8 @@ const STATES = {
 };
 const ORDER = Object.keys(STATES);
 const HEALTHY = new Set(["catching-up", "copying", "streaming"]);
+const BY_NUMBERS = new Intl.Collator("en", { numeric: true });
+const TOLD_AT_ONCE = 3;
 const REQUEST_MILLISECONDS = 10000;
 
 const $ = (id) => document.getElementById(id);
@@ -18,6 +20,7 @@ let data = JSON.parse($("data").textContent);
 let gotAt = performance.now();
 let unreachable = false;
 let wake = () => {}; // ends the pause before the next refresh
+let news = ""; // what a screen reader was told last
 let wanted = ""; // the state that is shown alone
 
 // Small helpers
@@ -208,8 +211,8 @@ function drawCard(card, course, history) {
 function show() {
   const courses = data.report ? data.report.courses : [];
   courses.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) ||
-    (a.course_id < b.course_id ? -1 : 1));
-  const list = $("courses"), present = new Set();
+    BY_NUMBERS.compare(a.course_id, b.course_id) || (a.course_id < b.course_id ? -1 : 1));
+  const list = $("courses"), present = new Set(), changes = [];
   let place = list.firstElementChild;
   for (const course of courses) {
     const id = course.course_id;
@@ -219,6 +222,9 @@ function show() {
     const text = JSON.stringify([course, data.report.at.slice(0, 16)]);
     if (known.text !== text) fillCard(known.card, course);
     known.text = text;
+    if (known.course && known.course.state !== course.state) {
+      changes.push(visible(id) + " is " + course.state);
+    }
     known.course = course;
     known.search = visible([id, course.state, course.cause || "", course.slot_name].join(" ")).toLowerCase();
     drawCard(known.card, course, data.history);
@@ -230,7 +236,7 @@ function show() {
     if (!present.has(id)) { known.card.root.remove(); cards.delete(id); }
   }
   showOrphans();
-  showSummary(courses);
+  showSummary(courses, changes);
   filter();
 }
 
@@ -256,7 +262,7 @@ function showOrphans() {
   }));
 }
 
-function showSummary(courses) {
+function showSummary(courses, changes) {
   const counts = new Map();
   for (const { state } of courses) counts.set(state, (counts.get(state) || 0) + 1);
   const wrong = courses.filter(({ state }) => !HEALTHY.has(state)).length;
@@ -265,8 +271,12 @@ function showSummary(courses) {
   if (wrong) says = wrong + " of " + total + (wrong === 1 ? " needs" : " need") + " attention";
   if (!courses.length) says = "No courses registered";
   if (!data.report) says = "No report yet";
+  const strays = data.report ? data.report.orphans.length : 0;
+  if (strays) says += "; " + strays + (strays === 1 ? " object belongs" : " objects belong") + " to none";
   set($("summary"), says);
-  document.title = (wrong ? "(" + wrong + ") " : "") + "pysync";
+  if (changes.length > TOLD_AT_ONCE) changes.splice(TOLD_AT_ONCE, changes.length, "and others changed");
+  if (changes.length || !news.endsWith(says)) news = [...changes, says].join(". ");
+  document.title = (wrong + strays ? "(" + (wrong + strays) + ") " : "") + "pysync";
   const bar = $("states");
   if (!bar.children.length) {
     for (const state of ["", ...ORDER]) {
@@ -319,7 +329,7 @@ function tick() {
     new Date(data.report.at).toLocaleString() + ", ") + about(seconds) + " old" +
     (data.live ? "" : "; it doesn't refresh itself"));
   // A screen reader hears of changes, not of every second.
-  set($("news"), notice ? "The data is old." : $("summary").textContent);
+  set($("news"), notice ? "The data is old." : news);
 }
 
 async function refresh() {
