@@ -365,6 +365,7 @@ async function refreshForEver() {
 $("words").addEventListener("input", filter);
 document.addEventListener("visibilitychange", () => wake());
 $("filter").addEventListener("submit", (event) => event.preventDefault());
+$("links").hidden = !data.live;
 remember(data.history);
 show();
 tick();

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from pysync.serving.page import live_page
+from pysync.findings import Finding
+from pysync.serving.page import live_page, static_page
 from pysync.serving.watch import BUCKET_SECONDS, BUCKETS, Known
-from pysync.status import report
+from pysync.status import State, report
+from pysync.types import CourseId
 from tests.acceptance.test_cli_process import eventually, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.acceptance.test_serve import await_health, serving
+from tests.acceptance.test_serve import await_health, get, serving
 from tests.support import Cluster, Site, drop_slot
 
 pytestmark = pytest.mark.newest
@@ -197,6 +200,8 @@ def test_every_course_is_shown_with_state_cause_and_remedy(page: Page, url: str)
     )
     assert re.fullmatch(r"Lag over the last hour: now \d.*, at most \d.* s", label)
     assert not page.shows("#notice")
+    links = page.run("return [...document.querySelectorAll('#links a')].map((each) => each.href)")
+    assert [get(each)[0] for each in links] == [200] * 4
     page.picture("light")
 
     # It goes on by itself, and asks nobody but its own server.
@@ -353,6 +358,40 @@ def test_the_page_as_a_file_shows_the_same(page: Page, courses: Site, tmp_path: 
         each for each in page.requests() if each.startswith("data:")
     }
     assert page.complaints() == []
+
+
+def test_figures_are_for_people(page: Page, courses: Site, tmp_path: Path) -> None:
+    found = report(courses.portal, CourseId("good"))
+    each = replace(
+        found.courses[0],
+        state=State.COPYING,
+        copied_percent=41.7,
+        verified_at=found.at - timedelta(hours=5),
+        differences=3,
+        seconds_to_loss=7200,
+        retained_wal_bytes=3 * 1024**3 // 2,
+        apply_errors=2,
+        sync_errors=1,
+        conflicts=4,
+        drift=(Finding("table <b>", "lacks it", "add it"), Finding("trigger t", "is off", "do")),
+    )
+    file = tmp_path / "status.html"
+    file.write_text(static_page(replace(found, courses=[each])))
+    page.open(file.as_uri())
+    assert page.states() == {"good": "\u2193 copying 42 %"}
+    assert page.text("#summary") == "1 course, all well"
+    shown = page.text("#courses dl").split("\n")
+    figures = dict(zip(shown[::2], shown[1::2], strict=True))
+    assert figures["verified"] == "5 h ago, 3 differ"
+    assert figures["WAL kept"] == "1.5 GiB, lost in 2 h"
+    assert figures["errors"] == "3, 4 conflicts"
+    assert (figures["tables"], figures["slot"]) == ("4 of 4", "active")
+    page.run("document.querySelector('#courses summary').click()")
+    assert page.text("#courses details").split("\n")[1:] == [
+        "table <b> lacks it; add it",
+        "trigger t is off; do",
+    ]
+    assert not page.shows("#links")
 
 
 def test_an_hour_of_lag_is_drawn(page: Page, courses: Site, tmp_path: Path) -> None:
