@@ -99,11 +99,11 @@ function remember(history) {
 
 function makeCard(id) {
   const root = element("li", document.createDocumentFragment(), "card course");
-  const what = element("div", root);
-  const title = element("div", what, "title");
+  const title = element("div", root, "title");
   const heading = element("h3", title);
   element("bdi", heading, "", visible(id));
   const state = element("span", title, "state");
+  const what = element("div", root, "text");
   const cause = element("p", what, "cause");
   const remedy = element("p", what, "remedy");
   const details = element("details", what);
@@ -126,7 +126,7 @@ function makeCard(id) {
     element("dt", pair, "", name);
     figures[name] = element("dd", pair);
   }
-  return { root, state, cause, remedy, details, label, drift, figure, caption, svg, area, line, gaps, figures };
+  return { root, what, state, cause, remedy, details, label, drift, figure, caption, svg, area, line, gaps, figures };
 }
 
 function fillCard(card, course) {
@@ -140,6 +140,7 @@ function fillCard(card, course) {
     card[key].hidden = !course[key];
   }
   card.details.hidden = course.drift.length < 2;
+  card.what.hidden = !course.cause && !course.remedy && card.details.hidden;
   if (!card.details.hidden) {
     set(card.label, course.drift.length + " objects aren't as they should be");
     card.drift.replaceChildren(...course.drift.map((each) => {
@@ -249,10 +250,10 @@ function showOrphans() {
   $("orphans").replaceChildren(...orphans.map((each) => {
     const root = element("li", document.createDocumentFragment(), "card");
     root.dataset.tone = "bad";
-    const what = element("div", root);
-    const title = element("div", what, "title");
+    const title = element("div", root, "title");
     element("bdi", element("h3", title), "", visible(each.name));
     element("span", title, "state", "\u2715 orphaned " + each.kind);
+    const what = element("div", root, "text");
     element("p", what, "cause", visible(each.cause));
     element("p", what, "remedy", visible(each.remedy));
     if (each.retained_wal_bytes !== null) {
