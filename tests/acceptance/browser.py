@@ -50,6 +50,10 @@ class Page:
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
+        # What the page before asks for and says until it is left is none of this one's.
+        self.driver.get("about:blank")
+        self.requests()
+        self.complaints()
         self.driver.get(url)
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -97,7 +101,7 @@ class Page:
             message = json.loads(each["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 found.add(message["params"]["request"]["url"])
-        return found
+        return {each for each in found if not each.startswith("data:")}
 
     def picture(self, name: str) -> None:
         """Save a picture of the page where PYSYNC_TEST_PICTURES says, for people to look at."""
