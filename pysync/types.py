@@ -14,6 +14,9 @@ CourseId = NewType("CourseId", str)
 MAX_COURSE_ID_LENGTH: Final = 255
 """Characters, the width of ``student_courseenrollment.course_id``."""
 
+JSON_VERSION: Final = 1
+"""The ``version`` key of every JSON document; it changes when a key changes its meaning."""
+
 _NAME_PREFIX: Final = "pysync"
 _READABLE_LENGTH: Final = 40
 

@@ -22,6 +22,7 @@ from pysync.cli import (
     guard,
     migrate,
     resync,
+    serve,
     status,
     testcenter,
     user,
@@ -59,6 +60,7 @@ app.add_typer(testcenter.app, name="testcenter")
 app.add_typer(discussion.app, name="discussion")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 app.command("wait")(wait.wait)
 app.command("verify")(verify.verify)
 app.command("repair")(verify.repair)

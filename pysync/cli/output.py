@@ -15,8 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pysync.types import JSON_VERSION
+
 __all__ = [
     "FORMAT_OPTION",
+    "JSON_VERSION",
     "Format",
     "Steps",
     "bytes_text",
@@ -39,9 +42,6 @@ _CONTROLS: Final = {code: ascii(chr(code))[1:-1] for code in (*range(0x20), *ran
 
 PIPE_WIDTH: Final = 2000
 """Columns that a table may take where nobody looks at it: nothing is folded."""
-
-JSON_VERSION: Final = 1
-"""The ``version`` key of every JSON document; it changes when a key changes its meaning."""
 
 out: Final = Console(highlight=False, soft_wrap=False, emoji=False)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)

@@ -41,6 +41,7 @@ class StatusFormat(StrEnum):
     JSON = "json"
     TSV = "tsv"
     PROMETHEUS = "prometheus"
+    HTML = "html"
 
 
 def _threshold(name: str, what: str) -> Any:
@@ -59,7 +60,7 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
     ] = False,
     format: Annotated[
         StatusFormat,
-        typer.Option("--format", help="For people, for programs, for a shell, or for Prometheus."),
+        typer.Option("--format", help="A table, JSON, lines, metrics, or a page."),
     ] = StatusFormat.TABLE,
     warning_lag_bytes: Annotated[
         int | None, _threshold("--warning-lag-bytes", "WAL not applied")
@@ -134,6 +135,10 @@ def print_report(found: Report, format: StatusFormat | Format) -> None:
             from pysync.status.metrics import prometheus_text
 
             print_raw(prometheus_text(found))
+        case StatusFormat.HTML:
+            from pysync.serving.page import static_page
+
+            print_raw(static_page(found))
         case StatusFormat.TABLE:
             _print_table(found)
 

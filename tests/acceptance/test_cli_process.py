@@ -264,6 +264,7 @@ COMMANDS = [
     ("resync",),
     ("guard",),
     ("erase",),
+    ("serve",),
     ("status",),
     ("doctor",),
     ("wait",),

@@ -1,0 +1,77 @@
+"""``pysync serve``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from pysync.cli.output import say, say_aside
+from pysync.cli.parameters import PortalOption, portal_conninfo
+
+DEFAULT_LISTEN: Final = "127.0.0.1:9543"
+
+_LAST_PORT: Final = 65535
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and port.isascii() and port.isdecimal() and int(port) <= _LAST_PORT):
+        raise typer.BadParameter(
+            f"{listen!r} isn't HOST:PORT, such as {DEFAULT_LISTEN} or [::1]:9543",
+            param_hint="--listen",
+        )
+    return host, int(port)
+
+
+def serve(
+    context: typer.Context,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen.")
+    ] = DEFAULT_LISTEN,
+    interval: Annotated[
+        float,
+        typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Report this often."),
+    ] = 5.0,
+    _portal: PortalOption = None,
+) -> None:
+    """Serve a page for people, and metrics for Prometheus, until stopped.
+
+    / is the page, /metrics what Prometheus reads, /api/status the JSON of 'pysync status',
+    /healthz says whether reports come, /grafana-dashboard.json and /alert-rules.yml are for
+    Grafana and Prometheus. There is no login.
+    """
+    # Costly to import, and no other command needs it.
+    from pysync.serving import server
+    from pysync.serving.watch import Watch
+
+    asked = server.Address(*_split(listen))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        watch = Watch(portal_conninfo(context), interval, _log)
+        listener, address = server.listen(asked)
+        with listener, watch:
+            if not address.is_loopback:
+                say_aside(
+                    f"warning: whoever reaches {address} can read course ids, causes and remedies: "
+                    "there is no login; a proxy with one should stand before it",
+                    style="yellow",
+                )
+            say(f"serving http://{address}/ until stopped")
+            sys.stdout.flush()
+            server.serve(watch, listener)
+    except KeyboardInterrupt:
+        pass
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _log(message: str) -> None:
+    say_aside(f"pysync: {message}")

@@ -1,0 +1,321 @@
+"""``pysync serve`` as a process: what it says to Prometheus, to programs, and of old data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import Message
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from psycopg.conninfo import make_conninfo
+
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from pysync.status.document import schema
+from tests.acceptance.test_cli_process import (
+    OwnCluster,
+    assert_refused,
+    cli,
+    eventually,
+    launch,
+    read_json,
+)
+from tests.acceptance.test_cli_status import alter_subscription, replication_name
+from tests.support import Site, drop_slot
+
+pytestmark = pytest.mark.newest
+
+SCHEMA = jsonschema.Draft202012Validator(
+    schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+)
+STOP_SECONDS = 10
+
+
+@contextmanager
+def serving(portal: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run ``pysync serve`` on a free port; gives its URL without a slash at the end."""
+    with launch("serve", "--listen", "127.0.0.1:0", *arguments, portal=portal) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(r"serving (http://127\.0\.0\.1:\d+)/ until stopped\n", line)
+        try:
+            assert found, line or process.communicate(timeout=5)
+            yield found[1], process
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=STOP_SECONDS)
+            finally:
+                process.kill()
+
+
+def get(url: str, **headers: str) -> tuple[int, str, Message]:
+    """Return status, body and headers of a response."""
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=10)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        body = response.read()
+        if response.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        return response.status, body.decode(), response.headers
+
+
+def await_health(url: str, status: int) -> str:
+    """Wait until the server says that it is well, or not; returns what it says."""
+    return str(eventually(lambda: (got := get(f"{url}/healthz"))[0] == status and got[1]))
+
+
+@pytest.fixture
+def courses(site: Site) -> Site:
+    """Two courses, one of which has lost its slot, and a slot that belongs to none."""
+    site.add("good")
+    site.add("lost {it's}")
+    alter_subscription(site, "lost {it's}", "disable")
+    with site.connect() as portal:
+        drop_slot(portal, replication_name(site, "lost {it's}"))
+    return site
+
+
+def test_a_server_says_what_status_says(courses: Site) -> None:
+    secret = "wHisperEd"
+    portal = make_conninfo(courses.portal, password=secret)
+    with serving(portal, "--interval", "0.5") as (url, process):
+        assert await_health(url, 200) == "ok\n"
+        status, body, headers = get(f"{url}/api/status")
+        document = json.loads(body)
+        SCHEMA.validate(document)
+        expected = read_json("status", portal=portal)
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert document.keys() == expected.keys()
+        assert [(each["course_id"], each["state"], each["remedy"]) for each in document["courses"]] == [
+            (each["course_id"], each["state"], each["remedy"]) for each in expected["courses"]
+        ]  # fmt: skip
+
+        # Marks go on: the lag of a course that streams stays small, and reports are new ones.
+        token = courses.one("select token from course.beat where course_id = 'good'")
+        eventually(
+            lambda: (
+                courses.one("select token from course.beat where course_id = 'good'") > token + 1
+            )
+        )
+        again = json.loads(get(f"{url}/api/status")[1])
+        assert again["at"] > document["at"]
+
+        whole = json.loads(get(f"{url}/api/page", **{"Accept-Encoding": "gzip"})[1])
+        assert whole["error"] is None
+        assert whole["report"]["courses"][0]["course_id"] == "good"
+        history = whole["history"]
+        assert 1 <= len(history["numbers"]) <= 2
+        assert all(0 < lag < 5 for lag in history["lags"]["good"])
+        later = json.loads(get(f"{url}/api/page?since={history['now'] + 1}")[1])["history"]
+        assert [number for number in later["numbers"] if number <= history["now"]] == []
+        for nonsense in ("-1", "x", "%D9%A3", "1" * 5000):
+            assert get(f"{url}/api/page?since={nonsense}")[0] == 200
+
+        for path in ("/", "/api/status", "/api/page", "/metrics", "/healthz", "/nope"):
+            status, body, headers = get(url + path)
+            assert status == (404 if path == "/nope" else 200)
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+            assert "http" not in headers["Content-Security-Policy"]
+            assert "Server" not in headers
+            assert secret not in body
+        request = urllib.request.Request(f"{url}/", method="POST")
+        with pytest.raises(urllib.error.HTTPError, match="405"):
+            urllib.request.urlopen(request, timeout=10)
+
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=STOP_SECONDS)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def series(text: str) -> dict[str, set[str]]:
+    """Return the labels of each metric in Prometheus' text."""
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def used(expression: str) -> list[tuple[str, set[str]]]:
+    """Return the metrics of a PromQL expression, each with its selector's and groups' labels."""
+    groups: set[str] = set()
+    for group in re.findall(r"\b(?:by|without|on|ignoring|group_left)\s*\(([^)]*)\)", expression):
+        groups |= {each.strip() for each in group.split(",") if each.strip()}
+    found = []
+    for metric, selector in re.findall(r"\b(pysync_\w+)\s*(\{[^}]*\})?", expression):
+        labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", selector))
+        found.append((metric, labels | groups))
+    assert found, f"no metric of ours in: {expression}"
+    return found
+
+
+def monitoring_file(name: str) -> str:
+    return resources.files("pysync.monitoring").joinpath(name).read_text(encoding="utf-8")
+
+
+def dashboard_expressions() -> Iterator[str]:
+    dashboard = json.loads(monitoring_file("grafana-dashboard.json"))
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = re.fullmatch(
+                r"label_values\((\w+), (\w+)\)", variable["query"]["query"]
+            ).groups()  # type: ignore[union-attr]
+            yield f"count by ({label}) ({metric})"
+    panels = dashboard["panels"]
+    assert len({each["id"] for each in panels}) == len(panels)
+    for panel in panels:
+        for target in panel["targets"]:
+            yield target["expr"]
+            for label in re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", "")):
+                yield f"sum by ({label}) ({target['expr']})"
+
+
+def alert_expressions() -> Iterator[str]:
+    rules = yaml.safe_load(monitoring_file("alert-rules.yml"))
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            assert rule["labels"]["severity"] in ("warning", "critical")
+            yield rule["expr"]
+            for text in rule["annotations"].values():
+                for label in re.findall(r"\$labels\.(\w+)", text):
+                    yield f"sum by ({label}) ({rule['expr']})"
+
+
+def test_dashboard_and_alerts_ask_for_what_is_there(courses: Site) -> None:
+    # A slot of our name without a course gives the series of orphans.
+    with courses.connect() as portal:
+        portal.execute(
+            "select pg_create_logical_replication_slot('pysync_nobodys_0000000000', 'pgoutput')"
+        )
+    with serving(courses.portal) as (url, _):
+        await_health(url, 200)
+        _, text, headers = get(f"{url}/metrics")
+        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        there = series(text)
+        assert get(f"{url}/grafana-dashboard.json")[1] == monitoring_file("grafana-dashboard.json")
+        assert get(f"{url}/alert-rules.yml")[1] == monitoring_file("alert-rules.yml")
+    assert there["pysync_up"] == set()
+    assert there["pysync_lag_seconds"] == {"slot_name", "course_id"}
+    wrong = [
+        (expression, name)
+        for expression in (*dashboard_expressions(), *alert_expressions())
+        for name, labels in used(expression)
+        if name not in there or labels - there[name] - {"job", "instance", "le"}
+    ]
+    assert wrong == []
+    assert {"pysync_up", "pysync_state", "pysync_lag_seconds"} <= {
+        name for each in alert_expressions() for name, _ in used(each)
+    }
+
+
+@pytest.fixture
+def own_portal(major: int, folder: Path, course_server: Any) -> Iterator[tuple[OwnCluster, Site]]:
+    """A portal on a server that a test may stop."""
+    cluster = OwnCluster.start(major, folder, "own-portal")
+    site = Site(cluster, course_server, cluster.create("portal"))
+    migrate(site.portal, PORTAL, "portal")
+    yield cluster, site
+    site.close()
+    cluster.server.stop()
+
+
+def test_a_portal_that_is_down_makes_no_old_data_pass_for_new(
+    own_portal: tuple[OwnCluster, Site],
+) -> None:
+    cluster, site = own_portal
+    site.add("A")
+    with serving(site.portal, "--interval", "0.5") as (url, process):
+        await_health(url, 200)
+        before = json.loads(get(f"{url}/api/page")[1])
+        cluster.server.stop()
+        said = await_health(url, 503)
+        assert "can't be reached" in said
+        page = json.loads(get(f"{url}/api/page")[1])
+        assert "can't be reached" in page["error"]["message"]
+        assert page["error"]["remedy"]
+        assert page["report"]["courses"][0]["course_id"] == "A"
+        assert page["report"]["at"] >= before["report"]["at"]
+        status, body, _ = get(f"{url}/api/status")
+        assert (status, json.loads(body).keys()) == (503, {"version", "error"})
+        assert "pysync_up 0.0" in get(f"{url}/metrics")[1]
+        assert series(get(f"{url}/metrics")[1]).keys() == {"pysync_up"}
+        cluster.server.start()
+        await_health(url, 200)
+        # One that doesn't answer at all is given up, or its report grows old.
+        with cluster.frozen():
+            said = await_health(url, 503)
+            assert re.search(r"timeout expired|report is \d+ s old", said)
+            assert "pysync_up 0.0" in get(f"{url}/metrics")[1]
+        await_health(url, 200)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=STOP_SECONDS)
+        assert process.returncode == 0
+        first, last = err.splitlines()[0], err.splitlines()[-1]
+        assert first.startswith("pysync: no report: database ")
+        assert last == "pysync: reports are made again"
+        assert "Traceback" not in err
+
+
+def test_a_server_starts_and_stops_without_its_portal() -> None:
+    nowhere = "host=127.0.0.1 port=1 dbname=none password=wHisperEd"
+    with serving(nowhere) as (url, process):
+        assert "can't be reached" in eventually(
+            lambda: (said := get(f"{url}/healthz")[1]) != "there is no report yet" and said
+        )
+        assert get(f"{url}/")[0] == 200
+        assert "wHisperEd" not in get(f"{url}/")[1]
+        process.terminate()
+        _, err = process.communicate(timeout=STOP_SECONDS)
+        assert process.returncode == 0
+        assert "wHisperEd" not in err
+
+
+@pytest.mark.parametrize(
+    "listen", ["9543", ":9543", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x"]
+)
+def test_an_address_that_is_none_is_wrong_usage(listen: str) -> None:
+    result = cli("serve", "--listen", listen, portal="host=127.0.0.1 port=1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "HOST:PORT" in result.stderr
+
+
+def test_an_address_that_cannot_be_had_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = cli("serve", "--listen", where, portal="host=127.0.0.1 port=1")
+        assert_refused(result, where, "in use", "--listen")
+    for where in ("192.0.2.1:0", "no-such-host.invalid:0"):
+        assert_refused(
+            cli("serve", "--listen", where, portal="host=127.0.0.1 port=1"), where, "--listen"
+        )
+    assert_refused(cli("serve"), "portal isn't named")
+    assert_refused(cli("serve", portal="no conninfo"), "can't be parsed")
+
+
+def test_whoever_listens_elsewhere_is_warned() -> None:
+    process = launch("serve", "--listen", "0.0.0.0:0", portal="host=127.0.0.1 port=1")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    _, err = process.communicate(timeout=STOP_SECONDS)
+    assert "warning: whoever reaches 0.0.0.0:" in err
+    assert "no login" in err
