@@ -114,7 +114,15 @@ def test_meta_from_python(app: App, session: Session) -> None:
 
 @pytest.mark.parametrize(
     "meta",
-    [{"a": float("nan")}, {"a": "\0"}, {"a": "\ud800"}, {"a": object()}, [], None, "x"],
+    [
+        {"a": float("nan")},
+        {"a": "\0"},
+        {"a": "\ud800"},
+        pytest.param({"a": object()}, id="object"),
+        [],
+        None,
+        "x",
+    ],
     ids=repr,
 )
 def test_python_refuses_what_json_or_the_database_can_not_hold(
