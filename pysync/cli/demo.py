@@ -109,8 +109,9 @@ def _print_examination(done: Examination) -> None:
     errors = "\n".join(f"  {error.field}: {error.message}" for error in done.errors)
     say(
         f"A registration at a test center: the form of '{done.student}' has {len(done.errors)} "
-        f"errors:\n{errors}\nCorrected, it makes candidate {done.client_candidate_id}, registered "
-        f"for {done.course_id} as\n{done.client_authorization_id}: {', then '.join(done.states)}.\n"
+        f"errors:\n{errors}\n"
+        f"Corrected, it makes candidate {done.client_candidate_id}; the registration "
+        f"{done.client_authorization_id}\nis {', then '.join(done.states)}.\n"
     )
 
 
