@@ -79,6 +79,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("major", majors, scope="session", ids=[f"pg{m}" for m in majors])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: no process is to be left alone with it at the end."""
+    items.sort(key=lambda item: "test_demo.py" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     path = temporary_folder("pysync-test-")

@@ -62,6 +62,13 @@ def follow(site: Site, remedy: str, course_id: str = "A") -> None:
         connection.execute(each.encode())
 
 
+def mend(site: Site, *command: str, course_id: str = "A") -> None:
+    """Run the command that a remedy names, and see the course whole again."""
+    succeed(*command, course_id, portal=site.portal)
+    become(site, "streaming", course_id=course_id)
+    succeed("verify", course_id, portal=site.portal)
+
+
 @pytest.fixture
 def course(site: Site) -> psycopg.Connection[Any]:
     """A course that streams, with one user."""
@@ -135,7 +142,7 @@ def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[A
     site.wait()
     file = Path(trigger["remedy"].partition("\\i ")[2])
     course.execute(file.read_bytes())
-    become(site, "streaming")
+    mend(site, "repair")
 
 
 def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any]) -> None:
@@ -153,8 +160,10 @@ def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any
     assert "has no row filter on course.beat" in causes
     assert "lacks column created, user_id of course.student_courseenrollment" in causes
     assert "publishes all columns of course.auth_userprofile" in causes
+    site.execute("update auth_user set email = 'missed@example.org'")
     follow(site, found["remedy"])
     become(site, "streaming")
+    mend(site, "repair")
 
 
 def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection[Any]) -> None:
@@ -162,8 +171,9 @@ def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection
     found = become(
         site, "drifted", "trigger 'pysync_user_updated' on public.auth_user is disabled", "rebuild"
     )
+    site.execute("update auth_user set email = 'missed@example.org'")
     follow(site, found["remedy"])
-    become(site, "streaming")
+    mend(site, "rebuild")
     site.execute(
         "create or replace function course.user_updated() returns trigger language plpgsql"
         " security definer set search_path = '' as 'begin return null; end'"
@@ -240,8 +250,7 @@ def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Conne
 def test_a_subscription_disabled(site: Site, course: psycopg.Connection[Any]) -> None:
     alter_subscription(site, "A", "disable")
     become(site, "paused", "subscription is disabled", "pysync course resume A")
-    alter_subscription(site, "A", "enable")
-    become(site, "streaming")
+    mend(site, "course", "resume")
 
 
 @pytest.mark.newest
@@ -349,6 +358,9 @@ def test_a_slot_dropped_and_one_invalidated(
         finally:
             portal.execute("alter system reset max_slot_wal_keep_size")
             portal.execute("select pg_reload_conf()")
+    for course_id in ("A", "B"):
+        enroll(site, insert_user(site, f"late in {course_id}"), course_id)
+        mend(site, "resync", course_id=course_id)
 
 
 @pytest.mark.newest
@@ -376,6 +388,9 @@ def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
         become(site, "lost", "older than the course", "restore from a backup", "pysync resync A")
         enroll(site, insert_user(site, username), "A")
     assert seen(site)["lag_seconds"] is None
+    mend(site, "resync")
+    rows = site.course("A").execute("select username from auth_user order by id").fetchall()
+    assert rows == [("later",), ("later still",)]
 
 
 @pytest.mark.newest
