@@ -160,7 +160,7 @@ def patiently(action: Callable[[], list[Differences]]) -> list[Differences]:
 def start(portal: Connection, database: Connection, course: Course, point: Point) -> None:
     """Have a merged course stream from where the merge ended, and wait until it has caught up."""
     name = course.replication_name
-    made_slot = not subscriptions.slot_is_usable(portal, name)
+    made_slot = not subscriptions.slot_is_usable(portal, name, point.lsn)
     try:
         if made_slot:
             subscriptions.drop_slots(portal, course)

@@ -152,10 +152,22 @@ def slot_delayed(portal: Connection, name: str) -> ReplicationError:
     )
 
 
-def slot_is_usable(portal: Connection, name: str) -> bool:
-    """Return whether a slot is there and still has all the WAL its course needs."""
-    query = "select wal_status is distinct from 'lost' from pg_catalog.pg_replication_slots"
-    return bool(fetch_value(portal, query + " where slot_name = %s", name))
+def slot_is_usable(portal: Connection, name: str, position: str | None = None) -> bool:
+    """Return whether a slot is there and still has all the WAL its course needs.
+
+    :param position: where the course will go on, as an LSN. A slot that has confirmed more, as to a
+        course that is ahead of a restored portal, would pass over what comes in between.
+    """
+    return bool(
+        fetch_value(
+            portal,
+            "select wal_status is distinct from 'lost'"
+            " and confirmed_flush_lsn <= coalesce(%s::pg_lsn, confirmed_flush_lsn)"
+            " from pg_catalog.pg_replication_slots where slot_name = %s",
+            position,
+            name,
+        )
+    )
 
 
 def drop_slots(portal: Connection, course: Course) -> None:
