@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## Replay 32,593 real registrations into 22 course databases
 	$(BIN)/pysync demo
 
 test: $(INSTALLED) ## Run the tests on every PostgreSQL found: 18 from the wheel, and installed ones
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(INSTALLED) ## Check style, types and layers
 	$(BIN)/ruff check .
