@@ -7,7 +7,7 @@ from typing import Any
 from alembic import context
 
 from pysync.migrate.lineage import Lineage
-from pysync.migrate.run import VERSION_TABLE
+from pysync.migrate.revisions import VERSION_TABLE
 
 
 def _run() -> None:

@@ -12,7 +12,6 @@ from psycopg import sql
 
 from pysync import checks, handover, marks, registry, replicas, subscriptions
 from pysync.db.connections import (
-    CONNECT_TIMEOUT_SECONDS,
     Connection,
     connect,
     fetch_value,
@@ -152,23 +151,6 @@ def remove(
         registry.stop_fan_out(portal, course_id)
         registry.unregister(portal, course_id)
         return released
-
-
-def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> None:
-    """Wait until everything committed on the portal so far is visible in a course database.
-
-    :raises WaitTimeoutError: if it isn't within the timeout.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    with closing(registry.connect_portal(portal_conninfo)) as portal:
-        course = registry.get(portal, course_id)
-        token = marks.mark(portal, course_id)
-    patience = max(int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)), 1)
-    with closing(connect(course.conninfo, connect_timeout_seconds=patience)) as database:
-        try:
-            marks.wait_for(database, course_id, token, max(deadline - time.monotonic(), 0))
-        except WaitTimeoutError:
-            raise marks.too_late(course_id, timeout_seconds) from None
 
 
 def prepare(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
+
 import psycopg
 
-from pysync.db.connections import Connection, fetch_value
+from pysync import registry
+from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import translated
 from pysync.errors import UnknownCourseError, WaitTimeoutError
 from pysync.registry import as_owner
@@ -12,6 +16,24 @@ from pysync.types import CourseId
 
 NOT_ARRIVED = "PY001"
 UNKNOWN_COURSE = "PY005"
+
+
+def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> None:
+    """Wait until everything committed on the portal so far is visible in a course database.
+
+    :raises UnknownCourseError: if the course isn't registered.
+    :raises WaitTimeoutError: if it isn't within the timeout.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        course = registry.get(portal, course_id)
+        token = mark(portal, course_id)
+    patience = max(int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)), 1)
+    with closing(connect(course.conninfo, connect_timeout_seconds=patience)) as database:
+        try:
+            wait_for(database, course_id, token, max(deadline - time.monotonic(), 0))
+        except WaitTimeoutError:
+            raise too_late(course_id, timeout_seconds) from None
 
 
 def mark(portal: Connection, course: CourseId) -> int:

@@ -5,30 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from importlib import import_module
 from typing import Annotated, Any, Final
 
 import psycopg
 import typer
+from typer.core import TyperGroup
 
 from pysync import __version__
-from pysync.cli import (
-    account,
-    course,
-    demo,
-    discussion,
-    doctor,
-    erase,
-    group,
-    guard,
-    migrate,
-    resync,
-    serve,
-    status,
-    testcenter,
-    user,
-    verify,
-    wait,
-)
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import PortalOption
 from pysync.db.errors import meaning
@@ -40,8 +24,59 @@ INTERRUPTED: Final = 130
 # version, that its own error is a usage error doesn't.
 UsageError: Final[type[Any]] = typer.BadParameter.__mro__[1]
 
+COMMANDS: Final = {
+    "migrate": "migrate:app",
+    "course": "course:app",
+    "user": "user:app",
+    "group": "group:app",
+    "account": "account:app",
+    "testcenter": "testcenter:app",
+    "discussion": "discussion:app",
+    "status": "status:status",
+    "doctor": "doctor:doctor",
+    "serve": "serve:serve",
+    "wait": "wait:wait",
+    "verify": "verify:verify",
+    "repair": "verify:repair",
+    "rebuild": "verify:rebuild",
+    "resync": "resync:resync",
+    "guard": "guard:guard",
+    "erase": "erase:erase",
+    "demo": "demo:demo",
+}
+"""Where each command is: a module here, and a function or a group of commands in it."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is called: none has to wait for what others need."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            self.commands = {name: _load(name) for name in COMMANDS}  # to suggest one of them
+        return super().resolve_command(ctx, args)
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(import_module(f"pysync.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        found = alone
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
 app = typer.Typer(
     name="pysync",
+    cls=_Commands,
     help="Carry portal users into exactly the course databases they are enrolled in.\n\n"
     "PostgreSQL moves the data; pysync sets it up, migrates it and reports on it.",
     epilog="The portal is named by --portal or PYSYNC_PORTAL: a libpq conninfo string or URI. "
@@ -51,24 +86,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(migrate.app, name="migrate")
-app.add_typer(course.app, name="course")
-app.add_typer(user.app, name="user")
-app.add_typer(group.app, name="group")
-app.add_typer(account.app, name="account")
-app.add_typer(testcenter.app, name="testcenter")
-app.add_typer(discussion.app, name="discussion")
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("serve")(serve.serve)
-app.command("wait")(wait.wait)
-app.command("verify")(verify.verify)
-app.command("repair")(verify.repair)
-app.command("rebuild")(verify.rebuild)
-app.command("resync")(resync.resync)
-app.command("guard")(guard.guard)
-app.command("erase")(erase.erase)
-app.command("demo")(demo.demo)
 
 
 def _version(value: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pysync import courses
+from pysync import marks
 from pysync.cli.parameters import CourseArgument, PortalOption, portal_conninfo
 from pysync.types import course_id
 
@@ -23,4 +23,4 @@ def wait(
 
     Ends with status 1 if it isn't within the timeout.
     """
-    courses.wait(portal_conninfo(context), course_id(course), timeout)
+    marks.wait(portal_conninfo(context), course_id(course), timeout)

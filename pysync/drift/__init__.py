@@ -3,14 +3,12 @@
 from pysync.drift.course import course_findings
 from pysync.drift.objects import declarations
 from pysync.drift.portal import portal_findings, publication_findings
-from pysync.drift.revisions import head
 from pysync.migrate.lineage import COURSE, PORTAL
 
 __all__ = ["course_findings", "portal_findings", "prepare", "publication_findings"]
 
 
 def prepare() -> None:
-    """Read revisions and SQL files, before threads would: Alembic isn't made for them."""
+    """Read SQL files before threads would, each for itself."""
     for lineage in (PORTAL, COURSE):
-        head(lineage)
         declarations(lineage.name)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from pysync.db.connections import Connection
 from pysync.findings import Finding
 from pysync.migrate import Lineage, current_revision, head_revision
-
-head = cache(head_revision)
 
 
 def revision_findings(
@@ -19,7 +15,7 @@ def revision_findings(
     :param subject: the database in words.
     :param command: what migrates it.
     """
-    current, newest = current_revision(connection, lineage), head(lineage)
+    current, newest = current_revision(connection, lineage), head_revision(lineage)
     if current == newest:
         return []
     return [

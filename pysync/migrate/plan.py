@@ -12,7 +12,8 @@ from pysync import registry
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect
 from pysync.errors import LockedError, MigrationError, PysyncError
 from pysync.migrate.lineage import COURSE, PORTAL
-from pysync.migrate.run import TURN_TIMEOUT_SECONDS, Migrated, current_revision, migrate
+from pysync.migrate.revisions import current_revision
+from pysync.migrate.run import TURN_TIMEOUT_SECONDS, Migrated, migrate
 from pysync.registry import Course
 from pysync.types import CourseId
 

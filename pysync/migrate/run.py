@@ -6,12 +6,9 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import errors, sql
 from sqlalchemy import Connection as SQLAlchemyConnection
 from sqlalchemy import create_engine
@@ -30,10 +27,13 @@ from pysync.errors import (
     UnsuitableDatabaseError,
 )
 from pysync.migrate.lineage import Lineage
+from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import CourseId
 
-VERSION_TABLE: Final = "alembic_version"
+if TYPE_CHECKING:  # it takes a while to import, and most commands don't migrate
+    from alembic.config import Config
+
 TURN_TIMEOUT_SECONDS: Final = 10
 _MIGRATION_LOCK: Final = 0x7079_7379_6E63  # "pysync"
 
@@ -45,28 +45,6 @@ class Migrated:
     before: str | None
     after: str | None
     script: str | None = None
-
-
-def head_revision(lineage: Lineage) -> str:
-    """Return a lineage's newest revision."""
-    head = ScriptDirectory.from_config(_config(lineage)).get_current_head()
-    if head is None:
-        raise MigrationError(f"lineage '{lineage.name}' has no revisions", "reinstall pysync")
-    return head
-
-
-def current_revision(connection: Connection, lineage: Lineage) -> str | None:
-    """Return the revision a database is at, or ``None`` if pysync isn't in it."""
-    version_table = f"{lineage.version_schema}.{VERSION_TABLE}"
-    if fetch_value(connection, "select pg_catalog.to_regclass(%s)", version_table) is None:
-        return None
-    revision = fetch_value(
-        connection,
-        sql.SQL("select version_num from {}").format(
-            sql.Identifier(lineage.version_schema, VERSION_TABLE)
-        ),
-    )
-    return None if revision is None else str(revision)
 
 
 def migrate(
@@ -93,15 +71,17 @@ def migrate(
     :raises DatabaseUnreachableError: if it can't be reached.
     :raises LockedError: if locks aren't free in time; nothing is changed.
     """
+    from alembic import command
+
     config = _config(lineage)
-    target = _resolve(config, lineage, target)
+    target = _resolve(lineage, target)
     with _transaction(conninfo, subject) as (sqlalchemy_connection, connection):
         before = current_revision(connection, lineage)
         if before is None:
             if target == "base":
                 return Migrated(None, None, "" if offline else None)
             _check_vacant(connection, lineage, subject)
-        _check_known(config, before, lineage, subject)
+        _check_known(before, lineage, subject)
         config.attributes |= {
             "lineage": lineage,
             "course_id": course,
@@ -118,7 +98,7 @@ def migrate(
                 )
             )
         config.attributes["connection"] = sqlalchemy_connection
-        if _is_downgrade(config, before, target):
+        if _is_downgrade(lineage, before, target):
             command.downgrade(config, target)
         else:
             command.upgrade(config, target)
@@ -188,6 +168,8 @@ def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
 
 
 def _config(lineage: Lineage) -> Config:
+    from alembic.config import Config
+
     migrations = folder("migrations")
     config = Config(output_buffer=io.StringIO(), stdout=io.StringIO())
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
@@ -197,21 +179,20 @@ def _config(lineage: Lineage) -> Config:
     return config
 
 
-def _resolve(config: Config, lineage: Lineage, target: str) -> str:
-    known = [r.revision for r in ScriptDirectory.from_config(config).walk_revisions()]
+def _resolve(lineage: Lineage, target: str) -> str:
+    known = revisions(lineage)
     if target == "head":
-        return known[0]
+        return known[-1]
     if target != "base" and target not in known:
         raise MigrationError(
             f"revision '{target}' unknown in lineage '{lineage.name}'",
-            f"choose one of: base, {', '.join(reversed(known))}, head",
+            f"choose one of: base, {', '.join(known)}, head",
         )
     return target
 
 
-def _check_known(config: Config, current: str | None, lineage: Lineage, subject: str) -> None:
-    script = ScriptDirectory.from_config(config)
-    if current is not None and current not in {r.revision for r in script.walk_revisions()}:
+def _check_known(current: str | None, lineage: Lineage, subject: str) -> None:
+    if current is not None and current not in revisions(lineage):
         raise MigrationError(
             f"{subject} is at revision '{current}', which this pysync doesn't know "
             f"in lineage '{lineage.name}'",
@@ -263,6 +244,8 @@ def _adopted_tables(connection: Connection, lineage: Lineage) -> dict[str, list[
 
 def _script(config: Config, lineage: Lineage, before: str | None, target: str) -> str:
     """Return what an online run would do, in one transaction and with the same settings."""
+    from alembic import command
+
     buffer = io.StringIO()
     config.output_buffer = buffer
     buffer.write(
@@ -272,7 +255,7 @@ def _script(config: Config, lineage: Lineage, before: str | None, target: str) -
     if before is None:
         buffer.write(f"CREATE SCHEMA IF NOT EXISTS {lineage.version_schema};\n\n")
         command.upgrade(config, target, sql=True)
-    elif _is_downgrade(config, before, target):
+    elif _is_downgrade(lineage, before, target):
         command.downgrade(config, f"{before}:{target}", sql=True)
     elif before != target:
         command.upgrade(config, f"{before}:{target}", sql=True)
@@ -285,13 +268,11 @@ def _script(config: Config, lineage: Lineage, before: str | None, target: str) -
     return buffer.getvalue()
 
 
-def _is_downgrade(config: Config, before: str | None, target: str) -> bool:
-    if before is None or before == target:
+def _is_downgrade(lineage: Lineage, before: str | None, target: str) -> bool:
+    if before is None:
         return False
-    if target == "base":
-        return True
-    script = ScriptDirectory.from_config(config)
-    return target in {r.revision for r in script.iterate_revisions(before, "base")}
+    known = revisions(lineage)
+    return target == "base" or known.index(target) < known.index(before)
 
 
 def _remove_version_table(connection: Connection, lineage: Lineage) -> None:

@@ -14,7 +14,7 @@ from pysync.db.errors import translated
 from pysync.errors import PysyncError
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.plan import exclusive
-from pysync.migrate.run import current_revision
+from pysync.migrate.revisions import current_revision
 
 MAX_ROWS: Final = 100
 """Offending rows that are named per constraint; all are counted."""

@@ -38,7 +38,13 @@ ESCAPE = "\x1b"
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["pysync.courses", "pysync.migrate.plan", "pysync.status", "rich.progress", "typer", __name__]
+    [
+        *("alembic.command", "rich.progress", "typer.core", "typer.main"),
+        *("pysync.adopting", "pysync.doctor", "pysync.erasure", "pysync.guard"),
+        *("pysync.migrate.plan", "pysync.migrate.validate", "pysync.pausing", "pysync.relocation"),
+        *("pysync.resync", "pysync.students", "pysync.status.document", "pysync.verification"),
+        __name__,
+    ]
 )
 
 

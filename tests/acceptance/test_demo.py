@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pysync import courses
+from pysync import marks
 from pysync.db.connections import connect
 from pysync.demo import differences, oulad
 from pysync.demo.check import Comparison, compare_course
@@ -224,7 +224,7 @@ def assert_differences_are_found(portal_conninfo: str, course_conninfo: str) -> 
     with connect(portal_conninfo) as portal, psycopg.connect(course_conninfo) as course:
         # Frozen copies don't know of the logins that the latency was measured with.
         portal.execute("update public.auth_user set last_login = null")
-        courses.wait(portal_conninfo, course_id, 30)
+        marks.wait(portal_conninfo, course_id, 30)
         # What an apply worker may do, a local session may not: the guard is for another test.
         course.execute("set session_replication_role = replica")
         course.execute("set timezone = 'UTC'")

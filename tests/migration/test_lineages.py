@@ -17,7 +17,7 @@ from pysync.db.sql_files import folder, statements
 from pysync.errors import MigrationError
 from pysync.migrate import Lineage, head_revision, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
-from pysync.migrate.run import VERSION_TABLE
+from pysync.migrate.revisions import VERSION_TABLE
 from pysync.types import CourseId
 from tests.migration.catalog import OWNER, Catalog, catalog, difference
 from tests.migration.conftest import COURSE_ID, NewDatabase, run, sqlstate

@@ -1,0 +1,47 @@
+"""Which revisions there are, and which one a database is at."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+from psycopg import sql
+
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.sql_files import folder
+from pysync.errors import MigrationError
+from pysync.migrate.lineage import Lineage
+
+VERSION_TABLE: Final = "alembic_version"
+
+
+@cache
+def revisions(lineage: Lineage) -> tuple[str, ...]:
+    """Return a lineage's revisions, the oldest first.
+
+    Their numbers are their order, so their files' names tell; they needn't be run for it.
+    """
+    files = (folder("migrations") / lineage.name).glob("*.py")
+    found = tuple(sorted(file.stem.partition("_")[0] for file in files))
+    if not found:
+        raise MigrationError(f"lineage '{lineage.name}' has no revisions", "reinstall pysync")
+    return found
+
+
+def head_revision(lineage: Lineage) -> str:
+    """Return a lineage's newest revision."""
+    return revisions(lineage)[-1]
+
+
+def current_revision(connection: Connection, lineage: Lineage) -> str | None:
+    """Return the revision a database is at, or ``None`` if pysync isn't in it."""
+    version_table = f"{lineage.version_schema}.{VERSION_TABLE}"
+    if fetch_value(connection, "select pg_catalog.to_regclass(%s)", version_table) is None:
+        return None
+    revision = fetch_value(
+        connection,
+        sql.SQL("select version_num from {}").format(
+            sql.Identifier(lineage.version_schema, VERSION_TABLE)
+        ),
+    )
+    return None if revision is None else str(revision)
