@@ -1,16 +1,12 @@
-"""Add courses, remove them, wait for them."""
+"""Add courses and remove them."""
 
 from __future__ import annotations
 
 import shlex
-import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
 
-from psycopg import sql
-
-from pysync import checks, handover, marks, registry, replicas, subscriptions
+from pysync import checks, first_copy, handover, registry, replicas, subscriptions
 from pysync.db.connections import (
     Connection,
     connect,
@@ -22,16 +18,11 @@ from pysync.errors import (
     MigrationError,
     ReplicationError,
     UnsuitableDatabaseError,
-    WaitTimeoutError,
 )
 from pysync.migrate import current_revision, head_revision, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
-from pysync.models.columns import REPLICATED_TABLES
 from pysync.registry import Course
 from pysync.types import CourseId, Progress, replication_name
-
-FAILURES_TO_GIVE_UP: Final = 5
-"""Failed tries to copy, without a table getting ready in between: one may be bad luck."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,8 @@ def add(
                 portal_changed=before is not None
                 and before.portal_conninfo != course.portal_conninfo,
             )
-            _await_first_copy(portal, database, course, progress)
+            reached = replace(course, conninfo=conninfo)  # with its password
+            first_copy.wait(portal_conninfo, portal, database, reached, progress)
             registry.record_ready(portal, course_id)
         users = int(fetch_value(database, "select count(*) from course.auth_user"))
         password_dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
@@ -320,69 +312,3 @@ def _subscribe(
             subscriptions.drop_slots(portal, registry.get(portal, course.course_id))
         raise
     return False
-
-
-def _await_first_copy(
-    portal: Connection, database: Connection, course: Course, progress: Progress
-) -> None:
-    """Wait until all tables are copied and the stream has caught up.
-
-    A copy that fails is given up: subscription and slots go, so that nothing fills a disk.
-    """
-    before = subscriptions.copy_state(database, course)
-    total = int(
-        fetch_value(
-            portal,
-            "select (select count(*) from course.auth_user where course_id = %s)"
-            " + (select count(*) from course.auth_userprofile where course_id = %s)"
-            " + (select count(*) from course.student_courseenrollment where course_id = %s)",
-            *[course.course_id] * 3,
-        )
-    )
-    progress.step("first copy", max(total, 1))
-    pause_seconds = 0.02
-    while True:
-        state = subscriptions.copy_state(database, course)
-        if state.complete:
-            break
-        if state.ready > before.ready:
-            before = state
-        if state.errors - before.errors >= FAILURES_TO_GIVE_UP and not course.ready:
-            _give_up(portal, database, course)
-        progress.advance(min(_copied(database, state), total))
-        time.sleep(pause_seconds)
-        pause_seconds = min(pause_seconds * 1.5, 0.25)
-    progress.advance(max(total, 1))
-    try:
-        marks.wait_for(database, course.course_id, marks.mark(portal, course.course_id), 30)
-    except WaitTimeoutError:
-        raise ReplicationError(
-            f"course '{course.course_id}' is copied, but a change made now doesn't arrive",
-            "run 'pysync status' to see why",
-        ) from None
-
-
-def _copied(database: Connection, state: subscriptions.CopyState) -> int:
-    done = (
-        sum(
-            int(
-                fetch_value(
-                    database,
-                    sql.SQL("select count(*) from {}").format(sql.Identifier("course", table)),
-                )
-            )
-            for table in REPLICATED_TABLES
-        )
-        if state.ready
-        else 0
-    )
-    return done + state.rows
-
-
-def _give_up(portal: Connection, database: Connection, course: Course) -> None:
-    subscriptions.drop_subscription(database, course)
-    subscriptions.drop_slots(portal, registry.get(portal, course.course_id))
-    raise ReplicationError(
-        f"course '{course.course_id}' can't be copied: its server reports an error for each try",
-        "see the course server's log for the cause, mend it and run the command again",
-    )

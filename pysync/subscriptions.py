@@ -230,12 +230,13 @@ class Subscription:
 class CopyState:
     """How far the first copy is.
 
-    ``rows`` are those copied so far by copies under way, ``errors`` the failures since the
-    subscription was made.
+    ``uncopied`` are the tables whose rows aren't all there, ``rows`` those copied so far by copies
+    under way, ``errors`` the failures since the subscription was made.
     """
 
     tables: int
     ready: int
+    uncopied: list[str]
     rows: int
     errors: int
 
@@ -463,6 +464,8 @@ def copy_state(database: Connection, course: Course) -> CopyState:
     """Return how far a course's first copy is."""
     row = database.execute(
         "select count(*), count(*) filter (where r.srsubstate = %s),"
+        " coalesce(array_agg(c.relname::text order by c.relname)"
+        "          filter (where r.srsubstate in ('i', 'd')), '{}'),"
         " coalesce((select sum(p.tuples_processed) from pg_catalog.pg_stat_progress_copy p"
         "           where p.datname = current_database()"
         "             and p.relid in (select r2.srrelid from pg_catalog.pg_subscription_rel r2"
@@ -472,12 +475,13 @@ def copy_state(database: Connection, course: Course) -> CopyState:
         " from pg_catalog.pg_subscription s"
         " join pg_catalog.pg_database d on d.oid = s.subdbid"
         " join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid"
+        " join pg_catalog.pg_class c on c.oid = r.srrelid"
         " where d.datname = current_database() and s.subname = %s",
         (_READY, course.replication_name),
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always returns a row
-    tables, ready, rows, statistics = row
-    return CopyState(tables, ready, rows, count_errors(statistics))
+    tables, ready, uncopied, rows, statistics = row
+    return CopyState(tables, ready, uncopied, rows, count_errors(statistics))
 
 
 def count_errors(statistics: dict[str, object]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Final
 
 from psycopg import sql
@@ -15,7 +14,6 @@ from pysync.migrate.lineage import Lineage
 VERSION_TABLE: Final = "alembic_version"
 
 
-@cache
 def revisions(lineage: Lineage) -> tuple[str, ...]:
     """Return a lineage's revisions, the oldest first.
 

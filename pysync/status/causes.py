@@ -12,7 +12,8 @@ import psycopg
 
 from pysync.errors import PysyncError
 from pysync.status.judge import Look, Verdict
-from pysync.trial import Tried, attempt, reach
+from pysync.status.model import State
+from pysync.trial import Tried, attempt, attempt_copy, reach
 
 TRIAL_SECONDS: Final = 1.2
 """How long the cause of a stuck course is looked for."""
@@ -26,7 +27,7 @@ TRIALS_AT_ONCE: Final = 8
 def with_causes(
     portal_conninfo: str, looks: Sequence[Look], verdicts: list[Verdict], end: float
 ) -> list[Verdict]:
-    """Try the pending changes of stuck courses whose cause isn't known yet."""
+    """Try what is pending for courses that fail, or seem to, for a cause that isn't known yet."""
     untold = [i for i, verdict in enumerate(verdicts) if verdict.untold]
     if not untold:
         return verdicts
@@ -37,8 +38,13 @@ def with_causes(
             return Tried(None, 0, "there was no time left to try them: ask for this course alone")
         look = looks[index]
         assert look.facts is not None  # noqa: S101 - stuck courses have answered
+        facts = look.facts[1]
         try:
-            outcome = attempt(portal_conninfo, look.course, look.facts[1].applied_at, deadline)
+            outcome = (
+                attempt_copy(portal_conninfo, look.course, facts.uncopied, deadline)
+                if facts.uncopied
+                else attempt(portal_conninfo, look.course, facts.applied_at, deadline)
+            )
         except (PysyncError, psycopg.Error) as error:
             outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
         if outcome.finding is None and not look.slots[1].slot_active:
@@ -54,11 +60,15 @@ def with_causes(
 def _explained(look: Look, verdict: Verdict, tried: Tried) -> Verdict:
     if tried.finding is not None:
         return replace(
-            verdict, cause=f"{verdict.cause}: {tried.finding}", remedy=tried.finding.remedy
+            verdict,
+            state=State.STUCK,
+            cause=f"{verdict.cause}: {tried.finding}",
+            remedy=tried.finding.remedy,
         )
     if look.drift:
         return replace(
             verdict, cause=f"{verdict.cause}; {look.drift[0]}", remedy=look.drift[0].remedy
         )
-    note = tried.note or f"{tried.changes} pending changes apply without error when tried"
+    what = "rows" if look.facts and look.facts[1].uncopied else "pending changes"
+    note = tried.note or f"{tried.changes} {what} apply without error when tried"
     return replace(verdict, cause=f"{verdict.cause}; {note}")

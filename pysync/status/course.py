@@ -13,6 +13,7 @@ from pysync.registry import Course
 from pysync.subscriptions import count_errors
 
 _READY: Final = "r"
+_UNCOPIED: Final = ("i", "d")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Facts:
         """Return the conflicts counted, or ``None`` before version 18."""
         counts = [int(v or 0) for k, v in self.statistics.items() if k.startswith("confl_")]
         return sum(counts) if counts else None
+
+    @property
+    def uncopied(self) -> list[str]:
+        """Return the tables whose copy isn't complete."""
+        return sorted(name for name, state in self.tables.items() if state in _UNCOPIED)
 
     @property
     def tables_ready(self) -> int:

@@ -20,6 +20,8 @@ RESTARTED_SECONDS: Final = 10
 UNTOLD_BYTES: Final = 1024 * 1024
 """Lag that passes for none where no mark could be sent to tell."""
 
+_SEE_LOG: Final = "see 'pysync doctor' and the course server's log"
+
 
 @dataclass(frozen=True)
 class Look:
@@ -160,17 +162,15 @@ def _stream(look: Look, finish: str | None) -> Verdict:
 def _copying(look: Look) -> Verdict:
     assert look.facts is not None  # noqa: S101 - judged before
     before, facts = look.facts
-    waiting = sorted(name for name, state in facts.tables.items() if state != "r")
-    if facts.sync_errors > before.sync_errors and facts.tables_ready == before.tables_ready:
-        return Verdict(
-            State.STUCK,
-            f"the first copy of {', '.join(waiting)} fails again and again "
-            f"({facts.sync_errors} errors)",
-            "see 'pysync doctor' and the course server's log",
-        )
-    if facts.sync_errors:
-        return Verdict(State.COPYING, f"{facts.sync_errors} tries failed before")
-    return Verdict(State.COPYING)
+    if not facts.sync_errors:
+        return Verdict(State.COPYING)
+    fails_now = facts.sync_errors > before.sync_errors and facts.tables_ready == before.tables_ready
+    return Verdict(
+        State.STUCK if fails_now else State.COPYING,
+        f"{facts.sync_errors} tries to copy {', '.join(facts.uncopied)} failed",
+        _SEE_LOG,
+        untold=not facts.copied_rows,
+    )
 
 
 def _drifted(drift: tuple[Finding, ...]) -> Verdict | None:
@@ -222,6 +222,4 @@ def _grew(before: int | None, now: int | None) -> bool:
 
 
 def _stuck(cause: str) -> Verdict:
-    return Verdict(
-        State.STUCK, cause, "see 'pysync doctor' and the course server's log", untold=True
-    )
+    return Verdict(State.STUCK, cause, _SEE_LOG, untold=True)

@@ -1,15 +1,17 @@
 """Find out why a course's apply worker fails, without its server's log.
 
-The pending changes are read from the slot without taking them from it, and tried in the course
-database in a transaction that is rolled back.
+The pending changes are read from the slot without taking them from it (or, before the first copy is
+complete, the rows that it copies from their tables), and tried in the course database in a
+transaction that is rolled back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import psycopg
@@ -18,11 +20,12 @@ from psycopg import errors, sql
 from pysync.db.connections import Connection, connect
 from pysync.findings import Finding
 from pysync.registry import Course
+from pysync.trial.copying import rows_to_copy, unreadable
 from pysync.trial.explain import explain
 from pysync.trial.pgoutput import Change, changes
 from pysync.trial.reach import reach
 
-__all__ = ["Tried", "attempt", "reach"]
+__all__ = ["Tried", "attempt", "attempt_copy", "reach"]
 
 _BATCH: Final = 200
 _CHANGES: Final = 1000
@@ -49,6 +52,43 @@ def attempt(portal_conninfo: str, course: Course, applied_at: int | None, deadli
     :param applied_at: the position up to which the course has applied changes, if known.
     :param deadline: when to stop, on the monotonic clock.
     """
+
+    def pending(portal: Connection) -> Iterator[Change]:
+        for change in changes(_peek(portal, course.replication_name, deadline)):
+            # What was committed before that has been applied, though not yet confirmed.
+            if applied_at is None or change.commit_at >= applied_at:
+                yield change
+
+    return _try(portal_conninfo, course, pending, deadline)
+
+
+def attempt_copy(
+    portal_conninfo: str, course: Course, tables: Sequence[str], deadline: float
+) -> Tried:
+    """Try the first copy of a course's tables; nothing is changed.
+
+    :param tables: those that aren't copied yet, without their schema.
+    :param deadline: when to stop, on the monotonic clock.
+    """
+
+    def rows(portal: Connection) -> Iterator[Change]:
+        return rows_to_copy(portal, course, tables)
+
+    with closing(_connect(portal_conninfo, deadline)) as portal:
+        if finding := unreadable(portal, course, tables):
+            return Tried(finding, 0)
+    return _try(portal_conninfo, course, rows, deadline, copying=True)
+
+
+def _try(
+    portal_conninfo: str,
+    course: Course,
+    source: Callable[[Connection], Iterator[Change]],
+    deadline: float,
+    *,
+    copying: bool = False,
+) -> Tried:
+    """Try changes one after the other, many to a round trip as long as none fails."""
     tried = 0
     try:
         with (
@@ -61,25 +101,41 @@ def attempt(portal_conninfo: str, course: Course, applied_at: int | None, deadli
                 " pg_catalog.set_config('lock_timeout', %s, true)",
                 (_LOCK_TIMEOUT,),
             )
-            for change in changes(_peek(portal, course.replication_name, deadline)):
-                # What was committed before that has been applied, though not yet confirmed.
-                if applied_at is not None and change.commit_at < applied_at:
-                    continue
-                try:
-                    with database.transaction():
-                        database.execute(*_statement(change))
-                except psycopg.Error as error:
-                    return Tried(explain(database, course, change, error), tried)
-                tried += 1
+            changes_left = source(portal)
+            while batch := [*islice(changes_left, _BATCH)]:
+                failure = _first_failure(database, batch)
+                if failure is not None:
+                    change, error = failure
+                    if copying and isinstance(error, errors.LockNotAvailable):
+                        return Tried(None, tried, "they are being copied at the moment")
+                    finding = explain(database, course, change, error, copying=copying)
+                    return Tried(finding, tried + batch.index(change))
+                tried += len(batch)
                 if time.monotonic() > deadline:
                     return Tried(None, tried, "there was no time to try more of them")
     except errors.ObjectInUse:
         return Tried(None, tried, "its slot was in use all the time, so they couldn't be tried")
     except errors.QueryCanceled:
-        return Tried(None, tried, "there was no time to read them from the slot")
+        return Tried(None, tried, "there was no time to read them from the portal")
     except errors.InsufficientPrivilege:
         return Tried(None, tried, "our role may not try them: that takes superusers")
     return Tried(None, tried)
+
+
+def _first_failure(
+    database: Connection, batch: Sequence[Change]
+) -> tuple[Change, psycopg.Error] | None:
+    with suppress(psycopg.Error), database.transaction(), database.pipeline():
+        for change in batch:
+            database.execute(*_statement(change))
+        return None
+    for change in batch:
+        try:
+            with database.transaction():
+                database.execute(*_statement(change))
+        except psycopg.Error as error:
+            return change, error
+    return None
 
 
 def _connect(conninfo: str, deadline: float) -> Connection:

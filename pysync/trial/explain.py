@@ -29,9 +29,21 @@ select attname::text from pg_catalog.pg_attribute
  where attrelid = pg_catalog.to_regclass(%s) and attnum > 0 and not attisdropped
 """
 
+_GOES_ON: Final = "; the first copy then goes on by itself"
 
-def explain(database: Connection, course: Course, change: Change, error: psycopg.Error) -> Finding:
-    """Return what a change failed with, exactly, and the command that mends it."""
+
+def explain(
+    database: Connection,
+    course: Course,
+    change: Change,
+    error: psycopg.Error,
+    *,
+    copying: bool = False,
+) -> Finding:
+    """Return what a change failed with, exactly, and the command that mends it.
+
+    :param copying: whether it is a row of a first copy.
+    """
     diag = error.diag
     table = f"{change.schema}.{change.table}"
     said = (diag.message_primary or str(error)).strip()
@@ -39,14 +51,17 @@ def explain(database: Connection, course: Course, change: Change, error: psycopg
     # The detail of some errors is the whole failing row: nobody needs to see that.
     exact = f"{said}: {detail.rstrip('.')}" if detail and _names_a_key(error) else said
     cause = f"on {table} fails {IN_COURSE} with {error.sqlstate}: {exact}"
-    return Finding(f"the pending {change.kind}", cause, _remedy(database, course, change, error))
+    what = "the first copy's insert" if copying else f"the pending {change.kind}"
+    return Finding(what, cause, _remedy(database, course, change, error, copying=copying))
 
 
 def _names_a_key(error: psycopg.Error) -> bool:
     return isinstance(error, errors.UniqueViolation | errors.ExclusionViolation)
 
 
-def _remedy(database: Connection, course: Course, change: Change, error: psycopg.Error) -> str:
+def _remedy(
+    database: Connection, course: Course, change: Change, error: psycopg.Error, *, copying: bool
+) -> str:
     table = sql.Identifier(change.schema, change.table)
     diag = error.diag
     resync = f"'pysync resync {shlex.quote(course.course_id)}'"
@@ -55,7 +70,8 @@ def _remedy(database: Connection, course: Course, change: Change, error: psycopg
             if statement := _delete_local(database, change, diag.constraint_name):
                 as_replica = "set local session_replication_role = replica"
                 removal = run(f"begin; {as_replica}; {statement}; commit", IN_COURSE)
-                return f"{removal} (it removes the local row), or run {resync}"
+                instead = f", or run {resync}" if course.ready else ""
+                return f"{removal} (it removes the local row){instead}"
             return _drop_rule(database, table, diag.constraint_name, "index")
         case errors.NotNullViolation():
             return _run(
@@ -67,9 +83,10 @@ def _remedy(database: Connection, course: Course, change: Change, error: psycopg
         case errors.CheckViolation() | errors.ExclusionViolation():
             return _drop_rule(database, table, diag.constraint_name, "constraint")
         case errors.UndefinedColumn():
-            return _missing_columns(database, course, change)
+            repair = f", then 'pysync repair {shlex.quote(course.course_id)}'"
+            return _missing_columns(database, change) + (_GOES_ON if copying else repair)
         case errors.UndefinedTable() | errors.InvalidSchemaName():
-            return f"restore it {IN_COURSE}, then {resync}"
+            return f"restore it {IN_COURSE}" + (_GOES_ON if copying else f", then {resync}")
         case errors.LockNotAvailable():
             return f"end the transaction that holds the lock {IN_COURSE}"
         case _ if error.sqlstate and error.sqlstate.startswith("22"):
@@ -98,7 +115,7 @@ def _drop_rule(database: Connection, table: sql.Identifier, name: str | None, ki
     return _run(database, "alter table {} drop constraint {}", table, sql.Identifier(name or ""))
 
 
-def _missing_columns(database: Connection, course: Course, change: Change) -> str:
+def _missing_columns(database: Connection, change: Change) -> str:
     found = {
         name
         for (name,) in database.execute(
@@ -106,10 +123,7 @@ def _missing_columns(database: Connection, course: Course, change: Change) -> st
         ).fetchall()
     }
     missing = ", ".join(sorted({*change.values} - found))
-    return (
-        f"add column {missing} to {change.schema}.{change.table} {IN_COURSE} again, "
-        f"then 'pysync repair {shlex.quote(course.course_id)}'"
-    )
+    return f"add column {missing} to {change.schema}.{change.table} {IN_COURSE} again"
 
 
 def _run(database: Connection, statement: str, *parts: sql.Composable) -> str:

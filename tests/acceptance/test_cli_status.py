@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
+import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -24,7 +27,7 @@ from tests.acceptance.test_cli_process import (
     read_json,
     succeed,
 )
-from tests.support import Site, assert_live_rows, drop_slot, enroll, insert_user, run_cli
+from tests.support import Cluster, Site, assert_live_rows, drop_slot, enroll, insert_user, run_cli
 
 __all__ = ["start"]
 
@@ -181,6 +184,85 @@ def test_a_course_being_copied_is_reported_so(site: Site, start: object) -> None
         assert 0 < found["copied_percent"] < 100
     process.communicate()
     assert state_of(site, "A") == "streaming"
+
+
+def subscribe_by_hand(site: Site, course_id: str) -> None:
+    """Make the subscription anew as one does who doesn't know: with the default to copy."""
+    course, name = site.course(course_id), replication_name(site, course_id)
+    ((portal,),) = course.execute(
+        "select subconninfo from pg_subscription where subname = %s", (name,)
+    ).fetchall()
+    for action in ("disable", "set (slot_name = none)"):
+        alter_subscription(site, course_id, action)
+    course.execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))
+    course.execute(
+        sql.SQL(
+            "create subscription {0} connection {1} publication {0} with (create_slot = false)"
+        ).format(sql.Identifier(name), sql.Literal(portal))
+    )
+
+
+def stuck(site: Site, course_id: str) -> dict[str, Any]:
+    """Wait until a course is stuck, and return what is said of it."""
+
+    def found() -> dict[str, Any] | None:
+        each = courses_of("status", portal=site.portal)[course_id]
+        return each if each["state"] == "stuck" else None
+
+    told: dict[str, Any] = eventually(found)
+    return told
+
+
+def test_a_first_copy_that_meets_rows_is_stuck_until_mended(site: Site) -> None:
+    for number in range(3):
+        enroll(site, insert_user(site, f"user{number}"), "A")
+    site.add("A")
+    subscribe_by_hand(site, "A")
+    found = stuck(site, "A")
+    assert found["sync_errors"] > 0
+    assert found["tables_ready"] < found["tables_total"]
+    assert re.fullmatch(
+        r"\d+ tries to copy [a-z_, ]+ failed: the first copy's insert on course\.\w+ fails in the"
+        r' course database with 23505: duplicate key value violates unique constraint "\w+":'
+        r" Key \(\w+\)=\(\w+\) already exists",
+        found["cause"],
+    )
+    assert found["remedy"].endswith(", or run 'pysync resync A'")
+    succeed("resync", "A", portal=site.portal)
+    assert state_of(site, "A") == "streaming"
+    assert_live_rows(site, "A")
+
+
+@pytest.fixture
+def reader(portal_server: Cluster) -> Iterator[str]:
+    """A replication role; to be asked for before the site, whose grants go first."""
+    with psycopg.connect(portal_server.conninfo(), autocommit=True) as connection:
+        connection.execute("create role reader login replication")
+        yield "reader"
+        connection.execute("drop role reader")
+
+
+@pytest.mark.newest
+def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site: Site) -> None:
+    enroll(site, insert_user(site, "ada"), "A")
+    site.databases["A"] = site.new_database()
+    succeed(
+        *("course", "add", "A", site.databases["A"]),
+        *("--portal-conninfo", make_conninfo(site.portal, user=reader)),
+        portal=site.portal,
+    )
+    site.course("A").execute(
+        "set session_replication_role = replica; delete from course.student_courseenrollment;"
+        " delete from course.auth_user; delete from course.beat"
+    )
+    site.execute("revoke select on course.auth_user from reader")
+    subscribe_by_hand(site, "A")
+    found = stuck(site, "A")
+    assert "role 'reader' can't read course.auth_user on the portal" in found["cause"]
+    assert found["remedy"].startswith("run on the portal: grant ")
+    site.execute(found["remedy"].removeprefix("run on the portal: "))
+    eventually(lambda: state_of(site, "A") == "streaming")
+    assert_live_rows(site, "A")
 
 
 def test_a_course_whose_worker_fails_is_stuck_until_mended(site: Site) -> None:

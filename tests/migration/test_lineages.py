@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from pysync.db.sql_files import folder, statements
 from pysync.errors import MigrationError
 from pysync.migrate import Lineage, head_revision, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
-from pysync.migrate.revisions import VERSION_TABLE
+from pysync.migrate.revisions import VERSION_TABLE, revisions
 from pysync.types import CourseId
 from tests.migration.catalog import OWNER, Catalog, catalog, difference
 from tests.migration.conftest import COURSE_ID, NewDatabase, run, sqlstate
@@ -55,6 +56,14 @@ def test_migrating_again_changes_nothing(lineage: Lineage, migrated: str) -> Non
     done = migrate(migrated, lineage, "again", course=COURSE_ID)
     assert (done.before, done.after) == (head_revision(lineage), head_revision(lineage))
     assert difference(once, catalog(migrated)) == {}
+
+
+def test_files_are_named_in_the_order_of_revisions(lineage: Lineage) -> None:
+    script = ScriptDirectory(
+        str(folder("migrations")), version_locations=[str(folder("migrations") / lineage.name)]
+    )
+    by_alembic = [each.revision for each in script.walk_revisions()]
+    assert [*reversed(by_alembic)] == [*revisions(lineage)]
 
 
 def test_autogenerate_finds_nothing_to_do(lineage: Lineage, migrated: str) -> None:

@@ -13,6 +13,7 @@ from pysync import courses, status
 from pysync.db.sql_files import folder
 from pysync.errors import MigrationError, UnknownCourseError, UnsuitableDatabaseError
 from pysync.migrate import Lineage, Migrated, head_revision, migrate
+from pysync.migrate import revisions as migration_revisions
 from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.plan import run_all, run_course, run_portal
@@ -54,7 +55,8 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (migrations / lineage / f"{revision}_next.py").write_text(
             NEXT_REVISION.format(revision, newest, table)
         )
-    monkeypatch.setattr(migration_run, "folder", lambda name: {"migrations": migrations}[name])
+    for module in (migration_revisions, migration_run):
+        monkeypatch.setattr(module, "folder", lambda name: {"migrations": migrations}[name])
 
 
 def revisions(site: Site) -> dict[str, str | None]:
