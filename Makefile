@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Tests start many processes: none is to compile again what another has.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench wheel freeze clean
 
@@ -27,7 +30,7 @@ demo: $(INSTALLED) ## Replay 32,593 real registrations into 22 course databases
 	$(BIN)/pysync demo
 
 test: $(INSTALLED) ## Run the tests on every PostgreSQL found: 18 from the wheel, and installed ones
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 lint: $(INSTALLED) ## Check style, types and layers
 	$(BIN)/ruff check .

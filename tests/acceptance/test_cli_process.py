@@ -30,12 +30,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import pysync
+from pysync.drift import prepare
 from pysync.servers import Server, make_folder, readable
 from tests.conftest import INSTALLATIONS, SETTINGS
 from tests.support import Cluster, Site, enroll, insert_user, run_cli
 
 ESCAPE = "\x1b"
 
+prepare()  # or each fork would parse sql/ for itself
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [
