@@ -101,6 +101,7 @@ def test_a_removed_course_keeps_its_data_and_can_be_written(site: Site) -> None:
     )
 
 
+@pytest.mark.newest
 def test_other_courses_stream_on(site: Site) -> None:
     for course_id in ("A", "B"):
         site.add(course_id)
@@ -114,6 +115,7 @@ def test_other_courses_stream_on(site: Site) -> None:
     assert courses_of("status", portal=site.portal)["B"]["state"] == "streaming"
 
 
+@pytest.mark.newest
 def test_a_course_whose_server_is_down_is_removed_by_force_only(
     site: Site, own_server: OwnCluster
 ) -> None:

@@ -171,6 +171,7 @@ def test_status_of_a_database_without_pysync(site: Site) -> None:
     ]
 
 
+@pytest.mark.newest
 def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     site.add("A")
     before = footprint(site.portal, site.databases["A"])
@@ -186,6 +187,7 @@ def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     assert footprint(site.portal, site.databases["A"]) == before
 
 
+@pytest.mark.newest
 def test_two_runs_at_once_take_turns(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     processes = [launch("migrate", portal=portal) for _ in range(2)]

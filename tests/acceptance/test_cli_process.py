@@ -443,6 +443,7 @@ def test_control_characters_of_an_id_do_not_reach_the_output(site: Site) -> None
     assert ESCAPE not in cli("wait", f"{ESCAPE}[2J", portal=site.portal).stderr
 
 
+@pytest.mark.newest
 def test_a_forked_process_says_what_a_fresh_one_says(site: Site) -> None:
     enroll(site, insert_user(site, "ada"), "A")
     for arguments in (("status",), ("wait", "nope"), ("migrate", "all")):

@@ -62,6 +62,7 @@ def state_of(site: Site, course_id: str) -> str:
     return str(courses_of("status", course_id, portal=site.portal)[course_id]["state"])
 
 
+@pytest.mark.newest
 def test_no_courses_is_no_error(site: Site) -> None:
     for command in (("status",), ("course", "list")):
         assert succeed(*command, portal=site.portal) == "no courses registered\n"
@@ -81,7 +82,7 @@ def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
             assert document["orphans"] == []
             assert each["state"] == "streaming"
             assert (each["cause"], each["remedy"], each["drift"]) == (None, None, [])
-            assert 0 < each["lag_seconds"] < 5
+            assert 0 <= each["lag_seconds"] < 5
             assert (each["tables_ready"], each["tables_total"]) == (4, 4)
             assert each["slot_active"] is True
             assert (each["apply_errors"], each["sync_errors"]) == (0, 0)
@@ -314,6 +315,7 @@ def timed_status(site: Site) -> tuple[float, dict[str, str]]:
     return time.monotonic() - began - start_seconds, {k: v["state"] for k, v in found.items()}
 
 
+@pytest.mark.newest
 def test_courses_that_do_not_answer_do_not_keep_the_others_waiting(
     site: Site, own_server: OwnCluster, silent_port: int
 ) -> None:
@@ -349,6 +351,7 @@ def test_courses_that_do_not_answer_do_not_keep_the_others_waiting(
 # wait
 
 
+@pytest.mark.newest
 def test_wait_ends_once_everything_is_there(site: Site) -> None:
     site.add("A")
     enroll_users(site, "A", 5000)
@@ -358,6 +361,7 @@ def test_wait_ends_once_everything_is_there(site: Site) -> None:
     assert course.execute("select count(*) from auth_user").fetchone() == (5000,)
 
 
+@pytest.mark.newest
 def test_wait_gives_up_at_its_timeout_with_a_clear_line(site: Site) -> None:
     site.add("A")
     alter_subscription(site, "A", "disable")

@@ -39,6 +39,7 @@ def portal(
     site.close()
 
 
+@pytest.mark.newest
 def test_each_reads_and_changes_what_the_other_wrote(portal: Site) -> None:
     ada = django(
         portal.portal,

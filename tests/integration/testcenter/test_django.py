@@ -37,6 +37,7 @@ EXAM = {
 }
 
 
+@pytest.mark.newest
 def test_each_reads_and_changes_what_the_other_wrote(portal: Site) -> None:
     ada, bob = django(
         portal.portal,

@@ -1,7 +1,8 @@
 -- A user who isn't there yet (foreign keys are checked at commit) counts as no member of the
 -- staff. Planning for the arrays at hand each time would cost a single enrollment more than all the
--- rest. The plan that is kept has to hold for any number, on tables that were empty when it was made:
--- it goes by indexes.
+-- rest. The plan that is kept has to hold for any number, on tables that had a row or none when it was
+-- made: users and roles are looked up by index, in subqueries, which no estimate turns into a join of
+-- each with each.
 create or replace function student.give_roles(user_ids bigint[], course_ids text[])
 returns void
 language plpgsql
@@ -17,25 +18,30 @@ begin
     select wanted.course_id, wanted.name
       from (
           select distinct member.course_id,
-                 case when portal_user.is_staff then 'Moderator' else 'Student' end as name
+                 case when (select portal_user.is_staff
+                              from public.auth_user as portal_user
+                             where portal_user.id = member.user_id)
+                      then 'Moderator' else 'Student' end as name
             from unnest(user_ids, course_ids) as member (user_id, course_id)
-            left join public.auth_user as portal_user on portal_user.id = member.user_id
       ) as wanted
-     where not exists (
-         select
-           from public.django_comment_client_role as role
-          where role.course_id = wanted.course_id
-            and role.name = wanted.name)
+     where (select role.id
+              from public.django_comment_client_role as role
+             where role.course_id = wanted.course_id
+               and role.name = wanted.name) is null
      order by wanted.course_id, wanted.name
     on conflict (course_id, name) do nothing;
 
     insert into public.django_comment_client_role_users (role_id, user_id)
-    select role.id, member.user_id
+    select (select role.id
+              from public.django_comment_client_role as role
+             where role.course_id = member.course_id
+               and role.name =
+                   case when (select portal_user.is_staff
+                                from public.auth_user as portal_user
+                               where portal_user.id = member.user_id)
+                        then 'Moderator' else 'Student' end),
+           member.user_id
       from unnest(user_ids, course_ids) as member (user_id, course_id)
-      left join public.auth_user as portal_user on portal_user.id = member.user_id
-      join public.django_comment_client_role as role
-           on role.course_id = member.course_id
-          and role.name = case when portal_user.is_staff then 'Moderator' else 'Student' end
     on conflict (role_id, user_id) do nothing;
 end
 $$;
