@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 
 from pysync.migrate import head_revision
 from pysync.migrate.lineage import COURSE, PORTAL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pysync.db.sessions import portal_session
 from pysync.students import accounts, testcenter
 from tests.django_site.process import django
