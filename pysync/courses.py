@@ -43,6 +43,7 @@ def add(
     *,
     portal_conninfo_for_course: str | None = None,
     adopt: bool = False,
+    dry_run: bool = False,
 ) -> Added:
     """Make a database a course's database: check, migrate, backfill, subscribe, wait.
 
@@ -52,7 +53,8 @@ def add(
     :param conninfo: how we reach the course database; its password isn't stored.
     :param portal_conninfo_for_course: how the course's server reaches the portal, if differently.
     :param adopt: the database holds users already: merge the portal's into them instead of making
-        a first copy. See :func:`preview_adoption`.
+        a first copy. See :func:`pysync.adopting.preview`.
+    :param dry_run: stop after the checks, and return how many users would be there.
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
     """
@@ -73,6 +75,10 @@ def add(
             )
         subscription = subscriptions.find_subscription(database, course.replication_name)
         check(portal, database, course, subscriber_conninfo, progress, registered=registered)
+        password_dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
+        if dry_run:
+            members = registry.count_members(portal, course_id)
+            return Added(course, members, course.ready, password_dropped)
 
         progress.step("migrating the course database")
         migrate(conninfo, COURSE, f"course '{course_id}'", course=course_id, merging=course.adopts)
@@ -117,18 +123,35 @@ def add(
             first_copy.wait(portal_conninfo, portal, database, reached, progress)
             registry.record_ready(portal, course_id)
         users = int(fetch_value(database, "select count(*) from course.auth_user"))
-        password_dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
         return Added(course, users, already_there, password_dropped)
 
 
+@dataclass(frozen=True)
+class Removed:
+    """What :func:`remove` did, or would do.
+
+    ``released`` says whether the course database was reached, ``members`` how many users are
+    enrolled and fanned out no longer.
+    """
+
+    course: Course
+    released: bool
+    members: int
+
+
 def remove(
-    portal_conninfo: str, course_id: CourseId, *, conninfo: str | None = None, force: bool = False
-) -> bool:
+    portal_conninfo: str,
+    course_id: CourseId,
+    *,
+    conninfo: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Removed:
     """End a course's replication; its database keeps its data and becomes writable.
 
     :param conninfo: how to reach the course database, if not as registered.
     :param force: go on without the course database if it can't be reached.
-    :returns: whether the course database was reached and released.
+    :param dry_run: look whether it can be done, and do nothing.
     :raises UnknownCourseError: if the course isn't registered.
     :raises DatabaseUnreachableError: if its database can't be reached and `force` isn't given.
     """
@@ -137,12 +160,16 @@ def remove(
         registry.locked(portal, course_id),
     ):
         course = registry.get(portal, course_id)
-        released = replicas.release(course, conninfo or course.conninfo, force=force)
-        subscriptions.drop_slots(portal, course)
-        subscriptions.drop_publication(portal, course)
-        registry.stop_fan_out(portal, course_id)
-        registry.unregister(portal, course_id)
-        return released
+        members = registry.count_members(portal, course_id)
+        released = replicas.release(
+            course, conninfo or course.conninfo, force=force, dry_run=dry_run
+        )
+        if not dry_run:
+            subscriptions.drop_slots(portal, course)
+            subscriptions.drop_publication(portal, course)
+            registry.stop_fan_out(portal, course_id)
+            registry.unregister(portal, course_id)
+        return Removed(course, released, members)
 
 
 def prepare(

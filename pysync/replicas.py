@@ -49,10 +49,11 @@ def close(database: Connection, course: Course) -> None:
         _set_guard(database, enabled=True)
 
 
-def release(course: Course, conninfo: str, *, force: bool) -> bool:
+def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False) -> bool:
     """End a course database's subscription and give it back, writable.
 
     :param force: go on without the database if it can't be reached.
+    :param dry_run: only look whether it is the course's.
     :returns: whether it was reached.
     :raises DatabaseUnreachableError: if it can't be reached and `force` isn't given.
     :raises UnsuitableDatabaseError: if the database is another course's.
@@ -74,8 +75,10 @@ def release(course: Course, conninfo: str, *, force: bool) -> bool:
                     f"database '{database.info.dbname}' belongs to course '{owner}'",
                     f"give the connection string of course '{course.course_id}'",
                 )
-            _open(database, course)
-        subscriptions.drop_subscription(database, course)
+            if not dry_run:
+                _open(database, course)
+        if not dry_run:
+            subscriptions.drop_subscription(database, course)
         return True
 
 

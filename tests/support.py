@@ -9,15 +9,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
 from pysync import courses
 from pysync.types import CourseId
+
+REQUIRED_PROGRAMS = "PYSYNC_TEST_PROGRAMS"
+"""Environment variable: anything but empty makes a program of Debian's that is missing an error."""
 
 _numbers = itertools.count(1)
 
@@ -32,6 +36,14 @@ PROFILE_COLUMNS = (
     " level_of_education, mailing_address, goals"
 )
 ENROLLMENT_COLUMNS = "id, user_id, course_id, created"
+
+
+def missing(program: str, packages: str) -> NoReturn:
+    """Skip a test whose program isn't installed, or fail it where all of them are asked for."""
+    advice = f"{program} is missing: run 'apt-get install {packages}'"
+    if os.environ.get(REQUIRED_PROGRAMS):
+        pytest.fail(advice)
+    pytest.skip(advice)
 
 
 class Silent:
@@ -188,9 +200,13 @@ class Site:
                 f"unused_{course_id}",
             )
 
-    def close(self) -> None:
+    def close_connections(self) -> None:
+        """Close what is open: a database with connections is no template."""
         for connection in self._connections:
             connection.close()
+
+    def close(self) -> None:
+        self.close_connections()
         for cluster, conninfo in self._created:
             cluster.drop(conninfo)
         self.portal_server.drop(self.portal)

@@ -49,6 +49,7 @@ def add(
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it.")] = False,
+    dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
     _portal: PortalOption = None,
 ) -> None:
@@ -58,7 +59,7 @@ def add(
     the first copy. After an interruption the same command goes on. A database that holds users, by
     an older way of copying them, is merged with --adopt; without --yes that is a dry run.
     """
-    if adopt and not yes:
+    if adopt and (dry_run or not yes):
         with steps() as progress:
             found = adopting.preview(
                 portal_conninfo(context),
@@ -79,12 +80,22 @@ def add(
             progress,
             portal_conninfo_for_course=portal_for_course,
             adopt=adopt,
+            dry_run=dry_run,
         )
     if added.password_dropped:
         say_aside(
             "note: passwords aren't stored; give later commands this one by PGPASSWORD or a "
             "password file"
         )
+    if dry_run:
+        name = added.course.replication_name
+        say(
+            f"dry run: course '{course}' is there already; it would be checked and finished"
+            if added.already_there
+            else f"dry run: course '{course}' would be added, with {added.users:,} users, and "
+            f"publication, slot and subscription '{name}'; nothing was changed"
+        )
+        return
     done = "is streaming already" if added.already_there else "added"
     say(f"course '{course}' {done}: {added.users:,} users there")
 
@@ -93,6 +104,7 @@ def add(
 def remove(
     context: typer.Context,
     course: CourseArgument,
+    *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on though the course database is gone for ever.")
@@ -105,16 +117,30 @@ def remove(
             help="The course database, if it isn't where it was added.",
         ),
     ] = None,
+    dry_run: DryRunOption = False,
     _portal: PortalOption = None,
 ) -> None:
     """End a course's replication; its database keeps its data and becomes writable."""
     checked = course_id(course)
-    if not yes:
+    if not yes and not dry_run:
         if not sys.stdin.isatty():
             raise typer.BadParameter("confirm with --yes", param_hint="--yes")
         typer.confirm(f"End replication to course '{course}'?", abort=True)
-    released = courses.remove(portal_conninfo(context), checked, conninfo=conninfo, force=force)
-    if released:
+    removed = courses.remove(
+        portal_conninfo(context), checked, conninfo=conninfo, force=force, dry_run=dry_run
+    )
+    if dry_run:
+        name = removed.course.replication_name
+        there = (
+            "its database would keep its data and be writable"
+            if removed.released
+            else "its database can't be reached and would be left as it is"
+        )
+        say(
+            f"dry run: publication, slot and subscription '{name}' and the fan-out of "
+            f"{removed.members:,} users would be dropped; {there}; nothing was changed"
+        )
+    elif removed.released:
         say(f"course '{course}' removed: its database keeps its data and is writable")
     else:
         say(f"course '{course}' removed on the portal; its database wasn't reached")

@@ -15,8 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-REQUIRED_BROWSER = "PYSYNC_TEST_BROWSER"
-"""Environment variable: anything but empty makes a missing browser an error."""
+from tests.support import missing
 
 _FLAGS = (
     "--headless=new",
@@ -115,12 +114,9 @@ class Page:
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if missing := [name for name, path in programs.items() if path is None]:
-        advice = f"{' and '.join(missing)} missing: run 'apt-get install chromium chromium-driver'"
-        # Like servers beside the wheel's: tested where present, and required where asked for.
-        if os.environ.get(REQUIRED_BROWSER):
-            pytest.fail(advice)
-        pytest.skip(advice)
+    for name, path in programs.items():
+        if path is None:
+            missing(name, "chromium chromium-driver")
     options = Options()
     options.binary_location = str(programs["chromium"])
     for flag in _FLAGS:

@@ -125,6 +125,35 @@ def test_a_course_with_members_is_added_once(site: Site) -> None:
 
 
 @pytest.mark.newest
+def test_dry_runs_check_and_change_nothing(site: Site) -> None:
+    enroll_users(site, "A", 3)
+    database = new_course(site, "A")
+    before = footprint(site.portal, database)
+    said = succeed("course", "add", "A", database, "--dry-run", portal=site.portal)
+    name = re.search(r"pysync_a_[0-9a-f]+", said)
+    assert name is not None
+    assert said == (
+        "dry run: course 'A' would be added, with 3 users, and publication, slot and subscription "
+        f"'{name[0]}'; nothing was changed\n"
+    )
+    assert footprint(site.portal, database) == before
+    assert_refused(
+        cli("course", "add", "A", site.portal, "--dry-run", portal=site.portal), "portal"
+    )
+    succeed("course", "add", "A", database, portal=site.portal)
+    before = footprint(site.portal, database)
+    assert "is there already" in succeed(
+        "course", "add", "A", database, "--dry-run", portal=site.portal
+    )
+    assert succeed("course", "remove", "A", "--dry-run", portal=site.portal) == (
+        f"dry run: publication, slot and subscription '{name[0]}' and the fan-out of 3 users would "
+        "be dropped; its database would keep its data and be writable; nothing was changed\n"
+    )
+    assert footprint(site.portal, database) == before
+    assert slots(site) == [name[0]]
+
+
+@pytest.mark.newest
 def test_ids_are_any_text(site: Site) -> None:
     names = []
     for course_id in IDS:

@@ -148,7 +148,8 @@ class Applications:
                     (self.course_id, f"late{n}"),
                 )
                 portal.execute(
-                    "update auth_user set email = %s where id %% 50 = %s", (f"e{n}", n % 50)
+                    "update auth_user set email = %s where id %% 50 = %s and id <= 1000",
+                    (f"e{n}", n % 50),
                 )
                 if n % 3 == 0:
                     portal.execute(
@@ -230,6 +231,35 @@ def test_a_resync_under_constant_writes_mends_everything_and_spares_the_course(
     (users,) = [line.split() for line in result.stdout.splitlines() if " auth_user " in line]
     assert users[-2:] == ["2", "2"]
     assert result.stdout.endswith("course 'A' resynchronised\n")
+
+
+@pytest.mark.newest
+@pytest.mark.timeout(300)
+def test_100000_users_are_resynchronised_under_constant_writes(site: Site) -> None:
+    enroll_users(site, "A", 100_000)
+    site.add("A")
+    course = site.course("A")
+    course.execute("alter table course.auth_user add column karma integer not null default 1")
+    with tampering(site, "A") as tampered:
+        tampered.execute(
+            "update course.auth_user set karma = id + 1000;"
+            "update course.auth_user set first_name = 'wrong' where id % 20 = 0;"
+            "update course.auth_userprofile set goals = 'wrong' where id % 20 = 1;"
+            "delete from course.student_courseenrollment where id % 20 = 2;"
+            "insert into course.auth_user (id, course_id, username, password)"
+            " select n, 'A', 'local' || n, '' from generate_series(900001, 901000) as n"
+        )
+    with Applications(site, "A") as applications:
+        result = cli("resync", "A", portal=site.portal, timeout=120)
+        assert result.returncode == 0, result.stderr
+        applications.await_progress()
+        verified = cli("verify", "A", portal=site.portal, timeout=120)
+        assert verified.returncode == 0, verified.stdout
+    assert course.execute(
+        "select count(*) filter (where karma = id + 1000), count(*) from course.auth_user"
+        " where username like 'user%'"
+    ).fetchone() == (100_000, 100_000)
+    assert_sound(site)
 
 
 @pytest.mark.newest

@@ -1,17 +1,20 @@
-"""Twenty-two courses at once: the number of the demo's."""
+"""Many courses: the demo's twenty-two written to at once, a hundred in one report."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import cli, courses_of, eventually
+from tests.acceptance.test_cli_status import alter_subscription
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, assert_live_rows
 
@@ -81,3 +84,27 @@ def test_22_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
         return all(each["state"] == "streaming" for each in found.values())
 
     eventually(all_streaming)
+
+
+@pytest.mark.newest
+def test_a_hundred_courses_are_reported_within_five_seconds(site: Site) -> None:
+    """All but one have databases that are another's: no test's server runs a hundred workers."""
+    site.add("model")
+    alter_subscription(site, "model", "disable")
+    site.close_connections()
+    model = str(conninfo_to_dict(site.databases["model"])["dbname"])
+    for number in range(99):
+        site.execute(
+            "insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,"
+            " replication_role) values (%s, %s, %s, '', 'postgres')",
+            f"course {number}",
+            f"pysync_course_{number}",
+            site.new_database(template=model),
+        )
+    began = time.monotonic()
+    found = courses_of("status", portal=site.portal)
+    seconds = time.monotonic() - began
+    assert len(found) == 100
+    assert found.pop("model")["state"] == "paused"
+    assert {each["cause"] for each in found.values()} == {"its database belongs to course 'model'"}
+    assert seconds < 5

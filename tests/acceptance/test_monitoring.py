@@ -7,6 +7,7 @@ import math
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,10 +17,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pysync.status import report
 from pysync.status.document import COLUMNS, schema
-from tests.acceptance.test_cli_process import cli, eventually, launch, read_json, succeed
+from pysync.types import CourseId
+from tests.acceptance.test_cli_process import (
+    OwnCluster,
+    cli,
+    eventually,
+    launch,
+    read_json,
+    succeed,
+)
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, as_role, drop_slot, enroll, insert_user
+from tests.support import Site, as_role, drop_slot, enroll, insert_user, missing
 
 pytestmark = pytest.mark.newest
 
@@ -311,6 +321,34 @@ def test_doctor_knows_roles_and_the_plugin_list(site: Site, role: str) -> None:
             )
         )
     assert findings(site)["setting output_plugin_libraries"]["must"]
+
+
+@pytest.fixture
+def early_server(major: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnCluster]:
+    """A course server whose clock is 90 seconds ahead: Debian's faketime makes it so."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        missing("libfaketime", "faketime")
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("FAKETIME", "+90")
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    cluster = OwnCluster.start(major, folder, "early")
+    monkeypatch.undo()
+    yield cluster
+    cluster.server.stop()
+
+
+def test_doctor_compares_clocks(site: Site, early_server: OwnCluster) -> None:
+    site.add("A")
+    assert "clock of the course server" not in findings(site)
+    site.add("B", site.new_database(early_server))
+    found = findings(site)["clock of the course server"]
+    assert (found["course_id"], found["must"]) == ("B", False)
+    assert re.match(r"is (89|90)\.\d s ahead of the portal's", found["cause"])
+    site.wait("B")
+    (course,) = report(site.portal, CourseId("B")).courses
+    assert course.lag_seconds is not None
+    assert course.lag_seconds < 5, "lag is measured by the portal's clock alone"
 
 
 def test_doctor_looks_at_one_course_and_says_who_does_not_answer(site: Site) -> None:
