@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from tests.acceptance.test_cli_process import (
+    Fork,
     assert_refused,
     cli,
     courses_of,
@@ -29,7 +30,7 @@ from tests.support import (
     run_cli,
 )
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Fork]
 
 STREAMING = {
     "state": "streaming",
@@ -221,9 +222,9 @@ def test_the_first_copy_misses_nothing_that_is_written_meanwhile(site: Site) -> 
 @pytest.fixture
 def start(site: Site) -> Iterator[Start]:
     """Start commands that a test is going to interrupt; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Fork] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str) -> Fork:
         started.append(launch(*arguments, portal=site.portal))
         return started[-1]
 
@@ -248,7 +249,7 @@ def await_blocked(site: Site, query: str) -> None:
 
 
 @contextmanager
-def held_backfill(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
+def held_backfill(site: Site, start: Start) -> Iterator[Fork]:
     """Hold it where it copies members: another transaction has written one of them."""
     application = site.connect()
     application.execute("begin")
@@ -260,7 +261,7 @@ def held_backfill(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def held_slot(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
+def held_slot(site: Site, start: Start) -> Iterator[Fork]:
     """Hold it where it creates the slot: an older transaction hasn't ended."""
     application = site.connect()
     application.execute("begin")
@@ -272,7 +273,7 @@ def held_slot(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def held_copy(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
+def held_copy(site: Site, start: Start) -> Iterator[Fork]:
     """Hold it where tables are copied: another session is about to take a key of theirs."""
     session = site.course("A")
     with held_slot(site, start) as process:
@@ -292,7 +293,7 @@ def held_copy(site: Site, start: Start) -> Iterator[subprocess.Popen[str]]:
     session.execute("rollback")
 
 
-Hold = Callable[[Site, Start], AbstractContextManager[subprocess.Popen[str]]]
+Hold = Callable[[Site, Start], AbstractContextManager[Fork]]
 HOLDS = pytest.mark.parametrize(
     "hold", [held_backfill, held_slot, held_copy], ids=["backfill", "slot", "copy"]
 )
@@ -450,7 +451,7 @@ def test_two_courses_that_race_for_a_database_do_not_both_get_it(site: Site, sta
         )
         session.execute("select pg_advisory_unlock(%s)", (key,))
     said = {course_id: process.communicate() for course_id, process in processes.items()}
-    statuses = {course_id: process.returncode for course_id, process in processes.items()}
+    statuses = {course_id: process.wait() for course_id, process in processes.items()}
     assert sorted(statuses.values()) == [0, 1], said
     (winner,) = (course_id for course_id in statuses if statuses[course_id] == 0)
     (loser,) = (course_id for course_id in statuses if statuses[course_id] == 1)

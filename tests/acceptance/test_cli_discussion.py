@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.test_cli_process import (
+    Fork,
     assert_refused,
     cli,
     environment,
@@ -53,29 +53,24 @@ def push(site: Site, server: DiscussionServer) -> subprocess.CompletedProcess[st
 
 
 @contextmanager
-def follower(
-    site: Site, server: DiscussionServer, *options: str
-) -> Iterator[subprocess.Popen[str]]:
+def follower(site: Site, server: DiscussionServer, *options: str) -> Iterator[Fork]:
     """Start a pusher that follows, and wait until it listens."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "pysync", "discussion", "push", "--follow", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(site.portal, **variables(server)),
+    with Fork(
+        ("discussion", "push", "--follow", *options),
+        environment(site.portal, **variables(server)),
     ) as process:
         try:
-            assert process.stderr
             assert process.stderr.readline() == "waiting for changes of users\n"
             yield process
         finally:
             process.kill()
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def end(process: Fork) -> tuple[int, str, str]:
     """Return the exit status and what was printed, once the process has ended."""
     out, err = process.communicate(timeout=20)
     assert API_KEY not in out + err
+    assert process.returncode is not None
     return process.returncode, out, err
 
 

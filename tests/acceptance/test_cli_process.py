@@ -1,8 +1,8 @@
 """The command line as a process: what any command does with its output, whatever it is about.
 
-Starting Python and importing everything costs most of a second. :func:`cli` forks each process from
-one that has imported pysync's libraries already, so that a test per rule stays affordable;
-:func:`tests.support.run_cli` starts from nothing, as a shell does.
+Starting Python and importing everything costs most of a second. :func:`cli` and :func:`launch` fork
+each process from one that has imported pysync's libraries already, so that a test per rule stays
+affordable; :func:`tests.support.run_cli` starts from nothing, as a shell does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -44,7 +45,14 @@ _forks.set_forkserver_preload(
         *("alembic.command", "rich.progress", "typer.core", "typer.main"),
         *("pysync.adopting", "pysync.doctor", "pysync.erasure", "pysync.guard"),
         *("pysync.migrate.plan", "pysync.migrate.validate", "pysync.pausing", "pysync.relocation"),
-        *("pysync.resync", "pysync.students", "pysync.status.document", "pysync.verification"),
+        *(
+            "pysync.serving",
+            "uvicorn",
+            "pysync.resync",
+            "pysync.students",
+            "pysync.status.document",
+            "pysync.verification",
+        ),
         __name__,
     ]
 )
@@ -56,11 +64,82 @@ def environment(portal: str | None = None, **more: str) -> dict[str, str]:
     return kept | ({"PYSYNC_PORTAL": portal} if portal is not None else {}) | more
 
 
-def _main(arguments: tuple[str, ...], env: dict[str, str], out: str, err: str) -> None:
+class Fork:
+    """The command line as a forked process, its output in pipes, used as a :class:`subprocess.Popen`."""
+
+    def __init__(self, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+        (out, out_end), (err, err_end) = (_forks.Pipe(duplex=False) for _ in range(2))
+        self._process = _forks.Process(target=_main, args=(arguments, env, out_end, err_end))
+        self._process.start()
+        for end in (out_end, err_end):
+            end.close()
+        self.stdout, self.stderr = (
+            os.fdopen(os.dup(pipe.fileno()), encoding="utf-8") for pipe in (out, err)
+        )
+        for pipe in (out, err):
+            pipe.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            pytest.fail(f"pysync is still running after {timeout:g} s")
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Read both pipes to their ends, and wait."""
+        with ThreadPoolExecutor(2) as pool:
+            out, err = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
+            try:
+                read = out.result(timeout), err.result(timeout)
+            except TimeoutError:
+                self.kill()
+                pytest.fail(f"pysync is still running after {timeout:g} s")
+        self._close()
+        self.wait()
+        return read
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _close(self) -> None:
+        self.stdout.close()
+        self.stderr.close()
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self.wait()
+
+
+def _main(
+    arguments: tuple[str, ...], env: dict[str, str], out: Connection, err: Connection
+) -> None:
     os.environ.clear()
     os.environ.update(env)
-    for path, name, descriptor in ((out, "stdout", 1), (err, "stderr", 2)):
-        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+    for pipe, name, descriptor in ((out, "stdout", 1), (err, "stderr", 2)):
+        os.dup2(pipe.fileno(), descriptor)
+        pipe.close()
         setattr(
             sys,
             name,
@@ -82,34 +161,15 @@ def cli(
     *arguments: str, portal: str | None = None, timeout: float = 60, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line as a forked process; see :func:`tests.support.run_cli`."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        out.touch()
-        err.touch()
-        process = _forks.Process(
-            target=_main, args=(arguments, environment(portal, **more), str(out), str(err))
-        )
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            pytest.fail(f"pysync {' '.join(arguments)}: still running after {timeout:g} s")
-        return subprocess.CompletedProcess(
-            arguments, process.exitcode, out.read_text(), err.read_text()
-        )
+    with Fork(arguments, environment(portal, **more)) as process:
+        out, err = process.communicate(timeout)
+        assert process.returncode is not None
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-def launch(*arguments: str, portal: str) -> subprocess.Popen[str]:
+def launch(*arguments: str, portal: str) -> Fork:
     """Start the command line as a process that a test is going to interrupt."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pysync", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env=environment(portal),
-    )
+    return Fork(arguments, environment(portal))
 
 
 def succeed(*arguments: str, portal: str | None = None, **more: str) -> str:

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.status.document import schema
 from tests.acceptance.test_cli_process import (
+    Fork,
     OwnCluster,
     assert_refused,
     cli,
@@ -46,10 +46,9 @@ STOP_SECONDS = 10
 
 
 @contextmanager
-def serving(portal: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(portal: str, *arguments: str) -> Iterator[tuple[str, Fork]]:
     """Run ``pysync serve`` on a free port; gives its URL without a slash at the end."""
     with launch("serve", "--listen", "127.0.0.1:0", *arguments, portal=portal) as process:
-        assert process.stdout is not None
         line = process.stdout.readline()
         found = re.fullmatch(r"serving (http://127\.0\.0\.1:\d+)/ until stopped\n", line)
         try:
