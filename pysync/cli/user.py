@@ -12,7 +12,7 @@ from pysync.cli.output import Format, escape, new_table, print_json, print_table
 from pysync.cli.parameters import FormatOption, PortalOption, portal_conninfo
 from pysync.db.sessions import portal_session
 from pysync.errors import PysyncError
-from pysync.students import accounts, users
+from pysync.students import users
 
 SECRET_KEY: Final = "PYSYNC_SECRET_KEY"  # noqa: S105 - the variable's name
 
@@ -125,7 +125,7 @@ def unique_id(
         raise PysyncError("secret key isn't known", f"set {SECRET_KEY}")
     with portal_session(portal_conninfo(context)) as session:
         if username is not None:
-            user_id = accounts.find_user(session, username)
+            user_id = users.user_id_by_username(session, username)
         else:
             user_id = users.user_id_by_email(session, email or "")
     unique = users.unique_id_for_user(user_id, secret_key)

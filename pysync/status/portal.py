@@ -120,8 +120,8 @@ def send_beats(portal: Connection, course_ids: Sequence[str]) -> dict[str, Beat]
     return {}
 
 
-def read_beats(portal: Connection) -> dict[str, int]:
-    """Return the newest token given out for each course."""
+def read_beats(portal: Connection) -> dict[str, int | None]:
+    """Return the newest token given out for each course, if any was."""
     query = f"select course_id, beat_token from {_view(portal)} as known"  # noqa: S608
     return dict(portal.execute(query.encode()).fetchall())
 

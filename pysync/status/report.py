@@ -125,7 +125,7 @@ def _ahead(
     return [
         course_id
         for course_id, facts in answers.items()
-        if (facts.beat_token or 0) > tokens.get(course_id, 0)
+        if (facts.beat_token or 0) > (tokens.get(course_id) or 0)
         or (slots[course_id].slot_exists and (facts.applied_at or 0) > wal_at)
     ]
 

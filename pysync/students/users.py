@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from pysync.db.sessions import Executor, call, call_rows
+from pysync.db.sessions import Executor, call, call_rows, translated_calls
 from pysync.errors import InvalidValueError, NotFoundError
 from pysync.models.portal import User, UserProfile
 
@@ -95,6 +95,21 @@ def user_id_by_email(executor: Executor, email: str) -> int:
     :raises InvalidValueError: if several users have it.
     """
     return int(call(executor, "user_id_by_email", email))
+
+
+def user_id_by_username(executor: Executor, username: str) -> int:
+    """Return the id of the user with a username.
+
+    :raises NotFoundError: if nobody has it.
+    """
+    with translated_calls():
+        user_id = executor.scalar(select(User.id).where(User.username == username))
+    if user_id is None:
+        raise NotFoundError(
+            f"user '{username}' not found: no user has this username",
+            "look for it in auth_user; upper and lower case count",
+        )
+    return int(user_id)
 
 
 def unique_id_for_user(user_id: int, secret_key: str | bytes) -> str:

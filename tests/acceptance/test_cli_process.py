@@ -98,7 +98,9 @@ class Fork:
         return self._process.exitcode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Read both pipes to their ends, and wait."""
+        """Read both pipes to their ends, and wait; there is nothing more to read then."""
+        if self.stdout.closed:
+            return "", ""
         with ThreadPoolExecutor(2) as pool:
             out, err = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
             try:

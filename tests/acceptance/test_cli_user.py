@@ -127,7 +127,7 @@ def test_unique_id_needs_a_key_and_a_user_and_shows_no_key(people: Site) -> None
         assert result.returncode == 2
         assert KEY not in result.stdout + result.stderr
     result = cli("user", "unique-id", "nobody", portal=people.portal, PYSYNC_SECRET_KEY=KEY)
-    assert_refused(result, "user 'nobody' unknown")
+    assert_refused(result, "user 'nobody' not found")
     assert KEY not in result.stderr
 
 

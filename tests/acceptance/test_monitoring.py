@@ -338,7 +338,7 @@ def early_server(major: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> I
     cluster.server.stop()
 
 
-def test_doctor_compares_clocks(site: Site, early_server: OwnCluster) -> None:
+def test_doctor_compares_clocks(early_server: OwnCluster, site: Site) -> None:
     site.add("A")
     assert "clock of the course server" not in findings(site)
     site.add("B", site.new_database(early_server))

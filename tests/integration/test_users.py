@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from pysync.db.sessions import portal_session
 from pysync.db.sql_files import folder
 from pysync.errors import InUseError, InvalidValueError, NotFoundError
-from pysync.students import accounts, users
+from pysync.students import users
 from tests.integration.fan_out import App, await_lock
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
@@ -61,9 +61,9 @@ def test_a_user_is_found_by_email(app: App, session: Session) -> None:
     assert users.user_info(session, "ada@example.org") == users.UserInfo(*expected)
     user, profile = users.get_user(session, "ada@example.org")
     assert (user.username, profile.name) == ("ada", "Ada Lovelace")
-    assert accounts.find_user(session, "ada") == ada
-    with pytest.raises(NotFoundError, match="user 'eve' unknown"):
-        accounts.find_user(session, "eve")
+    assert users.user_id_by_username(session, "ada") == ada
+    with pytest.raises(NotFoundError, match="user 'eve' not found"):
+        users.user_id_by_username(session, "eve")
 
 
 def test_who_is_not_found_or_not_the_only_one_is_told(app: App, session: Session) -> None:

@@ -4,6 +4,9 @@
 -- Of a frozen copy whose user is still there the sources only say that it isn't live: its columns
 -- are as they were when the user left. Rows are compared as they are stored, whatever a source's
 -- collation takes for equal.
+--
+-- Joins go to tables, which have indexes, never to a list made before: right after a load nobody has
+-- counted the rows, and each would be compared with each.
 create or replace function pysync.fan_out_differences(course_id text)
 returns table (
     table_name text, id bigint, kind text, columns text[], user_ids bigint[], expected jsonb,
@@ -17,13 +20,13 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    with member as materialized (
+    with member as not materialized (
         select enrollment.id::bigint as id, enrollment.course_id::varchar as course_id,
                enrollment.user_id::bigint as user_id, enrollment.created::timestamptz as created
           from public.student_courseenrollment as enrollment
          where enrollment.course_id = fan_out_differences.course_id
     ),
-    user_copy as (
+    user_copy as not materialized (
         select copy.id, copy.course_id, copy.live, copy.password, copy.last_login,
                copy.is_superuser, copy.username, copy.first_name, copy.last_name, copy.email,
                copy.is_staff, copy.is_active, copy.date_joined
@@ -47,7 +50,11 @@ begin
                copy.is_active, copy.date_joined
           from user_copy as copy
           join public.auth_user as portal_user on portal_user.id = copy.id
-         where not exists (select from member where member.user_id = copy.id)
+         where not exists (
+             select
+               from public.student_courseenrollment as enrollment
+              where enrollment.user_id = copy.id
+                and enrollment.course_id = fan_out_differences.course_id)
          union all
         -- As course.scrub_members() and course.free_username() leave it.
         select copy.id, copy.course_id, false, '!', null, false,
@@ -78,15 +85,26 @@ begin
                copy.language, copy.location, copy.year_of_birth, copy.gender,
                copy.level_of_education, copy.mailing_address, copy.goals
           from course.auth_userprofile as copy
-          left join member on member.user_id = copy.user_id
-          left join public.auth_user as portal_user on portal_user.id = copy.user_id
-          left join user_copy on user_copy.id = copy.user_id
-          left join expected_profile on expected_profile.id = copy.id
          where copy.course_id = fan_out_differences.course_id
-           and (member.user_id is not null
-                or portal_user.id is null
-                or user_copy.id is null
-                or expected_profile.id is not null)
+           and (exists (
+                    select
+                      from public.student_courseenrollment as enrollment
+                     where enrollment.user_id = copy.user_id
+                       and enrollment.course_id = fan_out_differences.course_id)
+                or not exists (
+                    select from public.auth_user as portal_user where portal_user.id = copy.user_id)
+                or not exists (
+                    select
+                      from course.auth_user as user_copy
+                     where user_copy.id = copy.user_id
+                       and user_copy.course_id = fan_out_differences.course_id)
+                or exists (
+                    select
+                      from public.auth_userprofile as profile
+                      join public.student_courseenrollment as enrollment
+                           on enrollment.user_id = profile.user_id
+                     where profile.id = copy.id
+                       and enrollment.course_id = fan_out_differences.course_id))
     ),
     enrollment_copy as (
         select copy.id, copy.course_id, copy.user_id, copy.created
