@@ -98,6 +98,7 @@ def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
     assert row[-1] == "0"
 
 
+@pytest.mark.newest
 def test_each_state_is_told_from_the_others(site: Site) -> None:
     for course_id in ("streaming", "paused", "lost", "drifted", "orphan", "half", "unknown"):
         site.add(course_id)

@@ -332,6 +332,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.newest
 def test_each_fault_is_found_and_mended(faulty: Site) -> None:
     assert_clean(faulty)
     for fault in FAULTS:

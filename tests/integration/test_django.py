@@ -15,6 +15,8 @@ from pysync.types import CourseId
 from tests.django_site.process import django, migrate_site, new_site
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
+pytestmark = pytest.mark.newest
+
 ENROLL = """
 from django.db import transaction
 with transaction.atomic():
@@ -159,7 +161,6 @@ def test_a_course_saves_what_it_does_not_change_and_what_is_its_own(django_site:
     assert course.execute("select reputation from auth_user").fetchall() == [(7,)]
 
 
-@pytest.mark.newest
 def test_a_login_that_would_upgrade_the_password_is_the_portals_business(
     django_site: Site,
 ) -> None:
@@ -182,7 +183,6 @@ def test_a_login_that_would_upgrade_the_password_is_the_portals_business(
     assert in_course(django_site, login, hashers="Scrypt,MD5") == "ada"
 
 
-@pytest.mark.newest
 def test_later_migrations_of_a_course_site_find_the_moved_tables(
     site: Site, course_server: Cluster
 ) -> None:
@@ -205,7 +205,6 @@ def test_later_migrations_of_a_course_site_find_the_moved_tables(
     assert status(site.portal)[0].state is State.STREAMING
 
 
-@pytest.mark.newest
 def test_a_removed_course_is_writable_through_the_orm(django_site: Site) -> None:
     ada = django(django_site.portal, ENROLL)
     django_site.wait()

@@ -16,6 +16,8 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, run
 from tests.support import Cluster
 
+pytestmark = pytest.mark.newest
+
 USER = (
     "insert into auth_user (id, username, password, is_superuser, first_name, last_name, email,"
     " is_staff, is_active, date_joined)"
@@ -173,7 +175,6 @@ def test_ids_may_be_serials_as_in_2012(portal: str) -> None:
     ],
     ids=["groups of one name", "roles of one name", "nulls", "no key"],
 )
-@pytest.mark.newest
 def test_what_can_not_be_told_apart_is_refused(portal: str, statement: str, message: str) -> None:
     execute(portal, statement)
     before = catalog(portal)
@@ -231,7 +232,6 @@ def test_rows_that_were_there_may_break_a_rule_and_new_ones_may_not(portal: str)
     ]
 
 
-@pytest.mark.newest
 def test_of_many_offending_rows_the_first_are_named_and_all_are_counted(portal: str) -> None:
     users = range(3, MAX_ROWS + 53)
     execute(portal, "".join(USER.format(user) for user in users))
@@ -246,7 +246,6 @@ def test_of_many_offending_rows_the_first_are_named_and_all_are_counted(portal: 
     assert found.offending_ids == [*users][:MAX_ROWS]
 
 
-@pytest.mark.newest
 def test_validation_queues_for_no_lock_and_leaves_writers_alone(
     portal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +260,6 @@ def test_validation_queues_for_no_lock_and_leaves_writers_alone(
         assert ours(list(validate(portal))).keys() == ADOPTED_CHECKS.keys()
 
 
-@pytest.mark.newest
 def test_where_pysync_made_the_tables_nothing_is_to_validate(new_database: NewDatabase) -> None:
     portal = new_database()
     with pytest.raises(PysyncError, match="isn't migrated"):

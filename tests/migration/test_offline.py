@@ -12,6 +12,8 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import COURSE_ID, NewDatabase, run
 from tests.support import Cluster
 
+pytestmark = pytest.mark.newest
+
 
 def script(conninfo: str, lineage: Lineage, target: str) -> str:
     """Return the SQL of a migration, which must leave the database as it is."""
