@@ -129,7 +129,9 @@ class Fork:
         self.stdout.close()
         self.stderr.close()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: object, *_: object) -> None:
+        if failure is not None:
+            self.kill()  # or a test that fails would wait for what it didn't end
         self._close()
         self.wait()
 
