@@ -114,15 +114,14 @@ def test_a_server_says_what_status_says(courses: Site) -> None:
                 courses.one("select token from course.beat where course_id = 'good'") > token + 1
             )
         )
-        again = json.loads(get(f"{url}/api/status")[1])
-        assert again["at"] > document["at"]
+        eventually(lambda: json.loads(get(f"{url}/api/status")[1])["at"] > document["at"])
 
         whole = json.loads(get(f"{url}/api/page", **{"Accept-Encoding": "gzip"})[1])
         assert whole["error"] is None
         assert whole["report"]["courses"][0]["course_id"] == "good"
         history = whole["history"]
         assert 1 <= len(history["numbers"]) <= 2
-        assert all(0 < lag < 5 for lag in history["lags"]["good"])
+        assert all(0 <= lag < 5 for lag in history["lags"]["good"])
         later = json.loads(get(f"{url}/api/page?since={history['now'] + 1}")[1])["history"]
         assert [number for number in later["numbers"] if number <= history["now"]] == []
         for nonsense in ("-1", "x", "%D9%A3", "1" * 5000):
