@@ -186,9 +186,11 @@ def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     # noticed that nobody waits for it.
     name = site.one("select replication_name from pysync.course")
     eventually(
-        lambda: not site.one(
-            "select count(*) from pg_stat_activity"
-            " where application_name = 'pysync' and datname = current_database()"
+        lambda: (
+            not site.one(
+                "select count(*) from pg_stat_activity"
+                " where application_name = 'pysync' and datname = current_database()"
+            )
         )
     )
     if name not in slots(site):
