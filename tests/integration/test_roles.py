@@ -92,6 +92,12 @@ def test_a_user_may_come_after_the_enrollment(app: App) -> None:
 
 @pytest.mark.newest
 def test_a_copy_of_100000_rows_is_one_set(app: App) -> None:
+    # What the session plans now holds for a table that is known to have one row.
+    first = app.user("first")
+    with app.site.connect() as administrator:
+        administrator.execute("vacuum analyze auth_user")
+    app.enroll(first, "first")
+    app.execute("set statement_timeout = '60s'")
     app.execute(
         "insert into auth_user (username, password, is_staff)"
         " select 'user' || n, '', n % 4 = 0 from generate_series(1, 25000) as n"
@@ -100,14 +106,15 @@ def test_a_copy_of_100000_rows_is_one_set(app: App) -> None:
         app.connection.cursor() as cursor,
         cursor.copy("copy student_courseenrollment (user_id, course_id) from stdin") as copy,
     ):
-        for user in range(1, 25001):
+        for user in range(first + 1, first + 25001):
             for course in "ABCD":
                 copy.write_row((user, course))
     assert app.site.execute(
         "select role.course_id, role.name, count(*) from django_comment_client_role as role"
         " join django_comment_client_role_users as member on member.role_id = role.id"
         " join auth_user on auth_user.id = member.user_id"
-        " and auth_user.is_staff = (role.name = 'Moderator') group by role.id order by 1, 2"
+        " and auth_user.is_staff = (role.name = 'Moderator') where role.course_id <> 'first'"
+        " group by role.id order by 1, 2"
     ) == [
         (course, name, count)
         for course in "ABCD"
