@@ -72,6 +72,16 @@ def drop_publication(portal: Connection, course: Course) -> None:
         )
 
 
+def reading_grants(role: str) -> list[sql.Composed]:
+    """Return the statements that let a replication role make the first copy."""
+    statements = (
+        "grant usage on schema course, pysync to {}",
+        f"grant select on {', '.join(f'course.{table}' for table in PUBLISHED_TABLES)} to {{}}",
+        "grant execute on function pysync.readable_courses(name) to {}",
+    )
+    return [sql.SQL(statement).format(sql.Identifier(role)) for statement in statements]
+
+
 def grant_reading(portal: Connection, role: str) -> None:
     """Let a course's replication role make the first copy; row security limits it to its course.
 
@@ -79,15 +89,9 @@ def grant_reading(portal: Connection, role: str) -> None:
     """
     if fetch_value(portal, "select rolsuper from pg_catalog.pg_roles where rolname = %s", role):
         return
-    tables = "course.auth_user, course.auth_userprofile, course.student_courseenrollment"
-    statements = (
-        "grant usage on schema course, pysync to {}",
-        f"grant select on {tables}, course.beat to {{}}",
-        "grant execute on function pysync.readable_courses(name) to {}",
-    )
     with translated(f"role '{role}'"), portal.transaction():
-        for statement in statements:
-            portal.execute(sql.SQL(statement).format(sql.Identifier(role)))
+        for statement in reading_grants(role):
+            portal.execute(statement)
 
 
 def published_columns(table: str) -> list[str]:

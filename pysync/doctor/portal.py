@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from psycopg import sql
+
 from pysync.checks import MINIMUM_VERSION, settings
 from pysync.db.connections import Connection, fetch_value
 from pysync.drift import portal_findings, publication_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.registry import Course
-from pysync.subscriptions import PUBLISHED_TABLES
+from pysync.subscriptions import PUBLISHED_TABLES, reading_grants
 
 Judged = tuple[bool, Finding]
 """Whether it must be mended, and what."""
@@ -175,13 +177,9 @@ def _replication_role(portal: Connection, course: Course) -> Iterator[Judged]:
         *[name] * 3,
     )
     if lacking or not may_use:
-        tables = ", ".join(f"course.{table}" for table in PUBLISHED_TABLES)
-        grant = (
-            f'grant usage on schema course, pysync to "{name}"; grant select on {tables} to '
-            f'"{name}"; grant execute on function pysync.readable_courses(name) to "{name}"'
-        )
+        grants = sql.SQL("; ").join(reading_grants(name)).as_string(portal)
         cause = "can't read what a first copy reads"
-        yield True, Finding(subject, cause, run(grant, ON_PORTAL))
+        yield True, Finding(subject, cause, run(grants, ON_PORTAL))
 
 
 def _replica_identities(portal: Connection) -> Iterator[Judged]:

@@ -9,6 +9,7 @@ from psycopg import errors, sql
 from pysync.db.connections import Connection
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.registry import Course
+from pysync.subscriptions import reading_grants
 from pysync.trial.pgoutput import Change
 
 _BATCH = 200
@@ -35,31 +36,23 @@ def unreadable(portal: Connection, course: Course, tables: Sequence[str]) -> Fin
 
     :returns: why that role can't, or ``None`` if it can or we may not try.
     """
-    role = sql.Identifier(course.replication_role)
-    for table in tables:
-        if (query := _query(portal, course, table)) is None:
-            continue
-        try:
-            with portal.transaction(force_rollback=True):
-                portal.execute(sql.SQL("set local role {}").format(role))
-        except errors.InsufficientPrivilege:
-            return None
-        try:
-            with portal.transaction(force_rollback=True):
-                portal.execute(sql.SQL("set local role {}").format(role))
-                portal.execute(sql.SQL("{} limit 1").format(query))
-        except errors.InsufficientPrivilege as error:
-            said = error.diag.message_primary
-            grant = (
-                "grant usage on schema course, pysync to {role}; grant select on all tables in "
-                "schema course to {role}; grant execute on function "
-                "pysync.readable_courses(name) to {role}"
-            )
-            return Finding(
-                f"role '{course.replication_role}'",
-                f"can't read course.{table} {ON_PORTAL}: {said}",
-                run(sql.SQL(grant).format(role=role).as_string(portal), ON_PORTAL),
-            )
+    table = None
+    try:
+        with portal.transaction(force_rollback=True):
+            role = sql.Identifier(course.replication_role)
+            portal.execute(sql.SQL("set local role {}").format(role))
+            for table in tables:
+                if query := _query(portal, course, table):
+                    portal.execute(sql.SQL("{} limit 1").format(query))
+    except errors.InsufficientPrivilege as error:
+        if table is None:
+            return None  # we may not act as that role
+        grants = sql.SQL("; ").join(reading_grants(course.replication_role))
+        return Finding(
+            f"role '{course.replication_role}'",
+            f"can't read course.{table} {ON_PORTAL}: {error.diag.message_primary}",
+            run(grants.as_string(portal), ON_PORTAL),
+        )
     return None
 
 
