@@ -25,7 +25,9 @@ PUBLISHED_TABLES: Final = (*REPLICATED_TABLES, "beat")
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
 """What a subscription to our publications fails with in a database not yet migrated."""
 
-_READY: Final = "r"
+READY: Final = "r"
+UNCOPIED: Final = ("i", "d")
+"""States in ``pg_subscription_rel``: of a table that is copied, and before its rows are there."""
 
 
 # Publication, on the portal.
@@ -426,7 +428,7 @@ def is_whole(database: Connection, name: str) -> bool:
             " join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid"
             " where d.datname = current_database() and s.subname = %s group by s.oid",
             len(PUBLISHED_TABLES),
-            _READY,
+            READY,
             name,
         )
     )
@@ -469,7 +471,7 @@ def copy_state(database: Connection, course: Course) -> CopyState:
     row = database.execute(
         "select count(*), count(*) filter (where r.srsubstate = %s),"
         " coalesce(array_agg(c.relname::text order by c.relname)"
-        "          filter (where r.srsubstate in ('i', 'd')), '{}'),"
+        "          filter (where r.srsubstate = any (%s)), '{}'),"
         " coalesce((select sum(p.tuples_processed) from pg_catalog.pg_stat_progress_copy p"
         "           where p.datname = current_database()"
         "             and p.relid in (select r2.srrelid from pg_catalog.pg_subscription_rel r2"
@@ -481,7 +483,7 @@ def copy_state(database: Connection, course: Course) -> CopyState:
         " join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid"
         " join pg_catalog.pg_class c on c.oid = r.srrelid"
         " where d.datname = current_database() and s.subname = %s",
-        (_READY, course.replication_name),
+        (READY, list(UNCOPIED), course.replication_name),
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always returns a row
     tables, ready, uncopied, rows, statistics = row

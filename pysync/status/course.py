@@ -10,10 +10,7 @@ from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.registry import Course
-from pysync.subscriptions import count_errors
-
-_READY: Final = "r"
-_UNCOPIED: Final = ("i", "d")
+from pysync.subscriptions import READY, UNCOPIED, count_errors
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,12 @@ class Facts:
     @property
     def uncopied(self) -> list[str]:
         """Return the tables whose copy isn't complete."""
-        return sorted(name for name, state in self.tables.items() if state in _UNCOPIED)
+        return sorted(name for name, state in self.tables.items() if state in UNCOPIED)
 
     @property
     def tables_ready(self) -> int:
         """Return how many tables are copied."""
-        return sum(state == _READY for state in self.tables.values())
+        return sum(state == READY for state in self.tables.values())
 
 
 _FACTS: Final = """
