@@ -49,12 +49,7 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 freeze: ## Copy sql/ beside the newest revisions (before a release only: released copies stay)
-	cp $(filter-out sql/portal/user_updated.sql,$(wildcard sql/portal/*.sql)) migrations/portal/p0001/
-	cp -r sql/portal/accounts migrations/portal/p0002/
-	cp -r sql/portal/testcenter migrations/portal/p0003/
-	cp -r sql/portal/users sql/portal/discussion sql/portal/user_updated.sql migrations/portal/p0004/
-	cp -r sql/portal/monitoring migrations/portal/p0005/
-	cp -r sql/portal/verification migrations/portal/p0006/
+	cp -r sql/portal/. migrations/portal/p0001/
 	cp sql/course/*.sql migrations/course/c0001/
 
 clean: ## Remove what the other targets made

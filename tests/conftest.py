@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 from pytest_postgresql.executors import PostgreSQLExecutor
 
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
-from pysync.servers import (
+from pysync.demo.servers import (
     Installation,
     free_port,
     identity,
@@ -24,6 +22,8 @@ from pysync.servers import (
     readable,
     temporary_folder,
 )
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
 from tests.support import Cluster, Site
 
 REQUIRED_MAJORS = "PYSYNC_TEST_MAJORS"

@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
-from pysync import courses
+from pysync.lifecycle import courses
 from pysync.types import CourseId
 
 REQUIRED_PROGRAMS = "PYSYNC_TEST_PROGRAMS"
@@ -174,10 +174,10 @@ class Site:
     def wait(self, *course_ids: str, timeout_seconds: float = 30) -> None:
         """Wait until courses (all by default) have what the portal has committed."""
         for course_id in course_ids or self.databases:
-            token = self.one("select pysync.mark(%s)", course_id)
+            mark = self.one("select pysync.mark(%s)", course_id)
             with psycopg.connect(self.databases[course_id], autocommit=True) as connection:
                 connection.execute(
-                    "call course.wait_for(%s, make_interval(secs => %s))", (token, timeout_seconds)
+                    "call course.wait_for(%s, make_interval(secs => %s))", (mark, timeout_seconds)
                 )
 
     def execute(self, query: str, *arguments: Any) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pysync.cli.output import Format, escape, new_table, print_json, print_table, say
-from pysync.merge import Comparison
+from pysync.replication.merge import Comparison
 
 
 def print_comparison(found: Comparison, format: Format, *, course: str, done: bool) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from pysync import adopting, courses, pausing, relocation
 from pysync.cli.comparison import print_comparison
 from pysync.cli.output import Format, bytes_text, say, say_aside, steps
 from pysync.cli.parameters import (
@@ -19,8 +18,12 @@ from pysync.cli.parameters import (
     portal_conninfo,
 )
 from pysync.cli.status import print_report
-from pysync.status import report
+from pysync.lifecycle import adopt as adoption
+from pysync.lifecycle import courses
+from pysync.lifecycle import move as relocation
+from pysync.lifecycle import pause as pausing
 from pysync.types import course_id
+from pysync.watching.status import report
 
 app = typer.Typer(
     help="Add, remove, pause, move and list courses.", no_args_is_help=True, rich_markup_mode=None
@@ -61,7 +64,7 @@ def add(
     """
     if adopt and (dry_run or not yes):
         with steps() as progress:
-            found = adopting.preview(
+            found = adoption.preview(
                 portal_conninfo(context),
                 course_id(course),
                 conninfo,

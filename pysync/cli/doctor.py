@@ -14,7 +14,7 @@ from pysync.cli.parameters import (
     checked,
     portal_conninfo,
 )
-from pysync.doctor import Diagnosis, examine
+from pysync.watching.doctor import Diagnosis, examine
 
 
 def doctor(

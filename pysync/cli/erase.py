@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pysync import erasure
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import PortalOption, portal_conninfo
-from pysync.erasure import Doomed, Proof
+from pysync.lifecycle import erase as service
+from pysync.lifecycle.erase import Doomed, Proof
 
 
 def erase(
@@ -30,20 +30,20 @@ def erase(
     1 while one hasn't confirmed; the same command asks those again, and only those.
     """
     conninfo = portal_conninfo(context)
-    known = erasure.pending(conninfo, username)
+    known = service.pending(conninfo, username)
     if known is None:
         if not yes:
-            _show(erasure.preview(conninfo, username))
+            _show(service.preview(conninfo, username))
             say_aside("pysync: nothing was changed; confirm with --yes")
             raise typer.Exit(1)
-        user_ids = [erasure.erase(conninfo, username)]
+        user_ids = [service.erase(conninfo, username)]
         say(f"user '{username}' (id {user_ids[0]}) deleted on the portal")
     else:
         user_ids = known.user_ids
         say(f"user '{username}' was deleted before; asking the courses that didn't confirm")
         if known.taken:
             say(f"note: somebody else is called '{username}' now, who isn't touched")
-    proofs = erasure.prove(conninfo, user_ids, timeout)
+    proofs = service.prove(conninfo, user_ids, timeout)
     _report(username, proofs)
     if not all(proof.confirmed for proof in proofs):
         raise typer.Exit(1)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from pysync import guard as service
 from pysync.cli.output import bytes_text, say, say_aside
 from pysync.cli.parameters import DryRunOption, PortalOption, portal_conninfo, size_bytes
 from pysync.errors import PysyncError
-from pysync.guard import Judged, Verdict
+from pysync.watching import guard as service
+from pysync.watching.guard import Judged, Verdict
 
 
 def guard(

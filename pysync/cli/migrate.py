@@ -22,8 +22,8 @@ from pysync.errors import PysyncError
 from pysync.migrate import Migrated
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.migrate.validate import Check, validate
-from pysync.status import revisions
 from pysync.types import course_id
+from pysync.watching.status import revisions
 
 app = typer.Typer(
     help="Bring databases to a revision of their lineage.",

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from pysync import resync as service
 from pysync.cli.comparison import print_comparison
 from pysync.cli.output import Format, say, steps
 from pysync.cli.parameters import (
@@ -18,6 +17,7 @@ from pysync.cli.parameters import (
     PortalOption,
     portal_conninfo,
 )
+from pysync.lifecycle import resync as service
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import course_id
 

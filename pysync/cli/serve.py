@@ -46,8 +46,8 @@ def serve(
     Grafana and Prometheus. There is no login.
     """
     # Costly to import, and no other command needs it.
-    from pysync.serving import server
-    from pysync.serving.watch import Watch
+    from pysync.watching.serving import server
+    from pysync.watching.serving.watch import Watch
 
     asked = server.Address(*_split(listen))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -29,9 +29,9 @@ from pysync.cli.parameters import (
     portal_conninfo,
 )
 from pysync.errors import PysyncError
-from pysync.status import Report, report
-from pysync.status.document import document, tsv_lines
-from pysync.status.nagios import Level, Thresholds, check
+from pysync.watching.status import Report, report
+from pysync.watching.status.document import document, tsv_lines
+from pysync.watching.status.nagios import Level, Thresholds, check
 
 
 class StatusFormat(StrEnum):
@@ -132,11 +132,11 @@ def print_report(found: Report, format: StatusFormat | Format) -> None:
         case StatusFormat.TSV:
             print_raw("\n".join(tsv_lines(found)) + "\n")
         case StatusFormat.PROMETHEUS:
-            from pysync.status.metrics import prometheus_text
+            from pysync.watching.status.metrics import prometheus_text
 
             print_raw(prometheus_text(found))
         case StatusFormat.HTML:
-            from pysync.serving.page import static_page
+            from pysync.watching.serving.page import static_page
 
             print_raw(static_page(found))
         case StatusFormat.TABLE:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pysync import marks
 from pysync.cli.parameters import CourseArgument, PortalOption, portal_conninfo
+from pysync.replication import marks
 from pysync.types import course_id
 
 

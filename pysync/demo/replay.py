@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime, time
 from itertools import groupby
 from typing import Final, LiteralString
 
-from pysync import marks
 from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.demo.oulad import Day, Registration, Student
 from pysync.demo.site import Site
 from pysync.errors import DemoError
+from pysync.replication import marks
 from pysync.types import Progress
 
 CATCH_UP_TIMEOUT_SECONDS: Final = 60
@@ -91,10 +91,10 @@ def catch_up(site: Site, progress: Progress) -> None:
     """
     progress.step("waiting for the courses", len(site.databases))
     with closing(connect(site.portal)) as portal:
-        tokens = {course_id: marks.mark(portal, course_id) for course_id in site.databases}
-    for number, (course_id, token) in enumerate(tokens.items(), 1):
+        sent = {course_id: marks.mark(portal, course_id) for course_id in site.databases}
+    for number, (course_id, mark) in enumerate(sent.items(), 1):
         with closing(connect(site.databases[course_id])) as database:
-            marks.wait_for(database, course_id, token, CATCH_UP_TIMEOUT_SECONDS)
+            marks.wait_for(database, course_id, mark, CATCH_UP_TIMEOUT_SECONDS)
         progress.advance(number)
 
 

@@ -16,19 +16,19 @@ from typing import Final, LiteralString
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pysync import courses
 from pysync.db.connections import connect
-from pysync.errors import PysyncError
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
-from pysync.models.columns import REPLICATED_TABLES
-from pysync.servers import (
+from pysync.demo.servers import (
     Installation,
     Server,
     find_installation,
     readable,
     temporary_folder,
 )
+from pysync.errors import PysyncError
+from pysync.lifecycle import courses
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import CourseId, Progress
 
 APPLICATION: Final = "portal_application"

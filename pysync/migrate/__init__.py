@@ -6,7 +6,7 @@ it as it was.
 """
 
 from pysync.migrate.lineage import Lineage
-from pysync.migrate.revisions import current_revision, head_revision
+from pysync.migrate.revisions import current_revision, head_revision, require_head
 from pysync.migrate.run import Migrated, migrate
 
-__all__ = ["Lineage", "Migrated", "current_revision", "head_revision", "migrate"]
+__all__ = ["Lineage", "Migrated", "current_revision", "head_revision", "migrate", "require_head"]

@@ -24,10 +24,12 @@ def execute(statement: str) -> None:
 def replay(folder: Path, first: str | None = None) -> None:
     """Run the frozen copies beside a revision.
 
-    :param folder: holds ``*.sql`` files, also in folders of its own, run in name order.
+    :param folder: holds ``*.sql`` files, run in name order, those in folders of its own last.
     :param first: the file that goes before the others.
     """
-    files = sorted(folder.rglob("*.sql"), key=lambda file: (file.name != first, file))
+    files = sorted(
+        folder.rglob("*.sql"), key=lambda file: (file.name != first, file.parent != folder, file)
+    )
     for file in files:
         replay_file(file)
 

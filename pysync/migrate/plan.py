@@ -8,13 +8,13 @@ from typing import Final
 
 from psycopg import errors
 
-from pysync import registry
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect
 from pysync.errors import LockedError, MigrationError, PysyncError
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
 from pysync.migrate.run import TURN_TIMEOUT_SECONDS, Migrated, migrate
-from pysync.registry import Course
+from pysync.replication import registry
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 
 _RUN_LOCK: Final = 0x7079_7379_6E63_7275  # "pysyncru": a whole run, held on the portal

@@ -9,7 +9,7 @@ from psycopg import sql
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.sql_files import folder
 from pysync.errors import MigrationError
-from pysync.migrate.lineage import Lineage
+from pysync.migrate.lineage import PORTAL, Lineage
 
 VERSION_TABLE: Final = "alembic_version"
 
@@ -43,3 +43,16 @@ def current_revision(connection: Connection, lineage: Lineage) -> str | None:
         ),
     )
     return None if revision is None else str(revision)
+
+
+def require_head(portal: Connection) -> None:
+    """Refuse a portal that isn't at this pysync's revision.
+
+    :raises MigrationError: if it isn't.
+    """
+    current, head = current_revision(portal, PORTAL), head_revision(PORTAL)
+    if current != head:
+        raise MigrationError(
+            f"portal is at revision '{current}', this pysync needs '{head}'",
+            "run 'pysync migrate' first",
+        )

@@ -57,11 +57,11 @@ class EnrollmentColumns:
     )
 
 
-class BeatColumns:
+class MarkColumns:
     """A mark on its way to one course: written on the portal, awaited in the course."""
 
     course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH), primary_key=True)
-    token: Mapped[int] = mapped_column(BigInteger)
+    number: Mapped[int] = mapped_column(BigInteger)
     marked_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 

@@ -21,8 +21,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from pysync.models.columns import (
     ENROLLMENT_INDEXES,
     PROFILE_INDEXES,
-    BeatColumns,
     EnrollmentColumns,
+    MarkColumns,
     ProfileColumns,
     UserColumns,
 )
@@ -95,10 +95,10 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):
     course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
 
 
-class Beat(BeatColumns, CourseDatabaseBase):
+class Mark(MarkColumns, CourseDatabaseBase):
     """The latest mark that arrived here."""
 
-    __tablename__ = "beat"
+    __tablename__ = "mark"
     __table_args__ = ({"schema": "course"},)
 
 

@@ -25,8 +25,8 @@ from pysync.models.columns import (
     ENROLLMENT_INDEXES,
     PROFILE_CHECKS,
     PROFILE_INDEXES,
-    BeatColumns,
     EnrollmentColumns,
+    MarkColumns,
     ProfileColumns,
     UserColumns,
 )
@@ -166,10 +166,10 @@ class CourseEnrollmentCopy(EnrollmentColumns, PortalBase):
     user_id: Mapped[int] = mapped_column(BigInteger)
 
 
-class Beat(BeatColumns, PortalBase):
+class Mark(MarkColumns, PortalBase):
     """The latest mark sent to each registered course."""
 
-    __tablename__ = "beat"
+    __tablename__ = "mark"
     __table_args__ = ({"schema": "course"},)
 
 

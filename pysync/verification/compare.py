@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
-from pysync import marks, registry, subscriptions
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.errors import ReplicationError
-from pysync.registry import Course
-from pysync.verification import portal as portal_leg
+from pysync.migrate import require_head
+from pysync.replication import marks, registry, subscriptions
+from pysync.replication.registry import Course
 from pysync.verification.rows import TABLES, Hashed, Range, ReplicatedTable, pin
 
 FENCE_SECONDS: Final = 60
@@ -53,8 +53,8 @@ class Sides:
 
         :raises WaitTimeoutError: if it doesn't in time.
         """
-        token = marks.mark(self.marker, self.course.course_id)
-        marks.wait_for(self.database, self.course.course_id, token, timeout_seconds)
+        mark = marks.mark(self.marker, self.course.course_id)
+        marks.wait_for(self.database, self.course.course_id, mark, timeout_seconds)
 
 
 @dataclass
@@ -88,7 +88,7 @@ def sides(portal_conninfo: str, course: Course) -> Iterator[Sides]:
         closing(connect(portal_conninfo)) as marker,
         closing(connect(course.conninfo)) as database,
     ):
-        portal_leg.require(portal)
+        require_head(portal)
         subscription = subscriptions.find_subscription(database, course.replication_name)
         if subscription is None or not subscription.enabled:
             state = "missing" if subscription is None else "disabled"

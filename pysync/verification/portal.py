@@ -7,23 +7,11 @@ from contextlib import contextmanager
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection
 from pysync.db.errors import translated
-from pysync.errors import MigrationError
-from pysync.registry import Course, as_owner
+from pysync.replication.registry import Course, as_owner
 from pysync.types import CourseId
 from pysync.verification.types import Difference, Kind, Place, Values
-
-
-def require(portal: Connection) -> None:
-    """Refuse a portal that hasn't what a verification needs.
-
-    :raises MigrationError: if it is at an older revision.
-    """
-    if fetch_value(portal, "select pg_catalog.to_regclass('pysync.verification')") is None:
-        raise MigrationError(
-            f"portal '{portal.info.dbname}' is at an older revision", "run 'pysync migrate' first"
-        )
 
 
 def differences(

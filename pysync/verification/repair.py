@@ -6,11 +6,12 @@ from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 
-from pysync import registry
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.errors import ReplicationError
-from pysync.registry import BACKFILL_BATCH, Course
+from pysync.migrate import require_head
+from pysync.replication import registry
+from pysync.replication.registry import BACKFILL_BATCH, Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
 from pysync.verification.compare import TABLES, Compared, Sides, batched, compare, sides
@@ -64,7 +65,7 @@ def repair(
     :raises DatabaseUnreachableError: if one side can't be reached.
     """
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        portal_leg.require(portal)
+        require_head(portal)
         course = registry.get(portal, course_id)
     if dry_run:
         progress.step("comparing", 1 + len(TABLES))
@@ -203,7 +204,7 @@ def rebuild(
     """
     rebuilt = []
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        portal_leg.require(portal)
+        require_head(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registry.courses(portal)
         for course in wanted:
             if not course.fans_out:

@@ -25,7 +25,7 @@ from psycopg import errors, sql
 
 from pysync.db.connections import fetch_value
 from pysync.errors import WaitTimeoutError
-from pysync.registry import as_owner
+from pysync.replication.registry import as_owner
 from pysync.verification import mend
 from pysync.verification.compare import Sides, batched
 from pysync.verification.rows import LOGIN, ReplicatedTable, Row

@@ -10,11 +10,12 @@ from typing import Final
 
 import psycopg
 
-from pysync import registry
 from pysync.db.connections import Connection
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
-from pysync.registry import Course
+from pysync.migrate import require_head
+from pysync.replication import registry
+from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
 from pysync.verification.compare import TABLES, Sides, compare, sides
@@ -48,7 +49,7 @@ def verify(
     :raises DatabaseUnreachableError: if the portal can't be reached.
     """
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        portal_leg.require(portal)
+        require_head(portal)
         wanted = [registry.get(portal, each) for each in dict.fromkeys(course_ids)]
         wanted = wanted or registry.courses(portal)
     progress.step("verifying", len(wanted) * STEPS)

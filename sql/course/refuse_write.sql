@@ -132,25 +132,25 @@ create or replace trigger pysync_refuse_columns
     execute function course.refuse_write('id', 'course_id', 'user_id', 'created');
 
 create or replace trigger pysync_refuse_rows
-    before insert or delete on course.beat
+    before insert or delete on course.mark
     for each row
     execute function course.refuse_write();
 
 create or replace trigger pysync_refuse_truncate
-    before truncate on course.beat
+    before truncate on course.mark
     for each statement
     execute function course.refuse_write();
 
 -- Before the check constraint would refuse it with less to say.
 create or replace trigger pysync_refuse_course_id
-    before update on course.beat
+    before update on course.mark
     for each row
     when (old.course_id is distinct from new.course_id)
     execute function course.refuse_write('course_id');
 
 create or replace trigger pysync_refuse_columns
-    after update on course.beat
+    after update on course.mark
     for each row
-    when ((old.course_id, old.token, old.marked_at)
-          is distinct from (new.course_id, new.token, new.marked_at))
-    execute function course.refuse_write('course_id', 'token', 'marked_at');
+    when ((old.course_id, old.number, old.marked_at)
+          is distinct from (new.course_id, new.number, new.marked_at))
+    execute function course.refuse_write('course_id', 'number', 'marked_at');

@@ -1,4 +1,4 @@
-create or replace procedure course.wait_for(token bigint, patience interval default '5 s')
+create or replace procedure course.wait_for(mark bigint, patience interval default '5 s')
 language plpgsql
 security definer
 set search_path = ''
@@ -7,10 +7,10 @@ declare
     deadline constant timestamptz := clock_timestamp() + patience;
     pause_seconds double precision := 0.0005;
 begin
-    if token is null or patience is null then
+    if mark is null or patience is null then
         raise exception using
             errcode = 'null_value_not_allowed',
-            message = 'course.wait_for needs a token and an interval, neither of them null';
+            message = 'course.wait_for needs a mark and an interval, neither of them null';
     end if;
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
         raise exception using
@@ -22,13 +22,13 @@ begin
     loop
         -- While tables are first copied each arrives on its own; the mark counts once all have.
         exit when exists (
-                select from course.beat where beat.token >= wait_for.token
+                select from course.mark as latest where latest.number >= wait_for.mark
             ) and not exists (
                 select
                   from pg_catalog.pg_subscription_rel as subscribed
                  where subscribed.srrelid in (
                            'course.auth_user'::regclass, 'course.auth_userprofile'::regclass,
-                           'course.student_courseenrollment'::regclass, 'course.beat'::regclass)
+                           'course.student_courseenrollment'::regclass, 'course.mark'::regclass)
                    and subscribed.srsubstate <> 'r'
             );
         if clock_timestamp() >= deadline then
@@ -36,7 +36,7 @@ begin
                 errcode = 'PY001',
                 message = format('course ''%s'' has not received mark %s within %s',
                                  (select this_course.course_id from course.this_course),
-                                 token, patience),
+                                 mark, patience),
                 hint = 'Wait again, or ask "pysync status" why replication is late.';
         end if;
         perform pg_sleep(least(
@@ -49,5 +49,5 @@ $$;
 
 revoke all on procedure course.wait_for(bigint, interval) from public;
 comment on procedure course.wait_for(bigint, interval) is
-    'Return once everything committed on the portal before pysync.mark() gave out this token is '
+    'Return once everything committed on the portal before pysync.mark() gave out this mark is '
     'visible here; raises PY001 when patience runs out.';

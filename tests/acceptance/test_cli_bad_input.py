@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pysync import checks
 from pysync.db.connections import Connection
+from pysync.demo.servers import free_port
+from pysync.diagnosis import checks
 from pysync.errors import UnsuitableServerError
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.servers import free_port
 from tests.acceptance.test_cli_process import assert_refused, cli, footprint
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, enroll, insert_user, run_cli

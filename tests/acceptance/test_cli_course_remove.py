@@ -51,7 +51,7 @@ def assert_forgotten(site: Site, course_id: str) -> None:
         "select 1 from course.auth_user where course_id = %s",
         "select 1 from course.auth_userprofile where course_id = %s",
         "select 1 from course.student_courseenrollment where course_id = %s",
-        "select 1 from course.beat where course_id = %s",
+        "select 1 from course.mark where course_id = %s",
     ):
         assert site.execute(query, *[course_id] * query.count("%s")) == [], query
     assert course_id not in courses_of("course", "list", portal=site.portal)

@@ -31,8 +31,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import pysync
-from pysync.drift import prepare
-from pysync.servers import Server, make_folder, readable
+from pysync.demo.servers import Server, make_folder, readable
+from pysync.diagnosis.drift import prepare
 from tests.conftest import INSTALLATIONS, SETTINGS
 from tests.support import Cluster, Site, enroll, insert_user, run_cli
 
@@ -43,14 +43,24 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [
         *("alembic.command", "rich.progress", "typer.core", "typer.main"),
-        *("pysync.adopting", "pysync.doctor", "pysync.erasure", "pysync.guard"),
-        *("pysync.migrate.plan", "pysync.migrate.validate", "pysync.pausing", "pysync.relocation"),
         *(
-            "pysync.serving",
+            "pysync.lifecycle.adopt",
+            "pysync.watching.doctor",
+            "pysync.erasure",
+            "pysync.watching.guard",
+        ),
+        *(
+            "pysync.migrate.plan",
+            "pysync.migrate.validate",
+            "pysync.lifecycle.pause",
+            "pysync.lifecycle.move",
+        ),
+        *(
+            "pysync.watching.serving",
             "uvicorn",
-            "pysync.resync",
+            "pysync.lifecycle.resync",
             "pysync.students",
-            "pysync.status.document",
+            "pysync.watching.status.document",
             "pysync.verification",
         ),
         __name__,

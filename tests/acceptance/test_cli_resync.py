@@ -22,7 +22,7 @@ from tests.support import Rows, Site, drop_slot, enroll, insert_user
 
 __all__ = ["start"]
 
-TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment", "beat")
+TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment", "mark")
 
 
 @contextmanager
@@ -381,7 +381,7 @@ def test_one_table_is_mended_while_everything_streams(site: Site, table: str) ->
     assert site.course("A").execute(
         f"select count(*) from course.{other} where id <= 300 and id % 11 = 3"
     ).fetchone() == (0,)
-    assert_equal_to_the_fan_out(site, "A", table, "beat")
+    assert_equal_to_the_fan_out(site, "A", table, "mark")
     assert state_of(site, "A") == "streaming"
 
 

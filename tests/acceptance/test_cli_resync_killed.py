@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pysync import handover, registry, snapshots
 from pysync.db.connections import connect
 from pysync.errors import LockedError, ReplicationError
-from pysync.resync import resync
+from pysync.lifecycle import handover
+from pysync.lifecycle.resync import resync
+from pysync.replication import registry, snapshots
 from pysync.types import CourseId
 from tests.acceptance.test_cli_course_add import Start, await_blocked, slots, start
 from tests.acceptance.test_cli_process import eventually, succeed
@@ -72,7 +73,7 @@ def held_end(site: Site, start: Start) -> Iterator[Any]:
     session = site.connect()
     session.execute("begin")
     # No row lock: a transaction with an id of its own would keep the slot from being made.
-    session.execute("lock table course.beat in share mode")
+    session.execute("lock table course.mark in share mode")
     process = start("resync", "A")
     await_blocked(site, "pysync.mark")
     yield process

@@ -15,8 +15,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.status import State, status
-from pysync.status.document import schema
+from pysync.watching.status import State, status
+from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_course_add import enroll_users, held_copy, new_course, start
 from tests.acceptance.test_cli_process import (
     OwnCluster,
@@ -255,7 +255,7 @@ def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site:
     )
     site.course("A").execute(
         "set session_replication_role = replica; delete from course.student_courseenrollment;"
-        " delete from course.auth_user; delete from course.beat"
+        " delete from course.auth_user; delete from course.mark"
     )
     site.execute("revoke select on course.auth_user from reader")
     subscribe_by_hand(site, "A")

@@ -21,12 +21,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pysync import marks
 from pysync.db.connections import connect
 from pysync.demo import differences, oulad
 from pysync.demo.check import Comparison, compare_course
 from pysync.demo.oulad import Registration
 from pysync.errors import DemoError
+from pysync.replication import marks
 from pysync.types import CourseId
 
 MARK = "PYSYNC_TEST_MARK"

@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pysync.demo.servers import wait_until
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.servers import wait_until
-from pysync.status.document import schema
+from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import OwnCluster, eventually, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
@@ -151,13 +151,13 @@ def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any
         portal.execute(
             sql.SQL(
                 "alter publication {} set table course.auth_user where (course_id = 'B'),"
-                " course.auth_userprofile where (course_id = 'A'), course.beat,"
+                " course.auth_userprofile where (course_id = 'A'), course.mark,"
                 " course.student_courseenrollment (id, course_id)"
             ).format(name)
         )
     found = become(site, "drifted", f"publication '{name.as_string().strip(chr(34))}'", "'B'")
     causes = " ".join(each["cause"] for each in found["drift"])
-    assert "has no row filter on course.beat" in causes
+    assert "has no row filter on course.mark" in causes
     assert "lacks column created, user_id of course.student_courseenrollment" in causes
     assert "publishes all columns of course.auth_userprofile" in causes
     site.execute("update auth_user set email = 'missed@example.org'")
@@ -258,7 +258,7 @@ def test_slots_publications_and_subscriptions_without_a_course(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
     site.execute("select pg_create_logical_replication_slot('pysync_nobody', 'pgoutput')")
-    site.execute("create publication pysync_nobody for table course.beat")
+    site.execute("create publication pysync_nobody for table course.mark")
     course.execute(
         "create subscription pysync_stray connection 'dbname=nowhere' publication x"
         " with (connect = false, slot_name = none)"

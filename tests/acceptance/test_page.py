@@ -14,10 +14,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pysync.findings import Finding
-from pysync.serving.page import live_page, static_page
-from pysync.serving.watch import BUCKET_SECONDS, BUCKETS, Known
-from pysync.status import State, report
 from pysync.types import CourseId
+from pysync.watching.serving.page import live_page, static_page
+from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
+from pysync.watching.status import State, report
 from tests.acceptance.browser import Page, page
 from tests.acceptance.test_cli_process import eventually, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name

@@ -24,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.status.document import schema
+from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_process import (
     Fork,
     OwnCluster,
@@ -108,10 +108,10 @@ def test_a_server_says_what_status_says(courses: Site) -> None:
         ]  # fmt: skip
 
         # Marks go on: the lag of a course that streams stays small, and reports are new ones.
-        token = courses.one("select token from course.beat where course_id = 'good'")
+        mark = courses.one("select number from course.mark where course_id = 'good'")
         eventually(
             lambda: (
-                courses.one("select token from course.beat where course_id = 'good'") > token + 1
+                courses.one("select number from course.mark where course_id = 'good'") > mark + 1
             )
         )
         eventually(lambda: json.loads(get(f"{url}/api/status")[1])["at"] > document["at"])
@@ -167,7 +167,11 @@ def used(expression: str) -> list[tuple[str, set[str]]]:
 
 
 def monitoring_file(name: str) -> str:
-    return resources.files("pysync.monitoring").joinpath(name).read_text(encoding="utf-8")
+    return (
+        resources.files("pysync.watching.serving.monitoring")
+        .joinpath(name)
+        .read_text(encoding="utf-8")
+    )
 
 
 def dashboard_expressions() -> Iterator[str]:

@@ -13,10 +13,10 @@ from contextlib import closing
 
 from psycopg import sql
 
-from pysync import marks
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.demo.servers import wait_until
 from pysync.models.columns import REPLICATED_TABLES
-from pysync.servers import wait_until
+from pysync.replication import marks
 from pysync.types import CourseId
 from tests.benchmarks.measure import SECONDS, Comparison, Effort, interleave
 from tests.benchmarks.pair import (

@@ -26,10 +26,10 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from pysync import marks
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.demo.servers import wait_until
 from pysync.models.portal import User
-from pysync.servers import wait_until
+from pysync.replication import marks
 from pysync.types import CourseId, replication_name
 from tests.benchmarks.measure import MILLISECONDS, Comparison, Effort, interleave, percentile
 from tests.benchmarks.pair import Pair, add_course, enroll_in_three, new_portal, set_triggers

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from psycopg import sql
 
-from pysync import courses, registry
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.demo.servers import Installation, Server, find_installation, make_folder, readable
+from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.registry import Course
-from pysync.servers import Installation, Server, find_installation, make_folder, readable
+from pysync.replication import registry
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 
 SETTINGS = {

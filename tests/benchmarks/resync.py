@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import psycopg
 from rich.console import Console
 
-from pysync import courses
+from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import CourseId
@@ -147,8 +147,8 @@ def differences(portal: str, course: str) -> list[str]:
         psycopg.connect(portal, autocommit=True) as there,
         psycopg.connect(course, autocommit=True) as here,
     ):
-        (token,) = there.execute("select pysync.mark(%s)", (COURSE,)).fetchone() or (None,)
-        here.execute("call course.wait_for(%s, '60 s')", (token,))
+        (mark,) = there.execute("select pysync.mark(%s)", (COURSE,)).fetchone() or (None,)
+        here.execute("call course.wait_for(%s, '60 s')", (mark,))
         for table in TABLES:
             columns = ", ".join(
                 name

@@ -48,7 +48,7 @@ set local session_replication_role = replica;
 delete from course.student_courseenrollment;
 delete from course.auth_userprofile;
 delete from course.auth_user;
-delete from course.beat;
+delete from course.mark;
 delete from pysync.course;
 {";".join(f"alter table {table} alter column id restart" for table in OURS)}
 """

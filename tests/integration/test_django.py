@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pysync import courses
+from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.status import State, status
 from pysync.types import CourseId
+from pysync.watching.status import State, status
 from tests.django_site.process import django, migrate_site, new_site
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 

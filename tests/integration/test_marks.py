@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pysync import registry, subscriptions
 from pysync.migrate import migrate
 from pysync.migrate.lineage import COURSE
-from pysync.registry import Course
+from pysync.replication import registry, subscriptions
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import App, application, role
 from tests.support import Cluster, Site, assert_live_rows
@@ -39,8 +39,8 @@ def course(app: App) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def future_token(site: Site) -> int:
-    """Return a token that no mark has reached."""
+def future_mark(site: Site) -> int:
+    """Return a mark that is yet to come."""
     return int(site.one("select pysync.mark('A')")) + 10**12
 
 
@@ -57,8 +57,8 @@ def test_what_was_committed_before_the_mark_is_visible_after_the_wait(
     for number in range(20):
         user = app.user(f"quick-{number}")
         app.enroll(user, "A")
-        token = app.site.one("select pysync.mark('A')")
-        course.execute("call course.wait_for(%s, interval '30 s')", (token,))
+        mark = app.site.one("select pysync.mark('A')")
+        course.execute("call course.wait_for(%s, interval '30 s')", (mark,))
         found = course.execute("select username from auth_user where id = %s", (user,)).fetchall()
         assert found == [(f"quick-{number}",)]
 
@@ -66,20 +66,20 @@ def test_what_was_committed_before_the_mark_is_visible_after_the_wait(
 def test_an_old_token_and_a_default_patience_return_at_once(
     app: App, course: psycopg.Connection[Any]
 ) -> None:
-    tokens = [app.site.one("select pysync.mark('A')") for _ in range(2)]
-    for token in (*reversed(tokens), 0, -1):
-        course.execute("call course.wait_for(%s)", (token,))
-    course.execute("call course.wait_for(%s, interval '0')", (tokens[0],))
+    marks = [app.site.one("select pysync.mark('A')") for _ in range(2)]
+    for mark in (*reversed(marks), 0, -1):
+        course.execute("call course.wait_for(%s)", (mark,))
+    course.execute("call course.wait_for(%s, interval '0')", (marks[0],))
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 0.3])
 def test_the_wait_gives_up_after_the_interval_given(
     app: App, course: psycopg.Connection[Any], seconds: float
 ) -> None:
-    token = future_token(app.site)
+    mark = future_mark(app.site)
     begin = time.monotonic()
-    with pytest.raises(psycopg.Error, match=rf"course 'A' has not received mark {token}") as e:
-        course.execute("call course.wait_for(%s, make_interval(secs => %s))", (token, seconds))
+    with pytest.raises(psycopg.Error, match=rf"course 'A' has not received mark {mark}") as e:
+        course.execute("call course.wait_for(%s, make_interval(secs => %s))", (mark, seconds))
     assert e.value.sqlstate == NOT_ARRIVED
     assert max(seconds, 0) <= time.monotonic() - begin < max(seconds, 0) + 5
 
@@ -109,33 +109,33 @@ def test_the_wait_works_in_a_transaction_that_sees_new_commits(
 def test_the_wait_refuses_a_transaction_that_would_never_see_the_mark(
     app: App, course: psycopg.Connection[Any], level: str
 ) -> None:
-    token = app.site.one("select pysync.mark('A')")
+    mark = app.site.one("select pysync.mark('A')")
     course.execute(f"begin isolation level {level}")
     with pytest.raises(psycopg.errors.ActiveSqlTransaction, match="READ COMMITTED"):
-        course.execute("call course.wait_for(%s)", (token,))
+        course.execute("call course.wait_for(%s)", (mark,))
 
 
 def test_tokens_grow_in_commit_order_whoever_asks(app: App) -> None:
     site = app.site
 
-    def tokens(_: int) -> list[int]:
+    def marks(_: int) -> list[int]:
         with site.connect() as connection:
             return [
                 connection.execute("select pysync.mark('A')").fetchall()[0][0] for _ in range(50)
             ]
 
-    before = site.one("select token from course.beat where course_id = 'A'")
+    before = site.one("select number from course.mark where course_id = 'A'")
     with ThreadPoolExecutor(4) as pool:
-        given = list(pool.map(tokens, range(4)))
-    every = [token for each in given for token in each]
+        given = list(pool.map(marks, range(4)))
+    every = [mark for each in given for mark in each]
     assert all(each == sorted(each) for each in given)
     assert len(set(every)) == len(every)
     assert min(every) > before
-    assert site.one("select token from course.beat where course_id = 'A'") == max(every)
+    assert site.one("select number from course.mark where course_id = 'A'") == max(every)
 
 
 def test_a_mark_that_is_rolled_back_was_never_given(app: App) -> None:
-    seen = "select token from course.beat where course_id = 'A'"
+    seen = "select number from course.mark where course_id = 'A'"
     before = app.site.one(seen)
     with app.site.connect() as portal, portal.transaction(force_rollback=True):
         portal.execute("select pysync.mark('A')")
@@ -203,20 +203,20 @@ def test_the_wait_does_not_end_before_the_first_copy_is_complete(site: Site) -> 
         with site.course("A") as holding, holding.transaction():
             holding.execute("lock table course.auth_user in share mode")
             subscriptions.enable(database, course)
-            token = site.one("select pysync.mark('A')")
+            mark = site.one("select pysync.mark('A')")
             deadline = time.monotonic() + 30
             while not database.execute(
-                "select 1 from course.beat where token >= %s"
+                "select 1 from course.mark where number >= %s"
                 " and exists (select from pg_subscription_rel where srsubstate = 'r'"
                 "             and srrelid = 'course.student_courseenrollment'::regclass)",
-                (token,),
+                (mark,),
             ).fetchall():
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             with pytest.raises(psycopg.Error) as error:
-                database.execute("call course.wait_for(%s, interval '200 ms')", (token,))
+                database.execute("call course.wait_for(%s, interval '200 ms')", (mark,))
             assert error.value.sqlstate == NOT_ARRIVED
-        database.execute("call course.wait_for(%s, interval '30 s')", (token,))
+        database.execute("call course.wait_for(%s, interval '30 s')", (mark,))
         assert_live_rows(site, "A")
 
 
@@ -231,16 +231,16 @@ def test_a_role_needs_the_two_grants_and_no_more(app: App) -> None:
     site = app.site
     conninfo = site.databases["A"]
     with role(site, *MARK_GRANTS) as name, site.connect(user=name) as portal:
-        (token,) = portal.execute("select pysync.mark('A')").fetchall()[0]
+        (mark,) = portal.execute("select pysync.mark('A')").fetchall()[0]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             portal.execute("select * from pysync.course")
     with (
         role(site, *WAIT_GRANTS, conninfo=conninfo) as name,
         site.connect(conninfo, user=name) as course,
     ):
-        course.execute("call course.wait_for(%s)", (token,))
+        course.execute("call course.wait_for(%s)", (mark,))
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            course.execute("select * from course.beat")
+            course.execute("select * from course.mark")
 
 
 @pytest.mark.parametrize("given", [0, 1])

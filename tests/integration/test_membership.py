@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pysync import registry
-from pysync.registry import Course
+from pysync.replication import registry
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Rows, Site, assert_live_rows, enroll, insert_user, unenroll

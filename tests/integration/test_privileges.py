@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pysync import registry, subscriptions
 from pysync.db.connections import connect
+from pysync.replication import registry, subscriptions
 from pysync.types import CourseId
 from tests.integration.fan_out import TABLES, App, differences, names, role
 from tests.support import Rows, Site
@@ -103,8 +103,8 @@ def test_rights_on_single_columns_are_enough(app: App) -> None:
 def test_an_application_can_not_reach_the_fan_out_or_the_registry(app: App) -> None:
     app.site.register_only("A")
     for statement in (
-        *(f"select * from course.{table}" for table in (*TABLES, "beat")),
-        *(f"delete from course.{table}" for table in (*TABLES, "beat")),
+        *(f"select * from course.{table}" for table in (*TABLES, "mark")),
+        *(f"delete from course.{table}" for table in (*TABLES, "mark")),
         "select * from pysync.course",
         "select * from pysync.registry_change",
         "select pysync.mark('A')",
@@ -324,7 +324,7 @@ def test_a_replication_role_sees_the_rows_of_its_courses_only(app: App) -> None:
         app.profile(user)
         app.enroll(user, course)
         site.execute(
-            "insert into course.beat (course_id, token, marked_at) values (%s, 0, now())"
+            "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())"
             " on conflict do nothing",
             course,
         )
@@ -338,7 +338,7 @@ def test_a_replication_role_sees_the_rows_of_its_courses_only(app: App) -> None:
         record = "update pysync.course set replication_role = %s where course_id = any(%s)"
         site.execute(record, one, ["A", "B"])
         with site.connect(user=one) as first, site.connect(user=two) as second:
-            for table in (*TABLES, "beat"):
+            for table in (*TABLES, "mark"):
                 query = sql.SQL("select distinct course_id from course.{} order by 1").format(
                     sql.Identifier(table)
                 )

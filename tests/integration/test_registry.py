@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from pysync import registry
 from pysync.db.connections import Connection
 from pysync.errors import LockedError
-from pysync.registry import Course
+from pysync.replication import registry
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import TABLES, App, await_lock, differences, names
 from tests.support import assert_live_rows
@@ -87,7 +87,7 @@ def test_unregistering_removes_all_rows_of_the_course_and_none_of_another(
     app.unenroll(bob, "A")
     registry.stop_fan_out(portal, CourseId("A"))
     registry.unregister(portal, CourseId("A"))
-    for table in (*TABLES, "beat"):
+    for table in (*TABLES, "mark"):
         assert site.one(f"select count(*) from course.{table} where course_id = 'A'") == 0
     assert names(site, "B").keys() == {ada, bob}
     assert differences(site) == []
@@ -204,4 +204,4 @@ def test_registering_gives_up_rather_than_block_applications_for_long(
     with pytest.raises(LockedError):
         registry.register(portal, course("A"))
     assert app.site.execute("select * from pysync.course") == []
-    assert app.site.execute("select * from course.beat") == []
+    assert app.site.execute("select * from course.mark") == []

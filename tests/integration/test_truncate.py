@@ -12,7 +12,7 @@ TRUNCATE_REFUSED = "PY003"
 
 
 @pytest.mark.parametrize(
-    "table", ["auth_user", "auth_userprofile", "student_courseenrollment", "beat"]
+    "table", ["auth_user", "auth_userprofile", "student_courseenrollment", "mark"]
 )
 def test_truncate_of_a_fan_out_table_is_refused(site: Site, table: str) -> None:
     with pytest.raises(psycopg.Error, match=rf"TRUNCATE of course\.{table} refused") as refusal:

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pysync import courses
 from pysync.errors import AdoptionError
+from pysync.lifecycle import courses
 from pysync.migrate.lineage import COURSE
-from pysync.status import State, status
 from pysync.types import CourseId
+from pysync.watching.status import State, status
 from tests.django_site.process import django, new_site
 from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, refusal, run

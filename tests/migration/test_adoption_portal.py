@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pysync import courses
 from pysync.errors import AdoptionError
+from pysync.lifecycle import courses
 from pysync.migrate.lineage import PORTAL
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.types import CourseId
@@ -299,7 +299,7 @@ def test_what_is_missing_is_added_and_taken_back_but_for_columns(portal: str) ->
                 "insert into student_courseenrollment (id, user_id, course_id) values (24, 99, 'B')"
             )
         connection.execute("update auth_userprofile set goals = null")
-        for table in (*REPLICATED_TABLES, "beat"):
+        for table in (*REPLICATED_TABLES, "mark"):
             connection.execute(sql.SQL("delete from course.{}").format(sql.Identifier(table)))
         connection.execute("delete from pysync.course")
     run(portal, PORTAL, "base")

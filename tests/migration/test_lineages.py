@@ -191,7 +191,7 @@ def test_downgrade_of_a_portal_refuses_with_registered_courses(site: Site) -> No
 
 @pytest.mark.newest
 def test_downgrade_of_a_course_refuses_with_a_subscription_and_with_rows(site: Site) -> None:
-    from pysync import courses
+    from pysync.lifecycle import courses
 
     site.add("A")
     enroll(site, insert_user(site, "ada"), "A")

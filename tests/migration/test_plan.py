@@ -9,15 +9,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pysync import courses, status
 from pysync.db.sql_files import folder
 from pysync.errors import MigrationError, UnknownCourseError, UnsuitableDatabaseError
+from pysync.lifecycle import courses
 from pysync.migrate import Lineage, Migrated, head_revision, migrate
 from pysync.migrate import revisions as migration_revisions
 from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.types import CourseId
+from pysync.watching import status
 from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, run
 from tests.support import Cluster, Site
@@ -50,7 +51,7 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(folder("migrations"), migrations, ignore=shutil.ignore_patterns("__pycache__"))
     for lineage, revision, newest, table in (
         ("portal", P_NEXT, P_HEAD, "pysync.course"),
-        ("course", C_NEXT, C_HEAD, "course.beat"),
+        ("course", C_NEXT, C_HEAD, "course.mark"),
     ):
         (migrations / lineage / f"{revision}_next.py").write_text(
             NEXT_REVISION.format(revision, newest, table)
@@ -95,14 +96,14 @@ def test_a_course_that_fails_leaves_the_portal_alone_but_not_the_other_courses(
     registered: Site, next_release: None
 ) -> None:
     with registered.course("A") as course:
-        course.execute("alter table course.beat add column added text")
+        course.execute("alter table course.mark add column added text")
     before = catalog(registered.portal)
     in_course = catalog(registered.databases["A"])
     with pytest.raises(MigrationError) as caught:
         list(run_all(registered.portal))
     assert "portal left as it is, since 1 of 2 courses" in caught.value.message
     assert "course 'A'" in caught.value.message
-    assert 'column "added" of relation "beat" already exists' in caught.value.message
+    assert 'column "added" of relation "mark" already exists' in caught.value.message
     assert revisions(registered) == {"portal": P_HEAD, "A": C_HEAD, "B": C_NEXT}
     assert difference(before, catalog(registered.portal)) == {}
     assert difference(in_course, catalog(registered.databases["A"])) == {}
@@ -140,7 +141,7 @@ def test_offline_prints_every_database_and_changes_none(
     before = catalog(registered.portal)
     scripts = {name: done.script or "" for name, done in run_all(registered.portal, offline=True)}
     assert list(scripts) == ["A", "B", "portal"]
-    assert "alter table course.beat add column added text" in scripts["A"]
+    assert "alter table course.mark add column added text" in scripts["A"]
     assert "alter table pysync.course add column added text" in scripts["portal"]
     assert revisions(registered) == {"portal": P_HEAD, "A": C_HEAD, "B": C_HEAD}
     assert difference(before, catalog(registered.portal)) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pysync.drift import trees
+from pysync.diagnosis.drift import trees
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pysync.serving.watch import BUCKET_SECONDS, BUCKETS, Known
-from pysync.status import CourseStatus, Report, State
 from pysync.types import CourseId
+from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
+from pysync.watching.status import CourseStatus, Report, State
 
 
 def report(**lags: float | None) -> Report:

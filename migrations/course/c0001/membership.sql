@@ -7,7 +7,7 @@ declare
 begin
     foreach replicated_table in array array[
         'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
-        'course.beat'
+        'course.mark'
     ]::regclass[]
     loop
         execute format('alter table %s drop constraint if exists pysync_this_course',

@@ -32,6 +32,6 @@ create or replace trigger pysync_refuse_truncate
     execute function course.refuse_truncate();
 
 create or replace trigger pysync_refuse_truncate
-    before truncate on course.beat
+    before truncate on course.mark
     for each statement
     execute function course.refuse_truncate();

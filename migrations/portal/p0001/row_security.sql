@@ -24,7 +24,7 @@ declare
 begin
     foreach fan_out_table in array array[
         'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
-        'course.beat'
+        'course.mark'
     ]::regclass[]
     loop
         execute format('alter table %s enable row level security', fan_out_table);

@@ -18,6 +18,10 @@ begin
         end if;
     end if;
 
+    if new.username <> old.username or new.email <> old.email then
+        perform pysync.user_changed(new.id);
+    end if;
+
     if new.username <> old.username then
         -- Frozen copies that hold the new name give way, see course.free_username. To a snapshot
         -- that is older than their freezing they are live still; changing them fails with 40001.

@@ -27,10 +27,10 @@ select course.course_id,
        case when slot.safe_wal_size > 0
             then slot.safe_wal_size / nullif(now_here.wal_bytes_per_second, 0)
             when slot.safe_wal_size <= 0 then 0 end as seconds_to_loss,
-       beat.token as beat_token,
-       beat.marked_at as beat_marked_at
+       mark.number as mark,
+       mark.marked_at
   from pysync.course
-  left join course.beat on beat.course_id = course.course_id
+  left join course.mark on mark.course_id = course.course_id
   left join pg_catalog.pg_replication_slots as slot
     on slot.slot_name = course.replication_name
    and slot.database = pg_catalog.current_database()

@@ -1,0 +1,241 @@
+"""Replicated tables with their write guard, and what waits for marks."""
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from pysync.adoption import Side
+from pysync.migrate.operations import (
+    attribute,
+    create,
+    create_or_adopt,
+    drop_or_release,
+    execute,
+    record_adoption,
+    replay,
+)
+
+revision = "c0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+FROZEN = Path(__file__).with_name("c0001")
+
+timestamp = sa.DateTime(timezone=True)
+
+
+def keys(*more: str) -> list[sa.Column[Any]]:
+    return [
+        sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False),
+        sa.Column("course_id", sa.String(255), nullable=False),
+        *[sa.Column(name, sa.BigInteger, nullable=False) for name in more],
+    ]
+
+
+def user_id_fkey(table: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(
+        ["user_id"],
+        ["course.auth_user.id"],
+        name=f"{table}_user_id_fkey",
+        deferrable=True,
+        initially="DEFERRED",
+    )
+
+
+def indexes(table: str, *columns: str) -> list[sa.Index]:
+    return [sa.Index(f"{table}_{column}_idx", column) for column in columns]
+
+
+metadata = sa.MetaData()
+REPLICATED_TABLES = [
+    sa.Table(
+        "auth_user",
+        metadata,
+        *keys(),
+        sa.Column("password", sa.String(128), nullable=False),
+        sa.Column("last_login", timestamp),
+        sa.Column("is_superuser", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("username", sa.String(150), nullable=False),
+        sa.Column("first_name", sa.String(150), nullable=False, server_default=sa.text("''")),
+        sa.Column("last_name", sa.String(150), nullable=False, server_default=sa.text("''")),
+        sa.Column("email", sa.String(254), nullable=False, server_default=sa.text("''")),
+        sa.Column("is_staff", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.text("true")),
+        sa.Column("date_joined", timestamp, nullable=False, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("id", name="auth_user_pkey"),
+        sa.UniqueConstraint("username", name="auth_user_username_key"),
+        schema="course",
+    ),
+    sa.Table(
+        "auth_userprofile",
+        metadata,
+        *keys("user_id"),
+        sa.Column("name", sa.String(255), nullable=False, server_default=sa.text("''")),
+        sa.Column("meta", sa.Text, nullable=False, server_default=sa.text("''")),
+        sa.Column(
+            "courseware", sa.String(255), nullable=False, server_default=sa.text("'course.xml'")
+        ),
+        sa.Column("language", sa.String(255), nullable=False, server_default=sa.text("''")),
+        sa.Column("location", sa.String(255), nullable=False, server_default=sa.text("''")),
+        sa.Column("year_of_birth", sa.Integer),
+        sa.Column("gender", sa.String(6)),
+        sa.Column("level_of_education", sa.String(6)),
+        sa.Column("mailing_address", sa.Text),
+        sa.Column("goals", sa.Text),
+        sa.PrimaryKeyConstraint("id", name="auth_userprofile_pkey"),
+        sa.UniqueConstraint("user_id", name="auth_userprofile_user_id_key"),
+        user_id_fkey("auth_userprofile"),
+        *indexes(
+            "auth_userprofile",
+            "name",
+            "language",
+            "location",
+            "year_of_birth",
+            "gender",
+            "level_of_education",
+        ),
+        schema="course",
+    ),
+    sa.Table(
+        "student_courseenrollment",
+        metadata,
+        *keys("user_id"),
+        sa.Column("created", timestamp, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("id", name="student_courseenrollment_pkey"),
+        sa.UniqueConstraint(
+            "user_id", "course_id", name="student_courseenrollment_user_id_course_id_key"
+        ),
+        user_id_fkey("student_courseenrollment"),
+        *indexes("student_courseenrollment", "user_id", "course_id", "created"),
+        schema="course",
+    ),
+]
+OWN_TABLES = [
+    sa.Table(
+        "mark",
+        metadata,
+        sa.Column("course_id", sa.String(255), nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("marked_at", timestamp, nullable=False),
+        sa.PrimaryKeyConstraint("course_id", name="mark_pkey"),
+        schema="course",
+    ),
+    sa.Table(
+        "this_course",
+        metadata,
+        sa.Column("singleton", sa.Boolean, nullable=False, server_default=sa.text("true")),
+        sa.Column("course_id", sa.String(255), nullable=False),
+        sa.PrimaryKeyConstraint("singleton", name="this_course_pkey"),
+        sa.CheckConstraint("singleton", name="this_course_singleton_check"),
+        schema="course",
+    ),
+    sa.Table(
+        "adoption",
+        metadata,
+        sa.Column("table_name", sa.String(63), nullable=False),
+        sa.Column(
+            "undo",
+            postgresql.ARRAY(sa.Text),
+            nullable=False,
+            comment="statements that take back what adoption did, as far as the data allows",
+        ),
+        sa.PrimaryKeyConstraint("table_name", name="adoption_pkey"),
+        schema="course",
+    ),
+]
+
+# Whoever could use a moved table, or columns of it, goes on doing so.
+GRANT_USAGE = """
+do $$
+declare
+    role_name text;
+begin
+    for role_name in
+        select grantee.rolname
+          from course.adoption
+          join pg_catalog.pg_class as moved
+            on moved.oid = format('course.%I', adoption.table_name)::regclass
+          cross join lateral (
+              select grantee
+                from aclexplode(coalesce(moved.relacl, acldefault('r', moved.relowner)))
+              union
+              select on_column.grantee
+                from pg_catalog.pg_attribute as moved_column
+                cross join aclexplode(moved_column.attacl) as on_column
+               where moved_column.attrelid = moved.oid
+          ) as granted
+          join pg_catalog.pg_roles as grantee on grantee.oid = granted.grantee
+         group by grantee.rolname
+    loop
+        execute format('grant usage on schema course to %I', role_name);
+    end loop;
+end
+$$
+"""
+
+
+def upgrade() -> None:
+    adoptions = [(table, create_or_adopt(table, Side.COURSE)) for table in REPLICATED_TABLES]
+    for table in OWN_TABLES:
+        create(table)
+    for table, adoption in adoptions:
+        if adoption is not None:
+            record_adoption("course", table, adoption)
+    course_id = str(attribute("course_id")).replace("'", "''")
+    execute(f"insert into course.this_course (course_id) values ('{course_id}')")
+    execute(GRANT_USAGE)
+    replay(FROZEN)
+
+
+# Takes back what search_path.sql added.
+RESET_SEARCH_PATH = """
+do $$
+declare
+    others text;
+begin
+    select nullif(string_agg(entry, ', ' order by position), '"$user", public')
+      into others
+      from pg_catalog.pg_db_role_setting as per_database
+      join pg_catalog.pg_database as this_database on this_database.oid = per_database.setdatabase
+      cross join unnest(per_database.setconfig) as setting
+      cross join regexp_split_to_table(substr(setting, length('search_path=') + 1), '\\s*,\\s*')
+                 with ordinality as split (entry, position)
+     where this_database.datname = current_database()
+       and per_database.setrole = 0
+       and setting like 'search_path=%'
+       and trim(both '"' from entry) <> 'course';
+    if others is null then
+        execute format('alter database %I reset search_path', current_database());
+    else
+        execute format('alter database %I set search_path = %s', current_database(), others);
+    end if;
+end
+$$
+"""
+
+
+def downgrade() -> None:
+    execute(
+        "do $$ begin if exists (select from pg_catalog.pg_subscription_rel "
+        "where srrelid = 'course.auth_user'::regclass) then "
+        "raise exception using errcode = 'PY006', "
+        "message = 'the database is subscribed to a portal', "
+        "hint = 'Run \"pysync course remove\" first'; end if; end $$"
+    )
+    execute(RESET_SEARCH_PATH)
+    for table in REPLICATED_TABLES:
+        for trigger in ("rows", "columns", "course_id", "truncate"):
+            execute(f"drop trigger pysync_refuse_{trigger} on course.{table.name}")
+        execute(f"alter table course.{table.name} drop constraint pysync_this_course")
+        # Set when a course is removed.
+        execute(f"alter table course.{table.name} alter column course_id drop default")
+    for table in reversed(REPLICATED_TABLES):
+        drop_or_release(table)
+    for table in OWN_TABLES:
+        op.drop_table(table.name, schema="course")
+    execute("drop function course.refuse_write()")
+    execute("drop procedure course.wait_for(bigint, interval)")

@@ -1,0 +1,1 @@
+"""What is wrong and why: checks of servers, drift from what was installed, trials of changes."""

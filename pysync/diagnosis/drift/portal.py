@@ -1,0 +1,132 @@
+"""What isn't as it should be on the portal: triggers, functions, publications, the revision."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from pysync.db.connections import Connection
+from pysync.diagnosis.drift import trees
+from pysync.diagnosis.drift.objects import object_findings
+from pysync.diagnosis.drift.revisions import revision_findings
+from pysync.findings import ON_PORTAL, Finding, run
+from pysync.migrate.lineage import PORTAL
+from pysync.replication.registry import Course
+from pysync.replication.subscriptions import PUBLISHED_TABLES, published, published_columns
+
+
+def portal_findings(portal: Connection) -> list[Finding]:
+    """Return what concerns every course."""
+    findings = revision_findings(portal, PORTAL, "portal", "pysync migrate")
+    if findings:
+        # The files beside this program are of another revision than the database.
+        return findings
+    return object_findings(portal, PORTAL.name, ON_PORTAL)
+
+
+@dataclass(frozen=True)
+class _Published:
+    """A table of a publication."""
+
+    publication: str
+    inserts: bool
+    updates: bool
+    deletes: bool
+    truncates: bool
+    table: str | None
+    columns: list[str] | None
+    row_filter: str | None
+
+
+_PUBLISHED: Final = """
+select p.pubname::text as publication, p.pubinsert as inserts, p.pubupdate as updates,
+       p.pubdelete as deletes, p.pubtruncate as truncates,
+       n.nspname || '.' || c.relname as table,
+       case when r.prattrs is not null then
+            array(select a.attname::text
+                    from unnest(r.prattrs) as k(attnum)
+                    join pg_catalog.pg_attribute a
+                      on a.attrelid = r.prrelid and a.attnum = k.attnum) end as columns,
+       pg_catalog.pg_get_expr(r.prqual, r.prrelid) as row_filter
+  from pg_catalog.pg_publication p
+  left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid
+  left join pg_catalog.pg_class c on c.oid = r.prrelid
+  left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where p.pubname = any (%s)
+"""
+
+
+def publication_findings(portal: Connection, courses: Sequence[Course]) -> dict[str, list[Finding]]:
+    """Return what is wrong with each course's publication, by course id."""
+    found: dict[str, list[_Published]] = defaultdict(list)
+    with portal.cursor(row_factory=class_row(_Published)) as cursor:
+        for each in cursor.execute(_PUBLISHED, ([c.replication_name for c in courses],)):
+            found[each.publication].append(each)
+    return {
+        course.course_id: _publication_findings(portal, course, found[course.replication_name])
+        for course in courses
+    }
+
+
+def _publication_findings(
+    portal: Connection, course: Course, found: list[_Published]
+) -> list[Finding]:
+    name = course.replication_name
+    subject = f"publication '{name}'"
+    if not found:
+        create = sql.SQL(
+            "create publication {} for table {} with (publish = 'insert, update, delete')"
+        ).format(sql.Identifier(name), published(course))
+        return [Finding(subject, "is missing on the portal", _run(portal, create))]
+    wrong = []
+    first = found[0]
+    if (first.inserts, first.updates, first.deletes, first.truncates) != (True, True, True, False):
+        set_publish = sql.SQL(
+            "alter publication {} set (publish = 'insert, update, delete')"
+        ).format(sql.Identifier(name))
+        wrong.append(
+            Finding(subject, "doesn't publish insert, update and delete", _run(portal, set_publish))
+        )
+    set_table = sql.SQL("alter publication {} set table {}").format(
+        sql.Identifier(name), published(course)
+    )
+    repair = f"pysync repair {shlex.quote(course.course_id)}"
+    remedy = f"{_run(portal, set_table)}; then '{repair}' for what was missed"
+    by_table = {each.table: each for each in found if each.table}
+    expected_filter = trees.expression(
+        sql.SQL("course_id = {}").format(sql.Literal(str(course.course_id))).as_string(portal)
+    )
+    for table in PUBLISHED_TABLES:
+        each = by_table.pop(f"course.{table}", None)
+        if each is None:
+            wrong.append(Finding(subject, f"lacks table course.{table}", remedy))
+            continue
+        if each.row_filter is None or trees.expression(each.row_filter) != expected_filter:
+            is_now = f"has row filter {each.row_filter}" if each.row_filter else "has no row filter"
+            wrong.append(Finding(subject, f"{is_now} on course.{table}", remedy))
+        if difference := _column_difference(each.columns, published_columns(table)):
+            wrong.append(Finding(subject, f"{difference} of course.{table}", remedy))
+    wrong.extend(
+        Finding(subject, f"publishes {table}, which isn't the course's", remedy)
+        for table in sorted(filter(None, by_table))
+    )
+    return wrong
+
+
+def _column_difference(found: list[str] | None, expected: list[str]) -> str | None:
+    if found is None:
+        return "publishes all columns"
+    missing, extra = sorted({*expected} - {*found}), sorted({*found} - {*expected})
+    if missing:
+        return f"lacks column {', '.join(missing)}"
+    return f"publishes column {', '.join(extra)}" if extra else None
+
+
+def _run(portal: Connection, statement: sql.Composed) -> str:
+    return run(statement.as_string(portal), ON_PORTAL)

@@ -1,0 +1,188 @@
+"""Find out why a course's apply worker fails, without its server's log.
+
+The pending changes are read from the slot without taking them from it (or, before the first copy is
+complete, the rows that it copies from their tables), and tried in the course database in a
+transaction that is rolled back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import psycopg
+from psycopg import errors, sql
+
+from pysync.db.connections import Connection, connect
+from pysync.diagnosis.trial.copying import rows_to_copy, unreadable
+from pysync.diagnosis.trial.explain import explain
+from pysync.diagnosis.trial.pgoutput import Change, changes
+from pysync.diagnosis.trial.reach import reach
+from pysync.findings import Finding
+from pysync.replication.registry import Course
+
+__all__ = ["Tried", "attempt", "attempt_copy", "reach"]
+
+_BATCH: Final = 200
+_CHANGES: Final = 1000
+_LOCK_TIMEOUT: Final = "300ms"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a trial.
+
+    :param finding: why a change fails; ``None`` if none of those tried does.
+    :param changes: how many were tried.
+    :param note: why it is incomplete, if it is.
+    """
+
+    finding: Finding | None
+    changes: int
+    note: str | None = None
+
+
+def attempt(portal_conninfo: str, course: Course, applied_at: int | None, deadline: float) -> Tried:
+    """Try a course's pending changes; nothing is changed, in the course or in its slot.
+
+    :param applied_at: the position up to which the course has applied changes, if known.
+    :param deadline: when to stop, on the monotonic clock.
+    """
+
+    def pending(portal: Connection) -> Iterator[Change]:
+        for change in changes(_peek(portal, course.replication_name, deadline)):
+            # What was committed before that has been applied, though not yet confirmed.
+            if applied_at is None or change.commit_at >= applied_at:
+                yield change
+
+    return _try(portal_conninfo, course, pending, deadline)
+
+
+def attempt_copy(
+    portal_conninfo: str, course: Course, tables: Sequence[str], deadline: float
+) -> Tried:
+    """Try the first copy of a course's tables; nothing is changed.
+
+    :param tables: those that aren't copied yet, without their schema.
+    :param deadline: when to stop, on the monotonic clock.
+    """
+
+    def rows(portal: Connection) -> Iterator[Change]:
+        return rows_to_copy(portal, course, tables)
+
+    with closing(_connect(portal_conninfo, deadline)) as portal:
+        if finding := unreadable(portal, course, tables):
+            return Tried(finding, 0)
+    return _try(portal_conninfo, course, rows, deadline, copying=True)
+
+
+def _try(
+    portal_conninfo: str,
+    course: Course,
+    source: Callable[[Connection], Iterator[Change]],
+    deadline: float,
+    *,
+    copying: bool = False,
+) -> Tried:
+    """Try changes one after the other, many to a round trip as long as none fails."""
+    tried = 0
+    try:
+        with (
+            closing(_connect(portal_conninfo, deadline)) as portal,
+            closing(_connect(course.conninfo, deadline)) as database,
+            database.transaction(force_rollback=True),
+        ):
+            database.execute(
+                "select pg_catalog.set_config('session_replication_role', 'replica', true),"
+                " pg_catalog.set_config('lock_timeout', %s, true)",
+                (_LOCK_TIMEOUT,),
+            )
+            changes_left = source(portal)
+            while batch := [*islice(changes_left, _BATCH)]:
+                failure = _first_failure(database, batch)
+                if failure is not None:
+                    change, error = failure
+                    if copying and isinstance(error, errors.LockNotAvailable):
+                        return Tried(None, tried, "they are being copied at the moment")
+                    finding = explain(database, course, change, error, copying=copying)
+                    return Tried(finding, tried + batch.index(change))
+                tried += len(batch)
+                if time.monotonic() > deadline:
+                    return Tried(None, tried, "there was no time to try more of them")
+    except errors.ObjectInUse:
+        return Tried(None, tried, "its slot was in use all the time, so they couldn't be tried")
+    except errors.QueryCanceled:
+        return Tried(None, tried, "there was no time to read them from the portal")
+    except errors.InsufficientPrivilege:
+        return Tried(None, tried, "our role may not try them: that takes superusers")
+    return Tried(None, tried)
+
+
+def _first_failure(
+    database: Connection, batch: Sequence[Change]
+) -> tuple[Change, psycopg.Error] | None:
+    with suppress(psycopg.Error), database.transaction(), database.pipeline():
+        for change in batch:
+            database.execute(*_statement(change))
+        return None
+    for change in batch:
+        try:
+            with database.transaction():
+                database.execute(*_statement(change))
+        except psycopg.Error as error:
+            return change, error
+    return None
+
+
+def _connect(conninfo: str, deadline: float) -> Connection:
+    seconds = max(deadline - time.monotonic(), 0.1)
+    return connect(conninfo, connect_timeout_seconds=2, statement_timeout_seconds=seconds)
+
+
+def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:
+    """Return pending messages in batches; a worker that fails has the slot every now and then."""
+    query = sql.SQL(
+        "declare pending no scroll cursor for select data"
+        " from pg_catalog.pg_logical_slot_peek_binary_changes({slot}, null, {limit},"
+        " 'proto_version', '1', 'publication_names', {slot})"
+    ).format(slot=sql.Literal(name), limit=_CHANGES)  # looked at between transactions only
+    while True:
+        try:
+            with portal.transaction():
+                portal.execute(query)
+                while rows := portal.execute(
+                    sql.SQL("fetch {} from pending").format(_BATCH)
+                ).fetchall():
+                    yield from (data for (data,) in rows)
+        except errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _statement(change: Change) -> tuple[sql.Composed, list[str | None]]:
+    table = sql.Identifier(change.schema, change.table)
+    matches = sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in change.key
+    )
+    if change.kind == "insert":
+        return sql.SQL("insert into {} ({}) overriding system value values ({})").format(
+            table,
+            sql.SQL(", ").join(map(sql.Identifier, change.values)),
+            sql.SQL(", ").join(sql.Placeholder() * len(change.values)),
+        ), [*change.values.values()]
+    if change.kind == "delete":
+        return sql.SQL("delete from {} where {}").format(table, matches), [*change.key.values()]
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in change.values
+    )
+    return sql.SQL("update {} set {} where {}").format(table, assignments, matches), [
+        *change.values.values(),
+        *change.key.values(),
+    ]

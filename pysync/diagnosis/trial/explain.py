@@ -1,0 +1,131 @@
+"""What an error of a tried change means, and what mends it; told by SQLSTATE."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+import psycopg
+from psycopg import errors, sql
+
+from pysync.db.connections import Connection
+from pysync.diagnosis.trial.pgoutput import Change
+from pysync.findings import IN_COURSE, Finding, run
+from pysync.replication.registry import Course
+
+_INDEX_COLUMNS: Final = """
+select array(select a.attname::text
+               from pg_catalog.pg_attribute a
+              where a.attrelid = i.indrelid
+                and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+              order by a.attnum)
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+ where c.relname = %s and i.indrelid = pg_catalog.to_regclass(%s)
+   and i.indexprs is null and i.indpred is null
+"""
+_COLUMN_LIST: Final = """
+select attname::text from pg_catalog.pg_attribute
+ where attrelid = pg_catalog.to_regclass(%s) and attnum > 0 and not attisdropped
+"""
+
+_GOES_ON: Final = "; the first copy then goes on by itself"
+
+
+def explain(
+    database: Connection,
+    course: Course,
+    change: Change,
+    error: psycopg.Error,
+    *,
+    copying: bool = False,
+) -> Finding:
+    """Return what a change failed with, exactly, and the command that mends it.
+
+    :param copying: whether it is a row of a first copy.
+    """
+    diag = error.diag
+    table = f"{change.schema}.{change.table}"
+    said = (diag.message_primary or str(error)).strip()
+    detail = diag.message_detail
+    # The detail of some errors is the whole failing row: nobody needs to see that.
+    exact = f"{said}: {detail.rstrip('.')}" if detail and _names_a_key(error) else said
+    cause = f"on {table} fails {IN_COURSE} with {error.sqlstate}: {exact}"
+    what = "the first copy's insert" if copying else f"the pending {change.kind}"
+    return Finding(what, cause, _remedy(database, course, change, error, copying=copying))
+
+
+def _names_a_key(error: psycopg.Error) -> bool:
+    return isinstance(error, errors.UniqueViolation | errors.ExclusionViolation)
+
+
+def _remedy(
+    database: Connection, course: Course, change: Change, error: psycopg.Error, *, copying: bool
+) -> str:
+    table = sql.Identifier(change.schema, change.table)
+    diag = error.diag
+    resync = f"'pysync resync {shlex.quote(course.course_id)}'"
+    match error:
+        case errors.UniqueViolation():
+            if statement := _delete_local(database, change, diag.constraint_name):
+                as_replica = "set local session_replication_role = replica"
+                removal = run(f"begin; {as_replica}; {statement}; commit", IN_COURSE)
+                instead = f", or run {resync}" if course.ready else ""
+                return f"{removal} (it removes the local row){instead}"
+            return _drop_rule(database, table, diag.constraint_name, "index")
+        case errors.NotNullViolation():
+            return _run(
+                database,
+                "alter table {} alter column {} drop not null",
+                table,
+                sql.Identifier(diag.column_name or ""),
+            )
+        case errors.CheckViolation() | errors.ExclusionViolation():
+            return _drop_rule(database, table, diag.constraint_name, "constraint")
+        case errors.UndefinedColumn():
+            repair = f", then 'pysync repair {shlex.quote(course.course_id)}'"
+            return _missing_columns(database, change) + (_GOES_ON if copying else repair)
+        case errors.UndefinedTable() | errors.InvalidSchemaName():
+            return f"restore it {IN_COURSE}" + (_GOES_ON if copying else f", then {resync}")
+        case errors.LockNotAvailable():
+            return f"end the transaction that holds the lock {IN_COURSE}"
+        case _ if error.sqlstate and error.sqlstate.startswith("22"):
+            return f"make the column wide enough {IN_COURSE}: see 'pysync doctor'"
+    return f"mend what raises it (a trigger that is enabled ALWAYS or REPLICA?) {IN_COURSE}"
+
+
+def _delete_local(database: Connection, change: Change, index: str | None) -> str | None:
+    """Return the statement that removes the local row which collides with a replicated one."""
+    row = database.execute(_INDEX_COLUMNS, (index, f"{change.schema}.{change.table}")).fetchone()
+    if not row or not row[0] or not {*row[0]} <= {*change.values}:
+        return None
+    matches = sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(change.values[name]))
+        for name in row[0]
+    )
+    statement = sql.SQL("delete from {} where {}").format(
+        sql.Identifier(change.schema, change.table), matches
+    )
+    return statement.as_string(database)
+
+
+def _drop_rule(database: Connection, table: sql.Identifier, name: str | None, kind: str) -> str:
+    if kind == "index":
+        return _run(database, "drop index {}", sql.Identifier("course", name or ""))
+    return _run(database, "alter table {} drop constraint {}", table, sql.Identifier(name or ""))
+
+
+def _missing_columns(database: Connection, change: Change) -> str:
+    found = {
+        name
+        for (name,) in database.execute(
+            _COLUMN_LIST, (f"{change.schema}.{change.table}",)
+        ).fetchall()
+    }
+    missing = ", ".join(sorted({*change.values} - found))
+    return f"add column {missing} to {change.schema}.{change.table} {IN_COURSE} again"
+
+
+def _run(database: Connection, statement: str, *parts: sql.Composable) -> str:
+    text = sql.SQL(statement).format(*parts).as_string(database)
+    return run(text, IN_COURSE)

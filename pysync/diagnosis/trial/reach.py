@@ -1,0 +1,51 @@
+"""Find out whether a course's server reaches the portal."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from contextlib import closing
+
+import psycopg
+
+from pysync.db.connections import connect, fetch_value
+from pysync.errors import PysyncError, ReplicationError
+from pysync.findings import Finding
+from pysync.replication.registry import Course
+from pysync.replication.subscriptions import subscribing
+
+
+def reach(course: Course, deadline: float) -> Finding | None:
+    """Have a course's server connect to the portal as its subscription does; nothing is changed.
+
+    :param deadline: when to stop, on the monotonic clock.
+    :returns: why it can't, or ``None`` if it can or nobody knows.
+    """
+    seconds = max(deadline - time.monotonic(), 0.1)
+    name = course.replication_name
+    try:
+        with closing(
+            connect(course.conninfo, connect_timeout_seconds=2, statement_timeout_seconds=seconds)
+        ) as database:
+            # With the subscription's own password, which nobody but superusers sees.
+            conninfo = course.portal_conninfo
+            if fetch_value(database, "select current_setting('is_superuser')") == "on":
+                conninfo = fetch_value(
+                    database,
+                    "select s.subconninfo from pg_catalog.pg_subscription s"
+                    " join pg_catalog.pg_database d on d.oid = s.subdbid"
+                    " where s.subname = %s and d.datname = current_database()",
+                    name,
+                )
+            with subscribing(database, f"{name[:57]}_probe", conninfo, publication=name):
+                raise psycopg.Rollback
+    except ReplicationError as error:
+        again = f"'pysync course add {shlex.quote(course.course_id)} … --portal-conninfo …'"
+        return Finding(
+            "the course's server",
+            f"can't reach the portal: {error.message.partition(': ')[2] or error.message}",
+            f"mend role, password, pg_hba.conf or network, or run {again} with another way there",
+        )
+    except (PysyncError, psycopg.Error):
+        return None
+    return None

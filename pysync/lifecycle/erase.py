@@ -1,0 +1,252 @@
+"""Erase a user everywhere, and prove it course by course."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.errors import meaning, translated
+from pysync.errors import InUseError, NotFoundError, PysyncError
+from pysync.replication import marks, registry
+from pysync.replication.registry import Course
+from pysync.types import CourseId
+
+COURSES_AT_A_TIME: Final = 16
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """A user who is about to be deleted, and what goes with it.
+
+    ``cascades`` are rows of other tables that the database deletes or changes along with the user,
+    ``courses`` those that hold a copy, live or frozen.
+    """
+
+    user_id: int
+    username: str
+    profiles: int
+    enrollments: int
+    courses: list[CourseId]
+    cascades: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether a course has confirmed an erasure; else why not."""
+
+    user_id: int
+    course_id: CourseId
+    confirmed: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Erasures of a username that courses have still to confirm; `taken` if it is in use again."""
+
+    user_ids: list[int]
+    taken: bool
+
+
+def pending(portal_conninfo: str, username: str) -> Pending | None:
+    """Return earlier erasures under this username that aren't confirmed everywhere."""
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        rows = portal.execute(
+            "select distinct user_id from pysync.erasure where username_digest ="
+            " encode(sha256(convert_to(user_id || ':' || %s, 'UTF8')), 'hex') order by 1",
+            (username,),
+        ).fetchall()
+        if not rows:
+            return None
+        return Pending([user_id for (user_id,) in rows], _find(portal, username) is not None)
+
+
+def preview(portal_conninfo: str, username: str) -> Doomed:
+    """Return what erasing a user would delete.
+
+    :raises NotFoundError: if there is no such user.
+    :raises InUseError: if rows of other tables point at the user and forbid it.
+    """
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        return _doomed(portal, username)
+
+
+def erase(portal_conninfo: str, username: str) -> int:
+    """Delete a user on the portal, with profile and enrollments, and remember whom to ask.
+
+    The triggers scrub every course's copy in the same transaction.
+
+    :returns: the user's id, for :func:`prove`.
+    :raises NotFoundError: if there is no such user.
+    :raises InUseError: if rows of other tables point at the user and forbid it.
+    """
+    with (
+        closing(registry.connect_portal(portal_conninfo)) as portal,
+        translated(f"user '{username}'"),
+        portal.transaction(),
+    ):
+        # Nobody enrolls the user any more from here on.
+        portal.execute("select from public.auth_user where username = %s for update", (username,))
+        doomed = _doomed(portal, username)
+        portal.execute(
+            "insert into pysync.erasure (user_id, course_id, username_digest)"
+            " select id, course_id, %s from course.auth_user where id = %s",
+            (digest(doomed.user_id, username), doomed.user_id),
+        )
+        for statement in (
+            "delete from public.student_courseenrollment where user_id = %s",
+            "delete from public.auth_userprofile where user_id = %s",
+            "delete from public.auth_user where id = %s",
+        ):
+            portal.execute(statement, (doomed.user_id,))
+        return doomed.user_id
+
+
+def digest(user_id: int, username: str) -> str:
+    """Return what an unconfirmed erasure is found by: no name is kept."""
+    return hashlib.sha256(f"{user_id}:{username}".encode()).hexdigest()
+
+
+def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> list[Proof]:
+    """Look into every course that held a copy of these users, once it has the deletion.
+
+    What is confirmed is forgotten; the rest can be asked again.
+
+    :param timeout_seconds: how long each course may take.
+    """
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        asked = portal.execute(
+            "select course_id, array_agg(user_id order by user_id) from pysync.erasure"
+            " where user_id = any (%s) group by course_id order by course_id",
+            (user_ids,),
+        ).fetchall()
+        courses = {course.course_id: course for course in registry.courses(portal)}
+        ask = partial(_ask, portal_conninfo, courses, timeout_seconds)
+        with ThreadPoolExecutor(COURSES_AT_A_TIME) as pool:
+            proofs = [proof for found in pool.map(ask, asked) for proof in found]
+        confirmed = [proof for proof in proofs if proof.confirmed]
+        portal.execute(
+            "delete from pysync.erasure using unnest(%s::bigint[], %s::text[])"
+            " as done (user_id, course_id)"
+            " where erasure.user_id = done.user_id and erasure.course_id = done.course_id",
+            ([p.user_id for p in confirmed], [p.course_id for p in confirmed]),
+        )
+        return proofs
+
+
+def _ask(
+    portal_conninfo: str,
+    courses: dict[CourseId, Course],
+    timeout_seconds: float,
+    asked: tuple[CourseId, list[int]],
+) -> list[Proof]:
+    course_id, user_ids = asked
+    course = courses.get(course_id)
+    if course is None:
+        reason = "it was removed before it confirmed: look into its database yourself"
+        return [Proof(user_id, course_id, confirmed=False, reason=reason) for user_id in user_ids]
+    try:
+        left = _left(portal_conninfo, course, timeout_seconds, user_ids)
+    except (PysyncError, psycopg.Error) as error:
+        known = error if isinstance(error, PysyncError) else meaning(error, f"course '{course_id}'")
+        return [
+            Proof(user_id, course_id, confirmed=False, reason=known.message) for user_id in user_ids
+        ]
+    remedy = f"personal data is still there; run 'pysync resync {shlex.quote(course_id)}'"
+    return [
+        Proof(user_id, course_id, user_id not in left, remedy if user_id in left else None)
+        for user_id in user_ids
+    ]
+
+
+def _left(
+    portal_conninfo: str, course: Course, timeout_seconds: float, user_ids: list[int]
+) -> set[int]:
+    """Return users of whom a course still holds data, after everything committed has arrived."""
+    patience = max(int(min(timeout_seconds, 5)), 1)
+    with closing(
+        connect(
+            course.conninfo,
+            connect_timeout_seconds=patience,
+            statement_timeout_seconds=timeout_seconds + 1,
+        )
+    ) as database:
+        with closing(connect(portal_conninfo)) as portal:
+            mark = marks.mark(portal, course.course_id)
+        marks.wait_for(database, course.course_id, mark, timeout_seconds)
+        rows = database.execute(
+            "select id from course.auth_user where id = any (%(ids)s) and not"
+            " (username like 'deleted-' || id || '%%' and first_name = '' and last_name = ''"
+            "  and email = '' and password = '!' and last_login is null and not is_active"
+            "  and not is_staff and not is_superuser)"
+            " union select user_id from course.auth_userprofile where user_id = any (%(ids)s)"
+            " union select user_id from course.student_courseenrollment"
+            "  where user_id = any (%(ids)s)",
+            {"ids": user_ids},
+        ).fetchall()
+        return {user_id for (user_id,) in rows}
+
+
+def _find(portal: Connection, username: str) -> int | None:
+    found = fetch_value(portal, "select id from public.auth_user where username = %s", username)
+    return None if found is None else int(found)
+
+
+def _doomed(portal: Connection, username: str) -> Doomed:
+    user_id = _find(portal, username)
+    if user_id is None:
+        raise NotFoundError(f"user '{username}' doesn't exist on the portal", "check the username")
+    profiles, enrollments, courses = portal.execute(
+        "select (select count(*) from public.auth_userprofile where user_id = %(id)s),"
+        " (select count(*) from public.student_courseenrollment where user_id = %(id)s),"
+        " array(select course_id::text from course.auth_user where id = %(id)s order by 1)",
+        {"id": user_id},
+    ).fetchone() or (0, 0, [])
+    cascades, forbidding = _referring(portal, user_id)
+    if forbidding:
+        listed = ", ".join(f"{table} ({rows} rows)" for table, rows in forbidding.items())
+        raise InUseError(
+            f"user '{username}' can't be deleted: {listed} point at it",
+            "delete these rows, or have them point elsewhere, then run the command again",
+        )
+    return Doomed(user_id, username, profiles, enrollments, courses, cascades)
+
+
+def _referring(portal: Connection, user_id: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many rows of other tables go or change with a user, and how many forbid it."""
+    keys = portal.execute(
+        "select n.nspname::text, c.relname::text, a.attname::text,"
+        " con.confdeltype in ('c', 'n', 'd')"
+        " from pg_catalog.pg_constraint con"
+        " join pg_catalog.pg_class c on c.oid = con.conrelid"
+        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        " join pg_catalog.pg_attribute a on a.attrelid = con.conrelid and a.attnum = con.conkey[1]"
+        " where con.contype = 'f' and con.conparentid = 0"
+        " and con.confrelid = 'public.auth_user'::regclass"
+        " and not (n.nspname = 'public'"
+        "          and c.relname in ('auth_userprofile', 'student_courseenrollment'))"
+        " order by 1, 2, 3"
+    ).fetchall()
+    cascades: dict[str, int] = {}
+    forbidding: dict[str, int] = {}
+    for schema, table, column, follows in keys:
+        rows = fetch_value(
+            portal,
+            sql.SQL("select count(*) from {} where {} = {}").format(
+                sql.Identifier(schema, table), sql.Identifier(column), sql.Literal(user_id)
+            ),
+        )
+        if rows:
+            found = cascades if follows else forbidding
+            name = f"{schema}.{table}"
+            found[name] = found.get(name, 0) + rows
+    return cascades, forbidding

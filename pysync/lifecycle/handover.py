@@ -1,0 +1,182 @@
+"""Fill a course database by a merge and have its subscription go on exactly where that ends.
+
+A temporary slot gives a snapshot and the position in the stream that follows it. The merge's
+transaction sets the subscription's origin to that position, as an apply worker's would: rows and
+position change together or not at all. Whatever slot the course has is behind that position, or is
+made from the temporary one afterwards. So we may be killed anywhere: before the merge is committed
+the course is as it was, afterwards it has all it needs but its slot, and that is made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from psycopg import errors, sql
+
+from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.errors import translated
+from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.replication import marks, merge, registry, snapshots, subscriptions
+from pysync.replication.merge import Differences
+from pysync.replication.registry import Course
+from pysync.replication.snapshots import Point
+from pysync.replication.subscriptions import PUBLISHED_TABLES
+from pysync.types import Progress
+
+TRIES: Final = 5
+"""How often a merge is begun anew that meets locks, deadlocks or new rows of the course's own."""
+
+CATCH_UP_SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did, and the position it ended at; usable inside :func:`merged` only."""
+
+    differences: list[Differences]
+    point: Point
+
+
+def subscribe(portal: Connection, database: Connection, course: Course, conninfo: str) -> None:
+    """See to it that a course has a subscription, stopped, that copies no tables itself.
+
+    :param conninfo: how the course's server reaches the portal, if no subscription says it.
+    """
+    name = course.replication_name
+    if subscriptions.find_subscription(database, name) is not None:
+        subscriptions.stop(database, course)
+        if subscriptions.is_whole(database, name):
+            return
+        conninfo = subscriptions.connection_string(database, name) or conninfo
+        subscriptions.drop_subscription(database, course)
+        # The positions that its slots kept for it are gone with it.
+        subscriptions.drop_slots(portal, course)
+    subscriptions.create_subscription(database, course, conninfo, copy_data=False)
+
+
+def record(portal: Connection, database: Connection, course: Course) -> Course:
+    """Remember a course's subscription; returns the course as registered now."""
+    subscription = subscriptions.find_subscription(database, course.replication_name)
+    assert subscription is not None  # noqa: S101 - it has just been made
+    registry.record_subscription(portal, course.course_id, subscription.oid)
+    return registry.get(portal, course.course_id)
+
+
+@contextmanager
+def merged(
+    portal_conninfo: str, portal: Connection, conninfo: str, course: Course, progress: Progress
+) -> Iterator[Merged]:
+    """Merge what the portal holds for a course into its database, whose subscription is stopped.
+
+    :param conninfo: how we reach the course database.
+    :returns: what was done; committed when the block begins.
+    :raises LockedError: if sessions in the course keep rows locked.
+    """
+    scrubbed: set[int] = set()
+    for _ in range(TRIES):
+        progress.step("taking a snapshot of the portal")
+        with (
+            snapshots.consistent_point(portal_conninfo, portal) as point,
+            closing(connect(conninfo)) as session,
+            translated(f"course '{course.course_id}'"),
+        ):
+            _stage(point, session, course, progress)
+            progress.step("merging")
+            try:
+                differences = _merge_at(session, course, point)
+            except merge.ReferencedError as error:
+                # The portal gets to know them, and the next snapshot holds them, scrubbed.
+                registry.keep_scrubbed(portal, course.course_id, error.user_ids)
+                scrubbed.update(error.user_ids)
+                continue
+            session.close()
+            yield Merged([_with_scrubbed(each, len(scrubbed)) for each in differences], point)
+            return
+    raise LockedError(
+        f"course '{course.course_id}' is busy: its own tables begin to point at users that must go",
+        "run the command again",
+    )
+
+
+def _with_scrubbed(difference: Differences, scrubbed: int) -> Differences:
+    """Count users that were scrubbed as such, not as updated."""
+    if difference.table != "auth_user":
+        return difference
+    return replace(difference, update=max(difference.update - scrubbed, 0), scrub=scrubbed)
+
+
+def _stage(point: Point, session: Connection, course: Course, progress: Progress) -> None:
+    for table, query in snapshots.fan_out(course.course_id).items():
+        rows = fetch_value(point.reader, sql.SQL("select count(*) from ({}) as r").format(query))
+        progress.step(f"copying {table}", rows)
+        merge.stage(point.reader, session, table, query, progress.advance)
+
+
+def _merge_at(session: Connection, course: Course, point: Point) -> list[Differences]:
+    origin = fetch_value(
+        session,
+        "select 'pg_' || s.oid from pg_catalog.pg_subscription s"
+        " join pg_catalog.pg_database d on d.oid = s.subdbid"
+        " where d.datname = current_database() and s.subname = %s",
+        course.replication_name,
+    )
+    # A portal that was restored or replaced may be at an earlier position than it ever was.
+    session.execute(
+        "select pg_catalog.pg_replication_origin_advance(origin, lsn)"
+        " from (values (%s::text, %s::pg_lsn)) as point (origin, lsn)"
+        " where pg_catalog.pg_replication_origin_progress(origin, true) > lsn",
+        (origin, point.lsn),
+    )
+    session.execute("select pg_catalog.pg_replication_origin_session_setup(%s)", (origin,))
+
+    def attempt() -> list[Differences]:
+        with session.transaction():
+            done = merge.apply(session, PUBLISHED_TABLES)
+            session.execute(
+                "select pg_catalog.pg_replication_origin_xact_setup(%s, now())", (point.lsn,)
+            )
+            return [each for each in done if each.table in REPLICATED_TABLES]
+
+    return patiently(attempt)
+
+
+def patiently(action: Callable[[], list[Differences]]) -> list[Differences]:
+    """Try again what met locks of the course's own sessions: they get their turn in between."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return action()
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            if not tries_left:
+                raise
+            time.sleep(0.2)
+    raise AssertionError
+
+
+def start(portal: Connection, database: Connection, course: Course, point: Point) -> None:
+    """Have a merged course stream from where the merge ended, and wait until it has caught up."""
+    name = course.replication_name
+    made_slot = not subscriptions.slot_is_usable(portal, name, point.lsn)
+    try:
+        if made_slot:
+            subscriptions.drop_slots(portal, course)
+            snapshots.keep_slot(portal, point.slot, name)
+        subscriptions.enable(database, course)
+    except BaseException:
+        # It would keep WAL for nobody.
+        if made_slot and not portal.closed:
+            subscriptions.drop_slots(portal, course)
+        raise
+    registry.record_ready(portal, course.course_id)
+    try:
+        mark = marks.mark(portal, course.course_id)
+        marks.wait_for(database, course.course_id, mark, CATCH_UP_SECONDS)
+    except WaitTimeoutError:
+        raise ReplicationError(
+            f"course '{course.course_id}' is merged, but a change made now doesn't arrive",
+            "run 'pysync status' to see why",
+        ) from None

@@ -1,0 +1,191 @@
+"""Move a course to another database: a copy of the old one, or an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from pysync.db.connections import Connection, connect, describe, fetch_value, parse, without_secrets
+from pysync.db.errors import translated
+from pysync.db.sql_files import folder, statements
+from pysync.diagnosis import checks
+from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
+from pysync.lifecycle import handover, replicas
+from pysync.migrate import migrate, require_head
+from pysync.migrate.lineage import COURSE
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.replication import merge, registry, snapshots, subscriptions
+from pysync.replication.merge import Comparison, Differences
+from pysync.replication.registry import Course
+from pysync.types import CourseId, Progress
+
+
+def move(
+    portal_conninfo: str,
+    course_id: CourseId,
+    conninfo: str,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+    force: bool = False,
+    portal_conninfo_for_course: str | None = None,
+    dry_run: bool = False,
+) -> Comparison:
+    """Have another database take over a course; the old one is given back, writable.
+
+    Until the new database holds everything, the course is registered with the old one. We may be
+    interrupted anywhere and run again.
+
+    :param conninfo: how we reach the new database; its password isn't stored.
+    :param fresh: the new database is empty; else it must be a copy of the old one.
+    :param force: go on though the old database can't be reached. It must never come back with its
+        subscription enabled: it would take the changes meant for the new one.
+    :param portal_conninfo_for_course: how the new server reaches the portal; by default as the old.
+    :param dry_run: only check, and count what would be merged.
+    :raises PysyncError: one of its kinds for everything that isn't as needed.
+    """
+    with (
+        closing(registry.connect_portal(portal_conninfo)) as portal,
+        registry.locked(portal, course_id),
+        closing(connect(conninfo)) as database,
+    ):
+        require_head(portal)
+        course = registry.get_ready(portal, course_id)
+        with _old_database(course, conninfo, force=force) as old:
+            _check_target(portal, database, course, old, fresh=fresh)
+            found = subscriptions.connection_string(old or database, course.replication_name)
+            subscriber = checks.portal_conninfo_for_course(
+                portal, portal_conninfo_for_course or found or course.portal_conninfo
+            )
+            if dry_run:
+                return _preview(portal_conninfo, database, course_id, fresh=fresh)
+            return _move(
+                portal_conninfo,
+                portal,
+                old,
+                database,
+                conninfo,
+                course=course,
+                subscriber=subscriber,
+                progress=progress,
+            )
+
+
+@contextmanager
+def _old_database(course: Course, conninfo: str, *, force: bool) -> Iterator[Connection | None]:
+    """Open the database a course is to leave; ``None`` if it has left, or is given up."""
+    if _same_place(course.conninfo, conninfo):
+        yield None
+        return
+    try:
+        old = connect(course.conninfo)
+    except DatabaseUnreachableError as error:
+        if not force:
+            raise DatabaseUnreachableError(
+                f"course '{course.course_id}' can't leave its old database: {error.message}",
+                "bring it back, or, if it is gone for ever, run the command again with --force",
+            ) from None
+        yield None
+        return
+    with closing(old):
+        yield old
+
+
+def _same_place(one: str, other: str) -> bool:
+    a, b = parse(one), parse(other)
+    return all(a.get(key) == b.get(key) for key in ("host", "hostaddr", "port", "dbname"))
+
+
+def _check_target(
+    portal: Connection, database: Connection, course: Course, old: Connection | None, *, fresh: bool
+) -> None:
+    identity = "select system_identifier, current_database() from pg_catalog.pg_control_system()"
+    if old is not None and (
+        old.execute(identity).fetchone() == database.execute(identity).fetchone()
+    ):
+        raise UnsuitableDatabaseError(
+            f"course '{course.course_id}' is in that database already: it is the one at "
+            f"'{describe(course.conninfo)}'",
+            "name another database",
+        )
+    checks.check_version(database, "course")
+    checks.check_database(portal, database, course.course_id, course.replication_name)
+    owner = replicas.owner_of(database)
+    if owner is None and not fresh:
+        raise UnsuitableDatabaseError(
+            f"database '{database.info.dbname}' isn't a copy of the database of course "
+            f"'{course.course_id}'",
+            "restore a dump there first, or give --fresh to fill an empty database",
+        )
+
+
+def _preview(
+    portal_conninfo: str, database: Connection, course_id: CourseId, *, fresh: bool
+) -> Comparison:
+    differences, keys = [], []
+    with closing(connect(portal_conninfo)) as reader, translated(f"course '{course_id}'"):
+        snapshots.begin(reader)
+        for name, query in snapshots.fan_out(course_id).items():
+            merge.stage(reader, database, name, query)
+        for name in REPLICATED_TABLES:
+            if fresh:
+                differences.append(Differences(name, merge.count_staged(database, name), 0, 0))
+            else:
+                differences.append(merge.compare(database, name))
+                keys.extend(merge.foreign_keys(database, name))
+    return Comparison(differences, keys)
+
+
+def _move(
+    portal_conninfo: str,
+    portal: Connection,
+    old: Connection | None,
+    database: Connection,
+    conninfo: str,
+    *,
+    course: Course,
+    subscriber: str,
+    progress: Progress,
+) -> Comparison:
+    name = course.replication_name
+    arrived = _same_place(course.conninfo, conninfo)
+    progress.step("checking the way back to the portal")
+    if not arrived:
+        # A dump brings a subscription with it.
+        subscriptions.drop_subscription(database, course)
+        checks.check_reachable(portal, database, name, subscriber)
+    for warning in checks.check_course(database, subscription_is_there=arrived):
+        progress.warn(warning)
+    progress.step("migrating the new database")
+    migrate(conninfo, COURSE, f"course '{course.course_id}'", course=course.course_id)
+    # A dump of a database doesn't say what ALTER DATABASE said.
+    for statement in statements(folder("sql") / "course" / "search_path.sql"):
+        database.execute(statement.encode())
+    replicas.close(database, course)
+    new = replace(
+        course,
+        conninfo=without_secrets(conninfo),
+        portal_conninfo=without_secrets(subscriber),
+        replication_role=parse(subscriber)["user"],
+        course_system_identifier=fetch_value(
+            database, "select system_identifier from pg_catalog.pg_control_system()"
+        ),
+    )
+    subscriptions.grant_reading(portal, new.replication_role)
+    subscriptions.ensure_publication(portal, course)
+    if old is not None and subscriptions.find_subscription(old, name) is not None:
+        progress.step("stopping the old subscription")
+        subscriptions.stop(old, course)
+    handover.subscribe(portal, database, course, subscriber)
+    with handover.merged(portal_conninfo, portal, conninfo, course, progress) as merged:
+        if old is not None:
+            replicas.release(course, course.conninfo, force=False)
+        registry.reregister(portal, new)
+        course = handover.record(portal, database, new)
+        if old is None and not arrived:
+            # Whoever still holds it must not go on with it.
+            subscriptions.drop_slots(portal, course)
+        progress.step("catching up")
+        handover.start(portal, database, course, merged.point)
+        return Comparison(merged.differences)

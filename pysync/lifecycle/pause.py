@@ -1,0 +1,73 @@
+"""Pause a course's replication, and go on with it."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import closing
+from dataclasses import dataclass
+
+from pysync.db.connections import connect, fetch_value
+from pysync.errors import ReplicationError
+from pysync.replication import registry, subscriptions
+from pysync.types import CourseId
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What was done: whether anything changed, and the WAL that the portal keeps for the course.
+
+    ``limit_bytes`` is the server's ``max_slot_wal_keep_size``, ``None`` if it has no limit.
+    """
+
+    changed: bool
+    retained_bytes: int
+    limit_bytes: int | None
+
+
+def switch(
+    portal_conninfo: str, course_id: CourseId, *, on: bool, dry_run: bool = False
+) -> Switched:
+    """Enable or disable a course's subscription; nothing happens if it is so already.
+
+    :param dry_run: only say what would be changed.
+    :raises UnknownCourseError: if the course isn't registered.
+    :raises ReplicationError: if it can't go on: its slot or subscription is missing.
+    """
+    with (
+        closing(registry.connect_portal(portal_conninfo)) as portal,
+        registry.locked(portal, course_id),
+    ):
+        course = registry.get_ready(portal, course_id)
+        name = course.replication_name
+        usable = subscriptions.slot_is_usable(portal, name)
+        with closing(connect(course.conninfo)) as database:
+            found = subscriptions.find_subscription(database, name)
+            if found is None or (on and not usable):
+                missing = "slot" if found else "subscription"
+                raise ReplicationError(
+                    f"course '{course_id}' has lost its {missing}: changes are missing in its "
+                    "database",
+                    f"run 'pysync resync {shlex.quote(course_id)}'",
+                )
+            changed = found.enabled != on
+            if changed and not dry_run:
+                if on:
+                    subscriptions.enable(database, course)
+                else:
+                    subscriptions.stop(database, course)
+        row = portal.execute(
+            "select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint"
+            " from pg_catalog.pg_replication_slots where slot_name = %s",
+            (name,),
+        ).fetchone()
+        limit_megabytes = int(
+            fetch_value(
+                portal,
+                "select setting from pg_catalog.pg_settings where name = 'max_slot_wal_keep_size'",
+            )
+        )
+        return Switched(
+            changed,
+            (row[0] if row else None) or 0,
+            None if limit_megabytes < 0 else limit_megabytes * 1024 * 1024,
+        )

@@ -1,0 +1,117 @@
+"""A course database as pysync keeps it: closed to local writes, or given back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Final
+
+from psycopg import sql
+
+from pysync.db.connections import Connection, connect, fetch_value, parse
+from pysync.db.errors import translated
+from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.replication import subscriptions
+from pysync.replication.registry import Course
+
+_GUARDED_TABLES: Final = (*REPLICATED_TABLES, "mark")
+_GUARD_TRIGGERS: Final = (
+    "pysync_refuse_rows",
+    "pysync_refuse_columns",
+    "pysync_refuse_course_id",
+    "pysync_refuse_truncate",
+)
+
+
+def make_vacant(database: Connection, course: Course) -> None:
+    """Clear what an interrupted first copy left, and put the write guard (back) in place."""
+    with translated(f"course '{course.course_id}'"), database.transaction():
+        _set_guard(database, enabled=False)
+        for table in (*reversed(REPLICATED_TABLES), "mark"):
+            database.execute(sql.SQL("delete from {}").format(sql.Identifier("course", table)))
+        _set_guard(database, enabled=True)
+
+
+def _set_guard(database: Connection, *, enabled: bool) -> None:
+    verb = sql.SQL("enable" if enabled else "disable")
+    for table in _GUARDED_TABLES:
+        for trigger in _GUARD_TRIGGERS:
+            database.execute(
+                sql.SQL("alter table {} {} trigger {}").format(
+                    sql.Identifier("course", table), verb, sql.Identifier(trigger)
+                )
+            )
+
+
+def close(database: Connection, course: Course) -> None:
+    """Put the write guard (back) in place; rows stay."""
+    with translated(f"course '{course.course_id}'"), database.transaction():
+        _set_guard(database, enabled=True)
+
+
+def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False) -> bool:
+    """End a course database's subscription and give it back, writable.
+
+    :param force: go on without the database if it can't be reached.
+    :param dry_run: only look whether it is the course's.
+    :returns: whether it was reached.
+    :raises DatabaseUnreachableError: if it can't be reached and `force` isn't given.
+    :raises UnsuitableDatabaseError: if the database is another course's.
+    """
+    parse(conninfo)
+    try:
+        database = connect(conninfo)
+    except DatabaseUnreachableError as error:
+        if force:
+            return False
+        raise DatabaseUnreachableError(
+            error.message, "bring it back, or run the command again with --force if it is gone"
+        ) from None
+    with closing(database):
+        owner = owner_of(database)
+        if owner is not None:
+            if owner != course.course_id:
+                raise UnsuitableDatabaseError(
+                    f"database '{database.info.dbname}' belongs to course '{owner}'",
+                    f"give the connection string of course '{course.course_id}'",
+                )
+            if not dry_run:
+                _open(database, course)
+        if not dry_run:
+            subscriptions.drop_subscription(database, course)
+        return True
+
+
+def owner_of(database: Connection) -> str | None:
+    """Return the course that a database belongs to, or ``None`` if it is no course database."""
+    if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is None:
+        return None
+    return str(fetch_value(database, "select course_id from course.this_course"))
+
+
+def _open(database: Connection, course: Course) -> None:
+    """Make the replicated tables writable; they are locked first, or nothing is changed."""
+    with translated(f"course '{course.course_id}'"), database.transaction():
+        _set_guard(database, enabled=False)
+        for table in REPLICATED_TABLES:
+            _continue_identity(database, table)
+            # Applications know no such column of auth_user.
+            database.execute(
+                sql.SQL("alter table {} alter column course_id set default {}").format(
+                    sql.Identifier("course", table), sql.Literal(str(course.course_id))
+                )
+            )
+
+
+def _continue_identity(database: Connection, table: str) -> None:
+    """Let local inserts go on after the ids that came from the portal."""
+    sequence = fetch_value(
+        database, "select pg_catalog.pg_get_serial_sequence(%s, 'id')", f"course.{table}"
+    )
+    if sequence:
+        database.execute(
+            sql.SQL(
+                "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
+            ).format(sql.Identifier("course", table)),
+            (sequence,),
+        )

@@ -1,0 +1,1 @@
+"""What carries rows: the registry, publications, slots, subscriptions, marks, snapshots, merge."""

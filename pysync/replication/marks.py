@@ -1,0 +1,79 @@
+"""Wait until what is committed on the portal is visible in a course database."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import psycopg
+
+from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_value
+from pysync.db.errors import translated
+from pysync.errors import UnknownCourseError, WaitTimeoutError
+from pysync.replication import registry
+from pysync.replication.registry import as_owner
+from pysync.types import CourseId
+
+NOT_ARRIVED = "PY001"
+UNKNOWN_COURSE = "PY005"
+
+
+def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> None:
+    """Wait until everything committed on the portal so far is visible in a course database.
+
+    :raises UnknownCourseError: if the course isn't registered.
+    :raises WaitTimeoutError: if it isn't within the timeout.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        course = registry.get(portal, course_id)
+        sent = mark(portal, course_id)
+    patience = max(int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)), 1)
+    with closing(connect(course.conninfo, connect_timeout_seconds=patience)) as database:
+        try:
+            wait_for(database, course_id, sent, max(deadline - time.monotonic(), 0))
+        except WaitTimeoutError:
+            raise too_late(course_id, timeout_seconds) from None
+
+
+def mark(portal: Connection, course: CourseId) -> int:
+    """Send a mark to a course and return it.
+
+    :raises UnknownCourseError: if the course isn't registered.
+    """
+    with translated(f"course '{course}'"):
+        try:
+            with as_owner(portal):
+                return int(fetch_value(portal, "select pysync.mark(%s)", course))
+        except psycopg.Error as error:
+            if error.sqlstate == UNKNOWN_COURSE:
+                raise UnknownCourseError(
+                    f"course '{course}' is not registered",
+                    "run 'pysync course list' for those that are",
+                ) from None
+            raise
+
+
+def wait_for(database: Connection, course: CourseId, mark: int, timeout_seconds: float) -> None:
+    """Wait in a course database until a mark is visible there.
+
+    :raises WaitTimeoutError: if it isn't within the timeout.
+    """
+    with translated(f"course '{course}'"):
+        try:
+            database.execute(
+                "call course.wait_for(%s, make_interval(secs => %s))", (mark, timeout_seconds)
+            )
+        except psycopg.Error as error:
+            if error.sqlstate == NOT_ARRIVED:
+                raise too_late(course, timeout_seconds) from None
+            raise
+
+
+def too_late(course: CourseId, timeout_seconds: float) -> WaitTimeoutError:
+    """Return the error for a mark that didn't arrive in time."""
+    return WaitTimeoutError(
+        f"course '{course}' is behind: what was committed on the portal is not all "
+        f"visible there after {timeout_seconds:g} s",
+        "run 'pysync status' to see why",
+    )

@@ -1,0 +1,151 @@
+"""What the portal holds for a course at one moment, and the place in its stream that follows."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
+
+from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, parse
+from pysync.db.errors import meaning, translated
+from pysync.errors import PysyncError
+from pysync.models.course import CourseDatabaseBase
+from pysync.replication.subscriptions import PUBLISHED_TABLES, SLOT_TIMEOUT_SECONDS, slot_delayed
+from pysync.types import CourseId
+
+TEMPORARY_PREFIX: Final = "pysync_merge_"
+"""How temporary slots' names begin; they end with the connection that made them."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment of the portal: whoever reads `reader` sees what was committed before `lsn`.
+
+    ``slot`` is a temporary slot at that position.
+    """
+
+    slot: str
+    lsn: str
+    reader: Connection
+
+
+def columns(table: str) -> list[str]:
+    """Return the replicated columns of a table, those of its key included."""
+    return [c.name for c in CourseDatabaseBase.metadata.tables[f"course.{table}"].columns]
+
+
+def fan_out(course: CourseId) -> dict[str, sql.Composed]:
+    """Return queries for what a registered course must hold, by table."""
+    return {
+        table: sql.SQL("select {} from course.{} where course_id = {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, columns(table))),
+            sql.Identifier(table),
+            sql.Literal(str(course)),
+        )
+        for table in PUBLISHED_TABLES
+    }
+
+
+def members(course: CourseId) -> dict[str, sql.Composed]:
+    """Return queries for what a course would hold if it were registered now, by table."""
+    joined = (
+        "select {columns} from public.{table} as source join public.student_courseenrollment"
+        " as member on member.user_id = source.{key} where member.course_id = {course}"
+    )
+    own = "select {columns} from public.{table} as source where source.course_id = {course}"
+    queries = {
+        "auth_user": (joined, "id"),
+        "auth_userprofile": (joined, "user_id"),
+        "student_courseenrollment": (own, "id"),
+    }
+    literal = sql.Literal(str(course))
+    return {
+        table: sql.SQL(query).format(
+            columns=sql.SQL(", ").join(
+                literal if name == "course_id" else sql.Identifier("source", name)
+                for name in columns(table)
+            ),
+            table=sql.Identifier(table),
+            key=sql.Identifier(key),
+            course=literal,
+        )
+        for table, (query, key) in queries.items()
+    }
+
+
+@contextmanager
+def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point]:
+    """Make a temporary slot and read what was committed before its position.
+
+    Slot and snapshot are gone after the block, and also if we are killed.
+
+    :raises ReplicationError: if older transactions on the portal's server don't end in time.
+    """
+    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}"
+    with (
+        closing(_replication_connection(portal_conninfo)) as replication,
+        closing(connect(portal_conninfo)) as reader,
+    ):
+        try:
+            lsn, snapshot = _create_slot(replication, name)
+        except errors.QueryCanceled:
+            raise slot_delayed(portal, name) from None
+        except psycopg.Error as error:
+            raise meaning(error, f"slot '{name}'") from error
+        with translated("portal"):
+            reader.execute("begin isolation level repeatable read read only")
+            reader.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
+        yield Point(name, lsn, reader)
+
+
+def keep_slot(portal: Connection, source: str, name: str) -> None:
+    """Make a permanent slot at the position of a temporary one."""
+    with translated(f"slot '{name}'"):
+        portal.execute(
+            "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)", (source, name)
+        )
+
+
+def begin(reader: Connection) -> None:
+    """Begin to read the portal as it is now."""
+    reader.execute("begin isolation level repeatable read read only")
+    reader.execute("select 1")
+
+
+def _replication_connection(conninfo: str) -> Connection:
+    parameters = parse(conninfo)
+    parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
+    parameters |= {"application_name": "pysync", "replication": "database"}
+    try:
+        return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+    except psycopg.Error as error:
+        raise PysyncError(
+            "portal refuses a replication connection: "
+            + str(error).splitlines()[-1].partition("failed: ")[2],
+            "connect as a superuser, or as a role with REPLICATION, and see that max_wal_senders "
+            "leaves room",
+        ) from None
+
+
+def _create_slot(replication: Connection, name: str) -> tuple[str, str]:
+    """Return position and snapshot of a new slot; older transactions are waited for."""
+    # statement_timeout doesn't count for replication commands.
+    timer = threading.Timer(SLOT_TIMEOUT_SECONDS, replication.cancel)
+    timer.start()
+    try:
+        row = replication.execute(
+            sql.SQL(
+                "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')"
+            ).format(sql.Identifier(name))
+        ).fetchone()
+    finally:
+        timer.cancel()
+    assert row is not None  # noqa: S101 - it returns a row or fails
+    return str(row[1]), str(row[2])

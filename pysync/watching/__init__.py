@@ -1,0 +1,1 @@
+"""What people and monitoring systems look at: status, doctor, guard, the served page."""

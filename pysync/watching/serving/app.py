@@ -1,0 +1,135 @@
+"""What is served where."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pysync.types import JSON_VERSION
+from pysync.watching.serving.page import live_data, live_page, policy
+from pysync.watching.serving.watch import Known, Watch
+from pysync.watching.status.document import document
+from pysync.watching.status.metrics import ReportCollector
+
+UNAVAILABLE: Final = 503
+
+SHIPPED: Final = {
+    "/grafana-dashboard.json": "application/json",
+    "/alert-rules.yml": "application/yaml",
+}
+"""Files of :mod:`pysync.watching.serving.monitoring`, with their media types."""
+
+_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def app(watch: Watch) -> Starlette:
+    """Return the application; its handlers are plain functions, which run in threads."""
+
+    def page(_: Request) -> Response:
+        return HTMLResponse(live_page(watch.known))
+
+    def page_data(request: Request) -> Response:
+        asked = request.query_params.get("since", "")
+        since = int(asked) if re.fullmatch("[0-9]{1,18}", asked) else 0
+        return _json(live_data(watch.known, since))
+
+    def status(_: Request) -> Response:
+        known = watch.known
+        trouble = known.trouble
+        if known.report is None or trouble is not None:
+            return _json({"error": str(trouble)}, UNAVAILABLE)
+        return _json(document(known.report))
+
+    def health(_: Request) -> Response:
+        trouble = watch.known.trouble
+        return PlainTextResponse(f"{trouble or 'ok'}\n", UNAVAILABLE if trouble else 200)
+
+    def metrics(_: Request) -> Response:
+        return Response(metrics_text(watch.known), media_type=_PROMETHEUS)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/page", page_data),
+            Route("/api/status", status),
+            Route("/healthz", health),
+            Route("/metrics", metrics),
+            *(Route(path, _shipped) for path in SHIPPED),
+        ],
+        middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=2000)],
+    )
+
+
+def metrics_text(known: Known) -> str:
+    """Return everything for Prometheus.
+
+    A report that is old would pass for the present: its series are left out, and ``pysync_up`` is
+    0.
+    """
+    registry = CollectorRegistry()
+    registry.register(_UpCollector(known.trouble is None))
+    if known.report is not None and known.trouble is None:
+        registry.register(ReportCollector(known.report))
+    return generate_latest(registry).decode()
+
+
+class _UpCollector(Collector):
+    """Tells whether there are series of the present."""
+
+    def __init__(self, up: bool) -> None:
+        self._up = up
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "pysync_up", "Whether the portal answers and the report is new", value=float(self._up)
+        )
+
+
+class SecurityHeaders:
+    """Adds to every response what keeps browsers from doing more than show it."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+        self._headers = {
+            "Content-Security-Policy": f"{policy()}; frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the application inside does, with more headers."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        await self._inner(scope, receive, send_with_headers)
+
+
+def _shipped(request: Request) -> Response:
+    path = request.url.path
+    file = resources.files("pysync.watching.serving.monitoring").joinpath(path.removeprefix("/"))
+    return Response(file.read_bytes(), media_type=SHIPPED[path])
+
+
+def _json(content: dict[str, Any], status_code: int = 200) -> Response:
+    text = json.dumps({"version": JSON_VERSION, **content}, indent=2) + "\n"
+    return Response(text, status_code, media_type="application/json")

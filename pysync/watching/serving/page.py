@@ -1,0 +1,99 @@
+"""The page: one HTML document that holds its style, its program and its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from base64 import b64encode
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from pysync.types import JSON_VERSION
+from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
+from pysync.watching.status import Report
+from pysync.watching.status.document import document
+
+SNAPSHOT_OLD_SECONDS: Final = 600
+"""From which age on a page in a file says that it is old."""
+
+
+def static_page(found: Report) -> str:
+    """Return the page as a file that shows one report and nothing else."""
+    return _fill(
+        {
+            "version": JSON_VERSION,
+            "live": False,
+            "old_seconds": SNAPSHOT_OLD_SECONDS,
+            "error": None,
+            "report": document(found),
+        }
+    )
+
+
+def live_page(known: Known) -> str:
+    """Return the page as it shows what is known, and then refreshes itself."""
+    return _fill(live_data(known))
+
+
+def live_data(known: Known, since: int = 0) -> dict[str, Any]:
+    """Return what the page shows, as plain data.
+
+    :param since: the number of the first bucket of history that is wanted.
+    """
+    trouble = known.trouble
+    buckets = [each for each in known.history if each.number >= since]
+    courses = [each.course_id for each in known.report.courses] if known.report else []
+    return {
+        "version": JSON_VERSION,
+        "live": True,
+        "interval_seconds": known.interval_seconds,
+        "age_seconds": known.age_seconds,
+        "old_seconds": known.old_seconds,
+        "error": trouble and {"message": trouble.message, "remedy": trouble.remedy},
+        "report": known.report and document(known.report),
+        "history": {
+            "now": int(time.monotonic() // BUCKET_SECONDS),
+            "length": BUCKETS,
+            "numbers": [each.number for each in buckets],
+            "lags": {
+                course_id: [each.lags.get(course_id) for each in buckets] for course_id in courses
+            },
+        },
+    }
+
+
+def policy() -> str:
+    """Return the content security policy: our own style and program, and no other source."""
+    style, program = (_hash(_file(name)) for name in ("page.css", "page.js"))
+    return (
+        f"default-src 'none'; style-src {style}; script-src {program}; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _fill(data: dict[str, Any]) -> str:
+    # Inside a script element "<" could end it; JSON has it as an escape as well.
+    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        "policy": policy(),
+        "style": _file("page.css"),
+        "program": _file("page.js"),
+        "data": embedded,
+    }
+    before, *rest = _file("page.html").split("{{")
+    filled = [before]
+    for each in rest:
+        name, _, after = each.partition("}}")
+        filled += (parts[name], after)
+    return "".join(filled)
+
+
+@cache
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

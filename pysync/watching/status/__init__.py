@@ -1,0 +1,15 @@
+"""Say how each course is, also when it can't be asked."""
+
+from pysync.watching.status.model import CourseStatus, Orphan, Report, Revision, State
+from pysync.watching.status.report import report, revisions, status
+
+__all__ = [
+    "CourseStatus",
+    "Orphan",
+    "Report",
+    "Revision",
+    "State",
+    "report",
+    "revisions",
+    "status",
+]
