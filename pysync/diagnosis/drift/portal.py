@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection
+from pysync.db.queries import load
 from pysync.diagnosis.drift import trees
 from pysync.diagnosis.drift.objects import object_findings
 from pysync.diagnosis.drift.revisions import revision_findings
@@ -44,29 +45,15 @@ class _Published:
     row_filter: str | None
 
 
-_PUBLISHED: Final = """
-select p.pubname::text as publication, p.pubinsert as inserts, p.pubupdate as updates,
-       p.pubdelete as deletes, p.pubtruncate as truncates,
-       n.nspname || '.' || c.relname as table,
-       case when r.prattrs is not null then
-            array(select a.attname::text
-                    from unnest(r.prattrs) as k(attnum)
-                    join pg_catalog.pg_attribute a
-                      on a.attrelid = r.prrelid and a.attnum = k.attnum) end as columns,
-       pg_catalog.pg_get_expr(r.prqual, r.prrelid) as row_filter
-  from pg_catalog.pg_publication p
-  left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid
-  left join pg_catalog.pg_class c on c.oid = r.prrelid
-  left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where p.pubname = any (%s)
-"""
+_QUERIES: Final = load(__file__)
 
 
 def publication_findings(portal: Connection, courses: Sequence[Course]) -> dict[str, list[Finding]]:
     """Return what is wrong with each course's publication, by course id."""
     found: dict[str, list[_Published]] = defaultdict(list)
+    names = [course.replication_name for course in courses]
     with portal.cursor(row_factory=class_row(_Published)) as cursor:
-        for each in cursor.execute(_PUBLISHED, ([c.replication_name for c in courses],)):
+        for each in cursor.execute(_QUERIES["published_tables"], {"names": names}):
             found[each.publication].append(each)
     return {
         course.course_id: _publication_findings(portal, course, found[course.replication_name])

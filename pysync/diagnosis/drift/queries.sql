@@ -1,0 +1,16 @@
+-- name: published_tables
+-- Each publication of these names with a row per table: what it publishes, its columns, its filter.
+select p.pubname::text as publication, p.pubinsert as inserts, p.pubupdate as updates,
+       p.pubdelete as deletes, p.pubtruncate as truncates,
+       n.nspname || '.' || c.relname as table,
+       case when r.prattrs is not null then
+            array(select a.attname::text
+                    from unnest(r.prattrs) as k(attnum)
+                    join pg_catalog.pg_attribute a
+                      on a.attrelid = r.prrelid and a.attnum = k.attnum) end as columns,
+       pg_catalog.pg_get_expr(r.prqual, r.prrelid) as row_filter
+  from pg_catalog.pg_publication p
+  left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid
+  left join pg_catalog.pg_class c on c.oid = r.prrelid
+  left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where p.pubname = any (%(names)s);
