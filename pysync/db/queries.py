@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -28,6 +27,5 @@ def load(module_file: str) -> Mapping[str, sql.SQL]:
     # Comments with percent signs or braces would be taken for placeholders: they stay in the file.
     bodies = (re.sub(r"^\s*--.*\n", "", part, flags=re.MULTILINE).strip() for part in parts[1::2])
     return {
-        name: sql.SQL(cast(LiteralString, body.removesuffix(";")))
-        for name, body in zip(parts[::2], bodies, strict=True)
+        name: sql.SQL(body.removesuffix(";")) for name, body in zip(parts[::2], bodies, strict=True)
     }
