@@ -24,12 +24,12 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[embedded]' --group dev
 	@touch $@
 
-install: $(INSTALLED) ## Set up .venv with pysync, PostgreSQL 18 and the tools for development
+install: $(INSTALLED) ## Set up .venv with pysync, PostgreSQL and the tools for development
 
 demo: $(INSTALLED) ## Replay 32,593 real registrations into 22 course databases
 	$(BIN)/pysync demo
 
-test: $(INSTALLED) ## Run the tests on every PostgreSQL found: 18 from the wheel, and installed ones
+test: $(INSTALLED) ## Run the tests on every supported PostgreSQL: from wheels, and installed
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 lint: $(INSTALLED) ## Check style, types and layers

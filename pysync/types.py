@@ -14,6 +14,9 @@ CourseId = NewType("CourseId", str)
 MAX_COURSE_ID_LENGTH: Final = 255
 """Characters, the width of ``student_courseenrollment.course_id``."""
 
+SUPPORTED_MAJORS: Final = (15, 16, 17, 18)
+"""The major versions of PostgreSQL that pysync is tested on; 15 is the first with row filters."""
+
 JSON_VERSION: Final = 1
 """The ``version`` key of every JSON document; it changes when a key changes its meaning."""
 

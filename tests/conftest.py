@@ -1,4 +1,15 @@
-"""Real servers, started by pytest-postgresql: a portal server and a course server per version."""
+"""Real servers, started by pytest-postgresql: a portal server and a course server per version.
+
+A test that takes a server runs on each supported major version that is installed, unless a mark
+says less and why. The mark of the test counts before that of its module.
+
+``every_major(reason)``
+    what PostgreSQL does for us, and did differently in one version or another;
+``oldest_and_newest(reason)``
+    what depends on the server, but takes long: if it holds on both ends, it does between;
+``newest(reason)``
+    what no server's version changes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +18,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,16 +35,28 @@ from pysync.demo.servers import (
 )
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
+from pysync.types import SUPPORTED_MAJORS
 from tests.support import Cluster, Site
 
 REQUIRED_MAJORS = "PYSYNC_TEST_MAJORS"
-"""Environment variable: majors that must be there, such as ``15,18``; 18 always must."""
+"""Environment variable: majors that must be there, such as ``15,18``, or ``all`` supported ones.
+
+The newest always must.
+"""
+
+MAJORS_OF_MARK: dict[str, Callable[[list[int]], list[int]]] = {
+    "every_major": lambda majors: majors,
+    "oldest_and_newest": lambda majors: sorted({majors[0], majors[-1]}, reverse=True),
+    "newest": lambda majors: majors[:1],
+}
+"""Which of the majors that are there, newest first, a test with a mark runs on."""
+
+SLOTS = 100
 
 SETTINGS = {
     "wal_level": "logical",
     "max_connections": "200",
     "max_wal_senders": "100",
-    "max_replication_slots": "100",
     "max_worker_processes": "120",
     "max_logical_replication_workers": "100",
     "max_sync_workers_per_subscription": "4",
@@ -48,7 +71,7 @@ def _found() -> dict[int, Installation]:
     found: dict[int, Installation] = {}
     for installation in installations():
         found.setdefault(installation.major, installation)
-    return {major: found[major] for major in sorted(found, reverse=True) if major >= 15}
+    return {major: found[major] for major in reversed(SUPPORTED_MAJORS) if major in found}
 
 
 INSTALLATIONS = _found()
@@ -62,7 +85,9 @@ def pytest_report_header() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     # Where a shell runs us in the background it has us ignore SIGINT, and what we start as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    required = {18} | {int(m) for m in os.environ.get(REQUIRED_MAJORS, "").split(",") if m}
+    asked = os.environ.get(REQUIRED_MAJORS, "")
+    named = SUPPORTED_MAJORS if asked == "all" else [int(m) for m in asked.split(",") if m]
+    required = {SUPPORTED_MAJORS[-1], *named}
     if missing := required - set(INSTALLATIONS):
         raise pytest.UsageError(
             f"PostgreSQL {', '.join(map(str, sorted(missing)))} asked for and not found: "
@@ -71,12 +96,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a server on every version found; the newest only where a test says so."""
+    """Run what needs a server on the versions that its mark says."""
     if "major" in metafunc.fixturenames:
-        majors = list(INSTALLATIONS)
-        if metafunc.definition.get_closest_marker("newest"):
-            majors = majors[:1]
+        mark = _mark(metafunc.definition)
+        majors = MAJORS_OF_MARK[mark.name if mark else "every_major"](list(INSTALLATIONS))
         metafunc.parametrize("major", majors, scope="session", ids=[f"pg{m}" for m in majors])
+
+
+def _mark(definition: pytest.Item) -> pytest.Mark | None:
+    """Return the mark that says which versions a test runs on, if it has one."""
+    # From the test outwards, to its module: the nearest one counts.
+    for mark in definition.iter_markers():
+        if mark.name in MAJORS_OF_MARK:
+            if mark.kwargs:
+                raise pytest.UsageError(
+                    f'{definition.nodeid}: write @pytest.mark.{mark.name}("why no more, or less")'
+                )
+            return mark
+    return None
 
 
 @pytest.hookimpl(trylast=True)
@@ -113,13 +150,15 @@ def _pg_ctl(installation: Installation, folder: Path) -> str:
 
 
 def start_server(
-    installation: Installation, folder: Path, name: str, settings: dict[str, str] | None = None
+    installation: Installation,
+    folder: Path,
+    name: str,
+    settings: dict[str, str] | None = None,
+    slots: int = SLOTS,
 ) -> PostgreSQLExecutor:
     """Start a server through pytest-postgresql; the caller stops it."""
     home = make_folder(folder / f"{name}-{installation.major}")
-    values = SETTINGS | (settings or {})
-    if installation.major >= 18:
-        values = {"max_active_replication_origins": values["max_replication_slots"]} | values
+    values = SETTINGS | installation.replication_slots(slots) | (settings or {})
     options = " ".join(f"-c {k}={v}" for k, v in values.items())
     executor = PostgreSQLExecutor(
         executable=_pg_ctl(readable(installation, folder), folder),

@@ -6,7 +6,8 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -61,6 +62,15 @@ class Silent:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+
+def eventually(condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:
+    """Wait until a condition holds and return what it returned."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "condition not met in time"
+        time.sleep(0.01)
+    return result
 
 
 @dataclass

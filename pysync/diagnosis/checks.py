@@ -21,9 +21,9 @@ from pysync.replication.subscriptions import (
     subscribing,
     wrong_portal,
 )
-from pysync.types import CourseId
+from pysync.types import SUPPORTED_MAJORS, CourseId
 
-MINIMUM_VERSION: Final = 15
+MINIMUM_VERSION: Final = SUPPORTED_MAJORS[0]
 RECOMMENDED_RETRY_MILLISECONDS: Final = 200
 RECOMMENDED_SYNC_WORKERS: Final = 4
 RECOMMENDED_WRITER_MILLISECONDS: Final = 10
@@ -72,7 +72,7 @@ def settings(connection: Connection) -> Settings:
 def check_version(connection: Connection, subject: str) -> None:
     """Refuse a server that is too old.
 
-    :raises UnsuitableServerError: if it is older than PostgreSQL 15.
+    :raises UnsuitableServerError: if it is older than the oldest supported one.
     """
     version = connection.info.server_version // 10000
     if version < MINIMUM_VERSION:

@@ -45,8 +45,8 @@ def poor_server(major: int, folder: Path) -> Iterator[Cluster]:
             "wal_level": "replica",
             "max_logical_replication_workers": "1",
             "max_wal_senders": "0",
-            "max_replication_slots": "0",
         },
+        slots=0,
     )
     yield Cluster(executor, major)
     executor.stop()

@@ -16,7 +16,6 @@ from tests.acceptance.test_cli_process import (
     assert_refused,
     cli,
     courses_of,
-    eventually,
     footprint,
     launch,
     succeed,
@@ -26,6 +25,7 @@ from tests.support import (
     Site,
     assert_live_rows,
     enroll,
+    eventually,
     insert_user,
     run_cli,
 )

@@ -24,12 +24,11 @@ from tests.acceptance.test_cli_process import (
     assert_refused,
     cli,
     courses_of,
-    eventually,
     footprint,
     in_terminal,
     succeed,
 )
-from tests.support import Site, assert_live_rows, enroll, insert_user, run_cli
+from tests.support import Site, assert_live_rows, enroll, eventually, insert_user, run_cli
 
 __all__ = ["start"]
 
@@ -198,7 +197,7 @@ def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     course.execute(sql.SQL("alter subscription {} enable").format(sql.Identifier(name)))
     eventually(lambda: [slot for slot in slots(site) if "_sync_" in slot])
     if gone:
-        own_server.server.kill()
+        own_server.kill()
     try:
         assert len(slots(site)) > 1
         force = ["--force"] if gone else []

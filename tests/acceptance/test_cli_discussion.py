@@ -19,12 +19,11 @@ from tests.acceptance.test_cli_process import (
     assert_refused,
     cli,
     environment,
-    eventually,
     read_json,
     succeed,
 )
 from tests.integration.discussion import API_KEY, Answer, DiscussionServer, Put, discussion_server
-from tests.support import Site, insert_user, run_cli
+from tests.support import Site, eventually, insert_user, run_cli
 
 pytestmark = pytest.mark.newest
 

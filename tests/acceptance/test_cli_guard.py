@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from tests.acceptance.test_cli_course_add import enroll_users, slots
-from tests.acceptance.test_cli_process import cli, courses_of, eventually, launch, succeed
+from tests.acceptance.test_cli_process import cli, courses_of, launch, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out, assert_sound
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
-from tests.support import Site, enroll, insert_user
+from tests.support import Site, enroll, eventually, insert_user
 
 LOOKS = ("--max-retained", "8MB", "--interval", "0.4")
 

@@ -11,14 +11,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.acceptance.test_cli_course_add import Start, enroll_users, slots, start
-from tests.acceptance.test_cli_process import assert_refused, cli, eventually, succeed
+from tests.acceptance.test_cli_process import assert_refused, cli, succeed
 from tests.acceptance.test_cli_resync import (
     assert_equal_to_the_fan_out,
     assert_sound,
     extend,
 )
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
-from tests.support import Cluster, Site, enroll, insert_user
+from tests.support import Cluster, Site, enroll, eventually, insert_user
 
 __all__ = ["start"]
 

@@ -46,12 +46,12 @@ def strict_server(major: int, folder: Path) -> Iterator[Cluster]:
             "log_min_error_statement": "debug5",
             "log_connections": "on",
             "log_replication_commands": "on",
-            "max_replication_slots": "10",
             "max_wal_senders": "10",
             "wal_retrieve_retry_interval": "5s",
             "wal_writer_delay": "200ms",
             "max_sync_workers_per_subscription": "2",
         },
+        slots=10,
     )
     cluster = Cluster(executor, major)
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:

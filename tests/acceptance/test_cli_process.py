@@ -18,8 +18,7 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -33,8 +32,8 @@ from psycopg.conninfo import make_conninfo
 import pysync
 from pysync.demo.servers import Server, make_folder, readable
 from pysync.diagnosis.drift import prepare
-from tests.conftest import INSTALLATIONS, SETTINGS
-from tests.support import Cluster, Site, enroll, insert_user, run_cli
+from tests.conftest import INSTALLATIONS, SETTINGS, SLOTS
+from tests.support import Cluster, Site, enroll, eventually, insert_user, run_cli
 
 ESCAPE = "\x1b"
 
@@ -248,15 +247,6 @@ def footprint(*conninfos: str) -> list[object]:
     return found
 
 
-def eventually(condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:
-    """Wait until a condition holds and return what it returned."""
-    deadline = time.monotonic() + timeout_seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.02)
-    return result
-
-
 class OwnCluster(Cluster):
     """A server that a test may stop, freeze and kill."""
 
@@ -277,24 +267,51 @@ class OwnCluster(Cluster):
         server = Server(
             installation,
             make_folder(folder / f"{name}-{major}"),
-            {**SETTINGS, "fsync": "off"},
+            {**SETTINGS, **installation.replication_slots(SLOTS), "fsync": "off"},
         )
         server.start()
         return cls(server, major)
 
+    def _stopped(self) -> list[int]:
+        """Stop every process of the server (SIGSTOP), the postmaster first, and return them."""
+        pid = int((self.server.data / "postmaster.pid").read_text().split()[0])
+        # It could fork one more child that we don't know of, and that would go on.
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: _state(pid) in "TZ")
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in map(int, children):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)
+        return [pid, *map(int, children)]
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop every process of the server as a machine without answer does (SIGSTOP)."""
-        pid = int((self.server.data / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for each in (pid, *map(int, children)):
-            os.kill(each, signal.SIGSTOP)
+        """Have every process of the server do as a machine without answer does."""
+        pids = self._stopped()
         try:
             yield
         finally:
-            for each in (pid, *map(int, children)):
+            for each in pids:
                 with suppress(ProcessLookupError):
                     os.kill(each, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the server as a crash would (SIGKILL), and wait until it is gone."""
+        pids = self._stopped()
+        for each in pids:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        eventually(lambda: all(_state(each) == "Z" for each in pids))
+        # Where no init reaps orphans, the dead postmaster stays a zombie and its lock file counts.
+        (self.server.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _state(pid: int) -> str:
+    """Return a process's state as /proc has it; ``Z``, a zombie, also when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
 
 
 def in_terminal(

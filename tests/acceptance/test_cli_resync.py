@@ -16,9 +16,9 @@ from tests.acceptance.test_cli_course_add import (
     slots,
     start,
 )
-from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, eventually, succeed
+from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
-from tests.support import Rows, Site, drop_slot, enroll, insert_user
+from tests.support import Rows, Site, drop_slot, enroll, eventually, insert_user
 
 __all__ = ["start"]
 

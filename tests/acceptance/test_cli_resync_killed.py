@@ -16,7 +16,7 @@ from pysync.lifecycle.resync import resync
 from pysync.replication import registry, snapshots
 from pysync.types import CourseId
 from tests.acceptance.test_cli_course_add import Start, await_blocked, slots, start
-from tests.acceptance.test_cli_process import eventually, succeed
+from tests.acceptance.test_cli_process import succeed
 from tests.acceptance.test_cli_resync import (
     assert_equal_to_the_fan_out,
     assert_sound,
@@ -24,7 +24,7 @@ from tests.acceptance.test_cli_resync import (
     lose_slot,
 )
 from tests.acceptance.test_cli_status import replication_name, state_of
-from tests.support import Silent, Site, enroll, insert_user
+from tests.support import Silent, Site, enroll, eventually, insert_user
 
 __all__ = ["damaged", "start"]
 

@@ -23,11 +23,19 @@ from tests.acceptance.test_cli_process import (
     assert_refused,
     cli,
     courses_of,
-    eventually,
     read_json,
     succeed,
 )
-from tests.support import Cluster, Site, assert_live_rows, drop_slot, enroll, insert_user, run_cli
+from tests.support import (
+    Cluster,
+    Site,
+    assert_live_rows,
+    drop_slot,
+    enroll,
+    eventually,
+    insert_user,
+    run_cli,
+)
 
 __all__ = ["start"]
 

@@ -17,7 +17,6 @@ from tests.acceptance.test_cli_process import (
     assert_refused,
     cli,
     courses_of,
-    eventually,
     launch,
     succeed,
 )
@@ -28,6 +27,7 @@ from tests.support import (
     Site,
     assert_live_rows,
     enroll,
+    eventually,
     insert_user,
     unenroll,
 )

@@ -11,8 +11,8 @@ import pytest
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from tests.acceptance.test_cli_process import OwnCluster, courses_of, eventually
-from tests.support import Site, assert_live_rows
+from tests.acceptance.test_cli_process import OwnCluster, courses_of
+from tests.support import Site, assert_live_rows, eventually
 
 COURSES = ("A", "B")
 
@@ -97,7 +97,7 @@ def test_nothing_is_lost_when_a_server_is_killed_under_load(own_site: Site) -> N
         for server in (course_server, portal_server, course_server):
             for writer in writers:
                 writer.await_progress()
-            server.server.kill()
+            server.kill()
             if server is course_server:
                 # The portal's applications don't notice.
                 for writer in writers:

@@ -302,7 +302,7 @@ def test_without_a_server_the_error_says_what_to_install(tmp_path: Path) -> None
         [
             sys.executable,
             "-c",
-            "import sys; from pysync import servers; servers._candidates = lambda: iter(());"
+            "import sys; from pysync.demo import servers; servers._candidates = lambda: iter(());"
             "from pysync.cli import main; main()",
             "demo",
         ],

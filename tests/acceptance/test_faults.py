@@ -16,14 +16,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pysync.demo.servers import wait_until
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_course_add import enroll_users
-from tests.acceptance.test_cli_process import OwnCluster, eventually, read_json, succeed
+from tests.acceptance.test_cli_process import OwnCluster, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Cluster, Site, drop_slot, enroll, insert_user
+from tests.support import Cluster, Site, drop_slot, enroll, eventually, insert_user
 
 IN_COURSE = "run in the course database: "
 ON_PORTAL = "run on the portal: "
@@ -309,7 +308,7 @@ def test_a_course_server_killed_and_a_database_dropped(
     site, (_, course_server) = own_site, servers
     site.add("A")
     site.add("B")
-    course_server.server.kill()
+    course_server.kill()
     for course_id in ("A", "B"):
         found = seen(site, course_id)
         assert found["state"] == "unreachable"
@@ -347,7 +346,7 @@ def test_a_slot_dropped_and_one_invalidated(
         portal.execute("alter system set max_slot_wal_keep_size = '32MB'")
         portal.execute("select pg_reload_conf()")
         try:
-            wait_until(lambda: seen(site, "B")["seconds_to_loss"] is not None)
+            eventually(lambda: seen(site, "B")["seconds_to_loss"] is not None)
             left = seen(site, "B")["seconds_to_loss"]
             assert left > 0
             for _ in range(6):

@@ -13,10 +13,10 @@ from psycopg.conninfo import conninfo_to_dict
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_course_add import enroll_users
-from tests.acceptance.test_cli_process import cli, courses_of, eventually
+from tests.acceptance.test_cli_process import cli, courses_of
 from tests.acceptance.test_cli_status import alter_subscription
 from tests.conftest import INSTALLATIONS, start_server
-from tests.support import Cluster, Site, assert_live_rows
+from tests.support import Cluster, Site, assert_live_rows, eventually
 
 COURSES = [f"{name}/{term}" for name in "ABCDEFGHIJK" for term in ("2013J", "2014B")]
 
@@ -24,8 +24,7 @@ COURSES = [f"{name}/{term}" for name in "ABCDEFGHIJK" for term in ("2013J", "201
 @pytest.fixture
 def wide_site(major: int, folder: Path, portal_server: Cluster) -> Iterator[Site]:
     """A portal, and a course server with room for all."""
-    origins = {"max_active_replication_origins": "100"} if major >= 18 else {}
-    executor = start_server(INSTALLATIONS[major], folder, "wide", origins)
+    executor = start_server(INSTALLATIONS[major], folder, "wide")
     site = Site(portal_server, Cluster(executor, major), portal_server.create())
     migrate(site.portal, PORTAL, "portal")
     yield site

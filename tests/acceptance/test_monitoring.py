@@ -25,13 +25,12 @@ from pysync.watching.status.document import COLUMNS, schema
 from tests.acceptance.test_cli_process import (
     OwnCluster,
     cli,
-    eventually,
     launch,
     read_json,
     succeed,
 )
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, as_role, drop_slot, enroll, insert_user, missing
+from tests.support import Site, as_role, drop_slot, enroll, eventually, insert_user, missing
 
 pytestmark = pytest.mark.newest
 

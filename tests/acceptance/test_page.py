@@ -19,10 +19,10 @@ from pysync.watching.serving.page import live_page, static_page
 from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
 from pysync.watching.status import State, report
 from tests.acceptance.browser import Page, page
-from tests.acceptance.test_cli_process import eventually, succeed
+from tests.acceptance.test_cli_process import succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.acceptance.test_serve import await_health, get, serving
-from tests.support import Cluster, Site, drop_slot
+from tests.support import Cluster, Site, drop_slot, eventually
 
 __all__ = ["page"]
 

@@ -30,12 +30,11 @@ from tests.acceptance.test_cli_process import (
     OwnCluster,
     assert_refused,
     cli,
-    eventually,
     launch,
     read_json,
 )
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, drop_slot
+from tests.support import Site, drop_slot, eventually
 
 pytestmark = pytest.mark.newest
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pysync.types import CourseId
 from pysync.verification import rebuild, repair, settle
-from tests.acceptance.test_cli_process import cli, courses_of, eventually, succeed
+from tests.acceptance.test_cli_process import cli, courses_of, succeed
 from tests.acceptance.test_cli_verify import (
     E,
     P,
@@ -25,7 +25,7 @@ from tests.acceptance.test_cli_verify import (
     described,
     verified,
 )
-from tests.support import Silent, Site, assert_live_rows, insert_user, unenroll
+from tests.support import Silent, Site, assert_live_rows, eventually, insert_user, unenroll
 
 USERS = 300
 QUIET = 100

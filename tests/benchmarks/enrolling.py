@@ -14,7 +14,6 @@ from contextlib import closing
 from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
-from pysync.demo.servers import wait_until
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.replication import marks
 from pysync.types import CourseId
@@ -27,6 +26,7 @@ from tests.benchmarks.pair import (
     register_only,
     set_triggers,
 )
+from tests.support import eventually
 
 COURSE = CourseId("Bench/Enrolling/1")
 
@@ -94,7 +94,7 @@ def _time_statement(portal: Connection, database: Connection | None, members: in
     portal.execute(_ENROLL, (COURSE,))
     if database is not None:
         # One transaction on the portal is one in the course: whoever sees a row sees all of them.
-        wait_until(lambda: _any_row(database), timeout_seconds=60)
+        eventually(lambda: _any_row(database), timeout_seconds=60)
     seconds = time.perf_counter() - begin
     for table in REPLICATED_TABLES if database is not None else ():
         if database is not None and (found := count(database, table)) != members:

@@ -27,12 +27,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from pysync.db.connections import Connection, connect, fetch_value
-from pysync.demo.servers import wait_until
 from pysync.models.portal import User
 from pysync.replication import marks
 from pysync.types import CourseId, replication_name
 from tests.benchmarks.measure import MILLISECONDS, Comparison, Effort, interleave, percentile
 from tests.benchmarks.pair import Pair, add_course, enroll_in_three, new_portal, set_triggers
+from tests.support import eventually
 
 USERS = 8_000
 COURSES = [CourseId(f"Bench/Latency/{number}") for number in range(8)]
@@ -57,11 +57,11 @@ class Attached:
     def start(self, portal: Connection) -> None:
         set_triggers(portal, "auth_user", enabled="course" if self.triggers else None)
         self._alter("enable")
-        wait_until(lambda: self._active_slots(portal) == len(self.subscriptions))
+        eventually(lambda: self._active_slots(portal) == len(self.subscriptions))
 
     def stop(self, portal: Connection) -> None:
         self._alter("disable")
-        wait_until(lambda: self._active_slots(portal) == 0)
+        eventually(lambda: self._active_slots(portal) == 0)
 
     def _alter(self, verb: LiteralString) -> None:
         for name, database in self.subscriptions.items():
@@ -151,7 +151,7 @@ def _attach_plain(pair: Pair, portal: Connection) -> Connection:
             name=sql.Identifier(_PLAIN), conninfo=sql.Literal(pair.portal.conninfo(_PORTAL))
         )
     )
-    wait_until(
+    eventually(
         lambda: (
             fetch_value(database, "select count(*) from pg_subscription_rel where srsubstate = 'r'")
             == 1

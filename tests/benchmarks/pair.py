@@ -30,7 +30,6 @@ SETTINGS = {
     "max_wal_size": "8GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
-    "max_replication_slots": "40",
     "max_wal_senders": "40",
     "max_worker_processes": "40",
     "max_logical_replication_workers": "30",
@@ -39,9 +38,6 @@ SETTINGS = {
     "wal_writer_delay": "10ms",
 }
 """Of both servers; what isn't named has PostgreSQL's default (but ``wal_level = logical``)."""
-
-ORIGINS_SETTING_MAJOR = 18
-"""Since when ``max_active_replication_origins`` says what ``max_replication_slots`` said before."""
 
 Say = Callable[[str], None]
 
@@ -66,9 +62,7 @@ def server_pair(say: Say) -> Iterator[Pair]:
     folder = make_folder(Path(tempfile.mkdtemp(prefix="pysync-bench-", dir="/var/tmp")))
     try:
         installation = readable(find_installation(), folder)
-        settings = dict(SETTINGS)
-        if installation.major >= ORIGINS_SETTING_MAJOR:
-            settings["max_active_replication_origins"] = settings["max_replication_slots"]
+        settings = SETTINGS | installation.replication_slots(40)
         portal = Server(installation, folder / "portal", settings)
         courses_server = Server(installation, folder / "courses", settings)
         try:
