@@ -1,7 +1,7 @@
 """Real servers, started by pytest-postgresql: a portal server and a course server per version.
 
-A test that takes a server runs on each supported major version that is installed, unless a mark
-says less and why. The mark of the test counts before that of its module.
+A test that takes a server is marked with the major versions that it runs on, and why, or its module
+is; the test's own mark counts before the module's. Of the supported ones that are installed:
 
 ``every_major(reason)``
     what PostgreSQL does for us, and did differently in one version or another;
@@ -99,21 +99,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs a server on the versions that its mark says."""
     if "major" in metafunc.fixturenames:
         mark = _mark(metafunc.definition)
-        majors = MAJORS_OF_MARK[mark.name if mark else "every_major"](list(INSTALLATIONS))
+        majors = MAJORS_OF_MARK[mark.name](list(INSTALLATIONS))
         metafunc.parametrize("major", majors, scope="session", ids=[f"pg{m}" for m in majors])
 
 
-def _mark(definition: pytest.Item) -> pytest.Mark | None:
-    """Return the mark that says which versions a test runs on, if it has one."""
+def _mark(definition: pytest.Item) -> pytest.Mark:
+    """Return the mark that says which versions a test runs on."""
     # From the test outwards, to its module: the nearest one counts.
     for mark in definition.iter_markers():
         if mark.name in MAJORS_OF_MARK:
-            if mark.kwargs:
-                raise pytest.UsageError(
-                    f'{definition.nodeid}: write @pytest.mark.{mark.name}("why no more, or less")'
-                )
-            return mark
-    return None
+            if len(mark.args) == 1 and isinstance(mark.args[0], str) and not mark.kwargs:
+                return mark
+            break
+    raise pytest.UsageError(
+        f"{definition.nodeid} takes a server and doesn't say of which versions, and why: mark it, "
+        f"or its module, with one of {', '.join(MAJORS_OF_MARK)}, as in newest('texts of ours')"
+    )
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,7 +10,7 @@ from tests.acceptance.test_cli_process import assert_refused, cli, read_json, su
 from tests.django_site.process import new_site
 from tests.support import Site, insert_user
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
 
 def test_an_account_is_registered_and_activated(site: Site) -> None:

@@ -21,6 +21,8 @@ from tests.acceptance.test_cli_process import assert_refused, cli, footprint
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, enroll, insert_user, run_cli
 
+pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
+
 SECRET = "gehe1m"
 
 
@@ -68,7 +70,6 @@ def nowhere(**parameters: Any) -> str:
     ],
     ids=["empty", "default", "over-long", "not Unicode"],
 )
-@pytest.mark.newest
 def test_ids_that_are_none(site: Site, course_id: str, words: tuple[str, ...]) -> None:
     database = site.new_database()
     before = footprint(site.portal, database)
@@ -83,7 +84,6 @@ def test_ids_that_are_none(site: Site, course_id: str, words: tuple[str, ...]) -
     assert footprint(site.portal, database) == before
 
 
-@pytest.mark.newest
 def test_courses_that_are_not_registered(site: Site) -> None:
     before = footprint(site.portal)
     for arguments in (
@@ -98,7 +98,6 @@ def test_courses_that_are_not_registered(site: Site) -> None:
     assert footprint(site.portal) == before
 
 
-@pytest.mark.newest
 def test_portals_that_are_none(site: Site) -> None:
     empty = site.new_database(site.portal_server)
     database = site.new_database()
@@ -123,7 +122,6 @@ def test_portals_that_are_none(site: Site) -> None:
         assert SECRET not in result.stderr
 
 
-@pytest.mark.newest
 def test_connection_strings_that_cannot_be_parsed(site: Site) -> None:
     before = footprint(site.portal, site.databases["A"])
     database = site.databases["A"]
@@ -144,7 +142,6 @@ def test_connection_strings_that_cannot_be_parsed(site: Site) -> None:
     assert footprint(site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest
 def test_removal_is_not_forced_by_a_connection_string_that_cannot_be_parsed(site: Site) -> None:
     before = footprint(site.portal, site.databases["A"])
     for force in ((), ("--force",)):
@@ -155,7 +152,6 @@ def test_removal_is_not_forced_by_a_connection_string_that_cannot_be_parsed(site
     assert footprint(site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest
 def test_a_connection_string_without_quotes_does_not_show_its_password(site: Site) -> None:
     result = run_cli(
         "course", "add", "B", "host=127.0.0.1", f"password={SECRET}", portal=site.portal
@@ -164,7 +160,6 @@ def test_a_connection_string_without_quotes_does_not_show_its_password(site: Sit
     assert SECRET not in result.stderr
 
 
-@pytest.mark.newest
 def test_course_databases_that_cannot_be_reached(site: Site) -> None:
     before = footprint(site.portal)
     reachable = site.course_server
@@ -180,6 +175,7 @@ def test_course_databases_that_cannot_be_reached(site: Site) -> None:
     assert footprint(site.portal) == before
 
 
+@pytest.mark.oldest_and_newest("what is refused is found in catalogs")
 def test_databases_that_have_another_part_to_play(site: Site) -> None:
     database = site.new_database()
     other_portal = site.new_database(site.portal_server, template="portal_template")
@@ -226,7 +222,6 @@ def test_databases_that_have_another_part_to_play(site: Site) -> None:
     assert site.execute("select course_id from pysync.course") == [("A",)]
 
 
-@pytest.mark.newest
 def test_the_same_course_of_a_portal_of_the_same_name(site: Site) -> None:
     """A copy of a portal on another server, made for a test, say, knows the same courses."""
     name = str(conninfo_to_dict(site.portal)["dbname"])
@@ -239,7 +234,6 @@ def test_the_same_course_of_a_portal_of_the_same_name(site: Site) -> None:
     assert footprint(twin, site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest
 def test_ways_to_the_portal_that_lead_nowhere(site: Site) -> None:
     database = site.new_database()
     before = footprint(site.portal, database)
@@ -258,7 +252,6 @@ def test_ways_to_the_portal_that_lead_nowhere(site: Site) -> None:
         assert footprint(site.portal, database) == before
 
 
-@pytest.mark.newest
 def test_ways_that_lead_to_something_else_than_the_portal(site: Site) -> None:
     database = site.new_database()
     elsewhere = site.new_database(site.portal_server)
@@ -274,7 +267,7 @@ def test_ways_that_lead_to_something_else_than_the_portal(site: Site) -> None:
         assert footprint(site.portal, database, other_portal) == before
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("settings come and go with versions")
 def test_servers_whose_settings_do_not_allow_it(site: Site, poor_server: Cluster) -> None:
     database = site.new_database()
     poor_portal, poor_database = poor_server.create(), poor_server.create()
@@ -299,7 +292,7 @@ def make_role(cluster: Cluster, name: str) -> str:
     return name
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("16 changed what roles need")
 def test_a_role_without_rights_on_the_portal(site: Site) -> None:
     portal = make_conninfo(site.portal, user=make_role(site.portal_server, "plain"))
     before = footprint(site.portal)
@@ -315,7 +308,7 @@ def test_a_role_without_rights_on_the_portal(site: Site) -> None:
     assert footprint(site.portal) == before
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("16 made subscriptions a privilege")
 def test_a_role_without_rights_on_the_course_server(site: Site) -> None:
     database = site.new_database()
     before = footprint(site.portal, database)
@@ -325,7 +318,7 @@ def test_a_role_without_rights_on_the_course_server(site: Site) -> None:
     assert footprint(site.portal, database) == before
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("16 changed what roles need")
 def test_a_replication_role_without_replication(site: Site) -> None:
     database = site.new_database()
     make_role(site.portal_server, "unable")
@@ -351,7 +344,6 @@ def test_servers_older_than_15() -> None:
         assert "upgrade" in str(error.value)
 
 
-@pytest.mark.newest
 def test_removal_asks_for_a_confirmation(site: Site) -> None:
     before = footprint(site.portal, site.databases["A"])
     result = cli("course", "remove", "A", portal=site.portal)
@@ -360,7 +352,6 @@ def test_removal_asks_for_a_confirmation(site: Site) -> None:
     assert footprint(site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest
 def test_removal_does_not_touch_another_courses_database(site: Site) -> None:
     site.add("B")
     before = footprint(site.portal, *site.databases.values())

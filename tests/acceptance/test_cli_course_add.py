@@ -30,6 +30,8 @@ from tests.support import (
     run_cli,
 )
 
+pytestmark = pytest.mark.newest("the order of our own steps, whichever server does them")
+
 Start = Callable[..., Fork]
 
 STREAMING = {
@@ -106,6 +108,7 @@ def enroll_users(site: Site, course_id: str, count: int) -> None:
     )
 
 
+@pytest.mark.every_major("the first copy")
 def test_a_course_with_members_is_added_once(site: Site) -> None:
     enroll_users(site, "MITx/6.002x", 3)
     database = new_course(site, "MITx/6.002x")
@@ -125,7 +128,6 @@ def test_a_course_with_members_is_added_once(site: Site) -> None:
     assert footprint(site.portal, database) == before
 
 
-@pytest.mark.newest
 def test_dry_runs_check_and_change_nothing(site: Site) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A")
@@ -154,7 +156,6 @@ def test_dry_runs_check_and_change_nothing(site: Site) -> None:
     assert slots(site) == [name[0]]
 
 
-@pytest.mark.newest
 def test_ids_are_any_text(site: Site) -> None:
     names = []
     for course_id in IDS:
@@ -179,6 +180,7 @@ def test_ids_are_any_text(site: Site) -> None:
     assert "mitx_6_002x_2012_fall" in names[0]
 
 
+@pytest.mark.every_major("a subscription within one cluster would wait for itself")
 def test_one_server_can_be_portal_and_course(site: Site) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A", site.portal_server)
@@ -186,6 +188,7 @@ def test_one_server_can_be_portal_and_course(site: Site) -> None:
     assert_whole(site, "A")
 
 
+@pytest.mark.every_major("how the first copy meets the stream")
 def test_the_first_copy_misses_nothing_that_is_written_meanwhile(site: Site) -> None:
     enroll_users(site, "A", 2000)
     database = new_course(site, "A")
@@ -299,7 +302,6 @@ HOLDS = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.newest
 @HOLDS
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
 def test_a_run_that_is_interrupted_is_finished_by_the_next(
@@ -323,7 +325,6 @@ def test_a_run_that_is_interrupted_is_finished_by_the_next(
     assert_whole(site, "A")
 
 
-@pytest.mark.newest
 def test_an_interrupted_run_says_how_to_go_on(site: Site, start: Start) -> None:
     new_course(site, "A")
     with held_slot(site, start) as process:
@@ -335,7 +336,6 @@ def test_an_interrupted_run_says_how_to_go_on(site: Site, start: Start) -> None:
     )
 
 
-@pytest.mark.newest
 def test_a_long_transaction_on_the_portal_delays_a_course_and_breaks_nothing(
     site: Site, start: Start
 ) -> None:
@@ -361,7 +361,6 @@ def end_backend(site: Site, conninfo: str, function: str) -> None:
         assert ended
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize(
     ("hold", "where", "function"),
     [
@@ -392,7 +391,7 @@ def test_a_run_that_loses_a_server_says_so_and_is_finished_by_the_next(
     assert_whole(site, "A")
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("what a failing worker leaves behind")
 def test_a_first_copy_that_fails_leaves_neither_slot_nor_subscription(
     site: Site, start: Start
 ) -> None:
@@ -417,7 +416,6 @@ def test_a_first_copy_that_fails_leaves_neither_slot_nor_subscription(
     assert_whole(site, "A")
 
 
-@pytest.mark.newest
 def test_one_run_at_a_time_works_on_a_course(site: Site, start: Start) -> None:
     enroll_users(site, "A", 1)
     database = new_course(site, "A")
@@ -430,7 +428,6 @@ def test_one_run_at_a_time_works_on_a_course(site: Site, start: Start) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.newest
 def test_two_courses_that_race_for_a_database_do_not_both_get_it(site: Site, start: Start) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A")
@@ -460,7 +457,6 @@ def test_two_courses_that_race_for_a_database_do_not_both_get_it(site: Site, sta
     assert_whole(site, winner)
 
 
-@pytest.mark.newest
 def test_a_new_way_to_the_portal_is_used_from_then_on(site: Site) -> None:
     site.add("A")
     alias = site.portal.replace("127.0.0.1", "localhost")
@@ -472,6 +468,7 @@ def test_a_new_way_to_the_portal_is_used_from_then_on(site: Site) -> None:
     site.wait("A")
 
 
+@pytest.mark.oldest_and_newest("the first copy, once more")
 def test_a_removed_course_comes_back_in_a_new_database_only(site: Site) -> None:
     enroll_users(site, "A", 3)
     old = new_course(site, "A")
@@ -486,7 +483,6 @@ def test_a_removed_course_comes_back_in_a_new_database_only(site: Site) -> None:
     assert_whole(site, "A")
 
 
-@pytest.mark.newest
 def test_a_course_that_lost_its_slot_is_not_patched_up(site: Site) -> None:
     site.add("A")
     site.execute(
@@ -508,7 +504,6 @@ def test_a_course_that_lost_its_slot_is_not_patched_up(site: Site) -> None:
     assert slots(site) == []
 
 
-@pytest.mark.newest
 def test_ids_in_remedies_can_be_pasted_into_a_shell(site: Site) -> None:
     course_id = "it's $HOME `id`"
     database = site.new_database()

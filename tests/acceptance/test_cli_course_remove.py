@@ -30,6 +30,8 @@ from tests.acceptance.test_cli_process import (
 )
 from tests.support import Site, assert_live_rows, enroll, eventually, insert_user, run_cli
 
+pytestmark = pytest.mark.newest("the order of our own steps, whichever server does them")
+
 __all__ = ["start"]
 
 
@@ -56,6 +58,7 @@ def assert_forgotten(site: Site, course_id: str) -> None:
     assert course_id not in courses_of("course", "list", portal=site.portal)
 
 
+@pytest.mark.every_major("what dropping a subscription leaves")
 def test_a_removed_course_keeps_its_data_and_can_be_written(site: Site) -> None:
     enroll_users(site, "A", 3)
     site.add("A")
@@ -100,7 +103,6 @@ def test_a_removed_course_keeps_its_data_and_can_be_written(site: Site) -> None:
     )
 
 
-@pytest.mark.newest
 def test_other_courses_stream_on(site: Site) -> None:
     for course_id in ("A", "B"):
         site.add(course_id)
@@ -114,7 +116,6 @@ def test_other_courses_stream_on(site: Site) -> None:
     assert courses_of("status", portal=site.portal)["B"]["state"] == "streaming"
 
 
-@pytest.mark.newest
 def test_a_course_whose_server_is_down_is_removed_by_force_only(
     site: Site, own_server: OwnCluster
 ) -> None:
@@ -143,7 +144,6 @@ def test_a_course_whose_server_is_down_is_removed_by_force_only(
     assert slots(site) == []
 
 
-@pytest.mark.newest
 def test_a_course_whose_server_does_not_answer_is_removed_by_force(
     site: Site, own_server: OwnCluster
 ) -> None:
@@ -153,7 +153,6 @@ def test_a_course_whose_server_does_not_answer_is_removed_by_force(
         assert_forgotten(site, "A")
 
 
-@pytest.mark.newest
 def test_a_course_whose_database_is_gone_is_removed_by_force(
     site: Site, own_server: OwnCluster
 ) -> None:
@@ -169,7 +168,7 @@ def test_a_course_whose_database_is_gone_is_removed_by_force(
     assert_whole(site, "A")
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("what a failing worker leaves behind")
 @pytest.mark.parametrize("gone", [False, True], ids=["reachable", "gone"])
 def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     site: Site, own_server: OwnCluster, start: Start, gone: bool
@@ -208,7 +207,6 @@ def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
             own_server.server.start()
 
 
-@pytest.mark.newest
 def test_a_removal_that_cannot_get_its_locks_changes_nothing(site: Site) -> None:
     site.add("A")
     before = footprint(site.portal, site.databases["A"])
@@ -222,7 +220,6 @@ def test_a_removal_that_cannot_get_its_locks_changes_nothing(site: Site) -> None
     succeed("course", "remove", "A", "--yes", portal=site.portal)
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize(
     ("where", "statement"),
     [
@@ -262,7 +259,6 @@ def test_a_removal_that_is_killed_is_finished_by_the_next(
     site.course("A").execute("update auth_user set email = ''")
 
 
-@pytest.mark.newest
 def test_a_terminal_is_asked_and_no_means_no(site: Site) -> None:
     site.add("A")
     before = footprint(site.portal, site.databases["A"])
@@ -275,7 +271,6 @@ def test_a_terminal_is_asked_and_no_means_no(site: Site) -> None:
     assert_forgotten(site, "A")
 
 
-@pytest.mark.newest
 def test_a_database_that_has_moved_is_found_by_conninfo(site: Site) -> None:
     site.add("A")
     site.execute("update pysync.course set conninfo = 'host=127.0.0.1 port=1'")

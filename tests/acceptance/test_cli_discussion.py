@@ -25,7 +25,7 @@ from tests.acceptance.test_cli_process import (
 from tests.integration.discussion import API_KEY, Answer, DiscussionServer, Put, discussion_server
 from tests.support import Site, eventually, insert_user, run_cli
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from tests.acceptance.test_cli_resync import tampering
 from tests.acceptance.test_cli_status import alter_subscription
 from tests.support import Site, enroll, insert_user, unenroll
 
+pytestmark = pytest.mark.newest("the order of our own steps, whichever server does them")
+
 
 @pytest.fixture
 def ada(site: Site) -> int:
@@ -30,7 +32,7 @@ def pending(site: Site) -> list[tuple[object, ...]]:
     return site.execute("select user_id, course_id from pysync.erasure order by 1, 2")
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("what erases is carried by replication")
 def test_an_erasure_is_shown_done_and_proven(site: Site, ada: int) -> None:
     before = footprint(site.portal)
     shown = cli("erase", "ada", portal=site.portal)
@@ -59,7 +61,6 @@ def test_an_erasure_is_shown_done_and_proven(site: Site, ada: int) -> None:
     assert_refused(cli("erase", "ada", "--yes", portal=site.portal), "user 'ada' doesn't exist")
 
 
-@pytest.mark.newest
 def test_courses_that_are_down_are_asked_again(site: Site, ada: int) -> None:
     alter_subscription(site, "B", "disable")
     site.execute(
@@ -93,7 +94,6 @@ def test_courses_that_are_down_are_asked_again(site: Site, ada: int) -> None:
     assert site.execute("select id from auth_user where username = 'ada'") == [(other,)]
 
 
-@pytest.mark.newest
 def test_what_is_still_there_is_no_proof(site: Site, ada: int) -> None:
     """The deletion has arrived, and somebody has put the data back behind replication's back."""
     alter_subscription(site, "B", "disable")
@@ -111,7 +111,6 @@ def test_what_is_still_there_is_no_proof(site: Site, ada: int) -> None:
     assert "B: confirmed" in succeed("erase", "ada", portal=site.portal)
 
 
-@pytest.mark.newest
 def test_a_removed_course_is_not_forgotten(site: Site, ada: int) -> None:
     alter_subscription(site, "B", "disable")
     cli("erase", "ada", "--yes", "--timeout", "0.5", portal=site.portal)
@@ -121,7 +120,6 @@ def test_a_removed_course_is_not_forgotten(site: Site, ada: int) -> None:
     assert "B: not confirmed: it was removed" in result.stdout
 
 
-@pytest.mark.newest
 def test_rows_that_forbid_it_are_named_and_nothing_is_deleted(site: Site, ada: int) -> None:
     site.execute(
         "create table public.thesis (id int primary key, author_id bigint references auth_user);"

@@ -14,6 +14,8 @@ from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out, assert
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Site, enroll, eventually, insert_user
 
+pytestmark = pytest.mark.every_major("when a slot is given up, and what the server then says")
+
 LOOKS = ("--max-retained", "8MB", "--interval", "0.4")
 
 
@@ -70,7 +72,6 @@ def test_a_dead_course_is_sacrificed_and_a_healthy_one_never(dead_and_healthy: S
     assert site.one("select sacrificed_at is null from pysync.course where course_id = 'dead'")
 
 
-@pytest.mark.newest
 def test_a_connected_course_beyond_the_budget_is_left_alone(dead_and_healthy: Site) -> None:
     site = dead_and_healthy
     alter_subscription(site, "dead", "enable")
@@ -87,7 +88,7 @@ def test_a_connected_course_beyond_the_budget_is_left_alone(dead_and_healthy: Si
         assert slots(site) == before
 
 
-@pytest.mark.newest
+@pytest.mark.newest("a loop of ours")
 def test_the_guard_goes_on_until_it_is_stopped_and_survives_a_bad_moment(
     dead_and_healthy: Site,
 ) -> None:
@@ -112,7 +113,7 @@ def test_the_guard_goes_on_until_it_is_stopped_and_survives_a_bad_moment(
         process.communicate()
 
 
-@pytest.mark.newest
+@pytest.mark.newest("what the command line makes of its input, whatever the server")
 def test_a_size_that_is_none_is_a_usage_error(site: Site) -> None:
     for size in ("much", "-1", "10XB", ""):
         result = cli("guard", "--once", f"--max-retained={size}", portal=site.portal)

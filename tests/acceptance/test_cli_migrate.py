@@ -18,6 +18,8 @@ from tests.acceptance.test_cli_process import (
 )
 from tests.support import Cluster, Site
 
+pytestmark = pytest.mark.every_major("revisions, up and down")
+
 PORTAL_HEAD = head_revision(PORTAL)
 COURSE_HEAD = head_revision(COURSE)
 
@@ -172,7 +174,7 @@ def test_status_of_a_database_without_pysync(site: Site) -> None:
     ]
 
 
-@pytest.mark.newest
+@pytest.mark.newest("graphs of revisions, before any server is asked")
 def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     site.add("A")
     before = footprint(site.portal, site.databases["A"])
@@ -188,7 +190,7 @@ def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     assert footprint(site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest
+@pytest.mark.newest("an advisory lock")
 def test_two_runs_at_once_take_turns(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     processes = [launch("migrate", portal=portal) for _ in range(2)]

@@ -20,10 +20,12 @@ from tests.acceptance.test_cli_resync import (
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Cluster, Site, enroll, eventually, insert_user
 
+pytestmark = pytest.mark.every_major("how slots and subscriptions are taken over")
+
 __all__ = ["start"]
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_course_is_paused_and_resumed(site: Site) -> None:
     site.add("A")
     assert "would be paused" in succeed("course", "pause", "A", "--dry-run", portal=site.portal)
@@ -56,7 +58,6 @@ def cluster_copy(site: Site, cluster: Cluster, template: str) -> str:
     return site.new_database(cluster, template=template)
 
 
-@pytest.mark.newest
 def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
     enroll_users(site, "A", 50)
     site.add("A")
@@ -121,7 +122,6 @@ def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
         connection.execute("update course.auth_user set email = 'free' where id = 1")
 
 
-@pytest.mark.newest
 def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> None:
     enroll_users(site, "A", 20)
     site.add("A")
@@ -143,7 +143,7 @@ def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> No
     assert_sound(site)
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_course_whose_old_database_is_gone_moves_by_force(site: Site) -> None:
     enroll_users(site, "A", 5)
     site.add("A")
@@ -161,7 +161,7 @@ def test_a_course_whose_old_database_is_gone_moves_by_force(site: Site) -> None:
     assert_sound(site)
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_move_that_is_killed_is_finished_by_the_next(site: Site, start: Start) -> None:
     enroll_users(site, "A", 5)
     site.add("A")

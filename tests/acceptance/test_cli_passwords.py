@@ -24,7 +24,9 @@ from tests.acceptance.test_cli_process import (
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.every_major(
+    "16 made it a subscription's own setting whether a password is needed"
+)
 
 ADMIN, REPLICATOR = "gehe1m-admin", "gehe1m-replicator"
 HBA = """

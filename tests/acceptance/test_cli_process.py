@@ -35,6 +35,8 @@ from pysync.diagnosis.drift import prepare
 from tests.conftest import INSTALLATIONS, SETTINGS, SLOTS
 from tests.support import Cluster, Site, enroll, eventually, insert_user, run_cli
 
+pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
+
 ESCAPE = "\x1b"
 
 prepare()  # or each fork would parse sql/ for itself
@@ -432,7 +434,6 @@ def test_wrong_usage_ends_with_status_2(arguments: tuple[str, ...], site: Site) 
     assert footprint(site.portal) == before
 
 
-@pytest.mark.newest
 def test_the_portal_can_be_named_before_and_after_the_command(site: Site) -> None:
     for arguments in (
         ("--portal", site.portal, "status", "--format", "json"),
@@ -467,7 +468,6 @@ HEADINGS = {
 }
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize("command", ["status", "migrate status"])
 def test_tables_fit_a_terminal_of_80_columns(crowded: Site, command: str) -> None:
     status, shown = in_terminal(*command.split(), portal=crowded.portal, TERM="dumb")
@@ -484,7 +484,6 @@ def test_tables_fit_a_terminal_of_80_columns(crowded: Site, command: str) -> Non
     assert "MITx/6.002x/2012_Fall[bold]A[/bold]" + "x" * 255 + "курс 一" in ids
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize("command", ["status", "course list", "migrate status"])
 def test_output_in_a_pipe_is_whole(crowded: Site, command: str) -> None:
     lines = succeed(*command.split(), portal=crowded.portal, COLUMNS="40").splitlines()
@@ -492,7 +491,6 @@ def test_output_in_a_pipe_is_whole(crowded: Site, command: str) -> None:
         assert [line for line in lines if line.strip().startswith(f"{course_id}  ")]
 
 
-@pytest.mark.newest
 def test_output_in_a_pipe_is_plain(crowded: Site) -> None:
     for arguments in (("status",), ("wait", "nope")):
         result = run_cli(*arguments, portal=crowded.portal, TERM="xterm-256color")
@@ -500,7 +498,6 @@ def test_output_in_a_pipe_is_plain(crowded: Site) -> None:
         assert ESCAPE not in result.stdout + result.stderr
 
 
-@pytest.mark.newest
 def test_a_terminal_shows_errors_in_colour_and_a_dumb_one_does_not(site: Site) -> None:
     status, shown = in_terminal("wait", "nope", portal=site.portal, TERM="xterm-256color")
     assert status == 1
@@ -510,7 +507,6 @@ def test_a_terminal_shows_errors_in_colour_and_a_dumb_one_does_not(site: Site) -
     assert shown.startswith("pysync: course 'nope'")
 
 
-@pytest.mark.newest
 def test_output_that_cannot_be_encoded_is_escaped(crowded: Site) -> None:
     result = run_cli("status", portal=crowded.portal, PYTHONIOENCODING="latin-1")
     assert "Traceback" not in result.stderr
@@ -518,7 +514,6 @@ def test_output_that_cannot_be_encoded_is_escaped(crowded: Site) -> None:
     assert "MITx/6.002x/2012_Fall" in result.stdout
 
 
-@pytest.mark.newest
 def test_a_closed_pipe_is_no_crash(site: Site) -> None:
     with launch("migrate", "portal", "--to", "base", "--sql", portal=site.portal) as process:
         assert process.stdout is not None
@@ -527,14 +522,12 @@ def test_a_closed_pipe_is_no_crash(site: Site) -> None:
         assert process.stderr.read() == ""
 
 
-@pytest.mark.newest
 def test_control_characters_of_an_id_do_not_reach_the_output(site: Site) -> None:
     register_unreachable(site, f"A{ESCAPE}[2JB\nC")
     assert ESCAPE not in succeed("status", portal=site.portal)
     assert ESCAPE not in cli("wait", f"{ESCAPE}[2J", portal=site.portal).stderr
 
 
-@pytest.mark.newest
 def test_a_forked_process_says_what_a_fresh_one_says(site: Site) -> None:
     enroll(site, insert_user(site, "ada"), "A")
     for arguments in (("status",), ("wait", "nope"), ("migrate", "all")):

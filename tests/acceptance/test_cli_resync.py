@@ -20,6 +20,8 @@ from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, s
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Rows, Site, drop_slot, enroll, eventually, insert_user
 
+pytestmark = pytest.mark.every_major("merging beside what the server does to a slot")
+
 __all__ = ["start"]
 
 TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment", "mark")
@@ -233,7 +235,7 @@ def test_a_resync_under_constant_writes_mends_everything_and_spares_the_course(
     assert result.stdout.endswith("course 'A' resynchronised\n")
 
 
-@pytest.mark.newest
+@pytest.mark.newest("takes long, and says how the work grows")
 @pytest.mark.timeout(300)
 def test_100000_users_are_resynchronised_under_constant_writes(site: Site) -> None:
     enroll_users(site, "A", 100_000)
@@ -262,7 +264,7 @@ def test_100000_users_are_resynchronised_under_constant_writes(site: Site) -> No
     assert_sound(site)
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_what_the_course_cannot_let_go_never_meets_who_comes_later(damaged: Site) -> None:
     """A user who gets the id or the name of a scrubbed row enrolls: replication goes on."""
     site = damaged
@@ -276,7 +278,7 @@ def test_what_the_course_cannot_let_go_never_meets_who_comes_later(damaged: Site
     assert_equal_to_the_fan_out(site, "A")
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_dry_run_counts_and_changes_nothing(damaged: Site) -> None:
     site = damaged
     query = "select id, username, email, xmin::text from course.auth_user order by 1"
@@ -306,7 +308,6 @@ def test_a_dry_run_counts_and_changes_nothing(damaged: Site) -> None:
     assert all((each["insert"], each["remove"]) == (0, 0) for each in again["differences"])
 
 
-@pytest.mark.newest
 def test_a_course_whose_slot_was_dropped_is_recovered(damaged: Site) -> None:
     site = damaged
     lose_slot(site)
@@ -320,7 +321,6 @@ def test_a_course_whose_slot_was_dropped_is_recovered(damaged: Site) -> None:
     assert state_of(site, "A") == "streaming"
 
 
-@pytest.mark.newest
 def test_a_course_that_lost_its_subscription_as_well_is_recovered(damaged: Site) -> None:
     site = damaged
     name = replication_name(site, "A")
@@ -334,7 +334,6 @@ def test_a_course_that_lost_its_subscription_as_well_is_recovered(damaged: Site)
     assert_sound(site)
 
 
-@pytest.mark.newest
 def test_a_course_that_is_ahead_of_a_restored_portal_is_brought_back(damaged: Site) -> None:
     """Positions of the portal as it was before mean nothing: they may lie far ahead."""
     site = damaged
@@ -356,7 +355,7 @@ def test_a_course_that_is_ahead_of_a_restored_portal_is_brought_back(damaged: Si
 # One table
 
 
-@pytest.mark.newest
+@pytest.mark.oldest_and_newest("three tables take long")
 @pytest.mark.parametrize("table", TABLES[:2])
 def test_one_table_is_mended_while_everything_streams(site: Site, table: str) -> None:
     enroll_users(site, "A", 300)
@@ -385,7 +384,7 @@ def test_one_table_is_mended_while_everything_streams(site: Site, table: str) ->
     assert state_of(site, "A") == "streaming"
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_one_table_is_refused_where_only_the_whole_will_do(damaged: Site) -> None:
     site = damaged
     assert_refused_last(
@@ -407,6 +406,6 @@ def assert_refused_last(result: Any, *words: str) -> None:
         assert word in last, last
 
 
-@pytest.mark.newest
+@pytest.mark.newest("what the command line makes of its input, whatever the server")
 def test_courses_that_are_not_there_are_named(site: Site) -> None:
     assert_refused(cli("resync", "A", portal=site.portal), "course 'A' is not registered")

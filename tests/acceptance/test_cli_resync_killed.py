@@ -26,6 +26,8 @@ from tests.acceptance.test_cli_resync import (
 from tests.acceptance.test_cli_status import replication_name, state_of
 from tests.support import Silent, Site, enroll, eventually, insert_user
 
+pytestmark = pytest.mark.newest("the order of our own steps, whichever server does them")
+
 __all__ = ["damaged", "start"]
 
 
@@ -80,7 +82,6 @@ def held_end(site: Site, start: Start) -> Iterator[Any]:
     session.execute("rollback")
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize(
     ("hold", "lost"),
     [(held_snapshot, False), (held_merge, True), (held_end, True)],
@@ -115,7 +116,7 @@ def test_a_resync_that_is_killed_is_finished_by_the_next(
     assert_sound(site)
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("what a slot has confirmed when its reader dies")
 @pytest.mark.parametrize("lost", [False, True], ids=["healthy", "lost"])
 def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, lost: bool) -> None:
     site = damaged
@@ -139,7 +140,6 @@ def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, l
     assert_sound(site)
 
 
-@pytest.mark.newest
 def test_a_resync_that_fails_lets_a_healthy_course_go_on(damaged: Site, start: Start) -> None:
     site = damaged
     with held_snapshot(site, start) as process:
@@ -152,7 +152,6 @@ def test_a_resync_that_fails_lets_a_healthy_course_go_on(damaged: Site, start: S
     assert slots(site) == [replication_name(site, "A")]
 
 
-@pytest.mark.newest
 def test_a_transaction_that_does_not_end_is_named_and_the_course_goes_on(
     damaged: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +169,6 @@ def test_a_transaction_that_does_not_end_is_named_and_the_course_goes_on(
     site.wait("A")
 
 
-@pytest.mark.newest
 def test_a_course_site_that_keeps_rows_locked_is_told_and_the_course_goes_on(
     damaged: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

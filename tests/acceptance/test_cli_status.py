@@ -37,6 +37,8 @@ from tests.support import (
     run_cli,
 )
 
+pytestmark = pytest.mark.newest("times and texts of ours")
+
 __all__ = ["start"]
 
 SCHEMA = jsonschema.Draft202012Validator(
@@ -70,7 +72,6 @@ def state_of(site: Site, course_id: str) -> str:
     return str(courses_of("status", course_id, portal=site.portal)[course_id]["state"])
 
 
-@pytest.mark.newest
 def test_no_courses_is_no_error(site: Site) -> None:
     for command in (("status",), ("course", "list")):
         assert succeed(*command, portal=site.portal) == "no courses registered\n"
@@ -79,6 +80,7 @@ def test_no_courses_is_no_error(site: Site) -> None:
         assert (document["courses"], document["orphans"]) == ([], [])
 
 
+@pytest.mark.every_major("the columns that are read, version by version")
 def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
     site.add("B")
     site.add("A")
@@ -106,7 +108,7 @@ def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
     assert row[-1] == "0"
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("states as each version's views show them")
 def test_each_state_is_told_from_the_others(site: Site) -> None:
     for course_id in ("streaming", "paused", "lost", "drifted", "orphan", "half", "unknown"):
         site.add(course_id)
@@ -177,7 +179,7 @@ def test_each_state_is_told_from_the_others(site: Site) -> None:
     eventually(lambda: state_of(site, "paused") == "streaming")
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("workers as each version's views show them")
 def test_a_course_being_copied_is_reported_so(site: Site, start: object) -> None:
     enroll_users(site, "A", 3)
     new_course(site, "A")
@@ -223,6 +225,7 @@ def stuck(site: Site, course_id: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.every_major("errors as each version counts them")
 def test_a_first_copy_that_meets_rows_is_stuck_until_mended(site: Site) -> None:
     for number in range(3):
         enroll(site, insert_user(site, f"user{number}"), "A")
@@ -252,7 +255,7 @@ def reader(portal_server: Cluster) -> Iterator[str]:
         connection.execute("drop role reader")
 
 
-@pytest.mark.newest
+@pytest.mark.every_major("15 copies as the subscription's owner, later versions as the table's")
 def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site: Site) -> None:
     enroll(site, insert_user(site, "ada"), "A")
     site.databases["A"] = site.new_database()
@@ -275,6 +278,7 @@ def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site:
     assert_live_rows(site, "A")
 
 
+@pytest.mark.every_major("errors as each version counts them")
 def test_a_course_whose_worker_fails_is_stuck_until_mended(site: Site) -> None:
     site.add("A")
     course = site.course("A")
@@ -324,7 +328,6 @@ def timed_status(site: Site) -> tuple[float, dict[str, str]]:
     return time.monotonic() - began - start_seconds, {k: v["state"] for k, v in found.items()}
 
 
-@pytest.mark.newest
 def test_courses_that_do_not_answer_do_not_keep_the_others_waiting(
     site: Site, own_server: OwnCluster, silent_port: int
 ) -> None:
@@ -360,7 +363,6 @@ def test_courses_that_do_not_answer_do_not_keep_the_others_waiting(
 # wait
 
 
-@pytest.mark.newest
 def test_wait_ends_once_everything_is_there(site: Site) -> None:
     site.add("A")
     enroll_users(site, "A", 5000)
@@ -370,7 +372,6 @@ def test_wait_ends_once_everything_is_there(site: Site) -> None:
     assert course.execute("select count(*) from auth_user").fetchone() == (5000,)
 
 
-@pytest.mark.newest
 def test_wait_gives_up_at_its_timeout_with_a_clear_line(site: Site) -> None:
     site.add("A")
     alter_subscription(site, "A", "disable")
@@ -383,7 +384,6 @@ def test_wait_gives_up_at_its_timeout_with_a_clear_line(site: Site) -> None:
     succeed("wait", "A", portal=site.portal)
 
 
-@pytest.mark.newest
 def test_wait_names_the_timeout_it_was_given(site: Site) -> None:
     site.add("A")
     alter_subscription(site, "A", "disable")
@@ -391,7 +391,6 @@ def test_wait_names_the_timeout_it_was_given(site: Site) -> None:
     assert "after 0.5 s" in said
 
 
-@pytest.mark.newest
 def test_wait_keeps_to_its_timeout_if_nobody_answers(site: Site, silent_port: int) -> None:
     site.add("A")
     site.execute(
@@ -403,7 +402,6 @@ def test_wait_keeps_to_its_timeout_if_nobody_answers(site: Site, silent_port: in
     assert time.monotonic() - began < 1 + 2
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize("timeout", ["nan", "inf", "1e300"])
 def test_wait_with_a_timeout_that_is_no_time_is_refused(site: Site, timeout: str) -> None:
     site.add("A")

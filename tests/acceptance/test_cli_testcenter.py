@@ -14,7 +14,7 @@ from tests.acceptance.test_cli_process import assert_refused, cli, in_terminal, 
 from tests.support import Site, insert_user
 from tests.testcenter_rows import GOOD
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
 ROWS: list[Any] = [
     GOOD,

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.test_cli_process import assert_refused, cli, read_json, succeed
 from tests.support import Cluster, Site, insert_user
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
 KEY = "s3cret ü"
 

@@ -32,6 +32,8 @@ from tests.support import (
     unenroll,
 )
 
+pytestmark = pytest.mark.every_major("rows compared as each version writes and orders them")
+
 Found = set[tuple[str, str, str, int, tuple[str, ...]]]
 
 EVERY_USER_COLUMN = (
@@ -332,7 +334,6 @@ FAULTS = [
 ]
 
 
-@pytest.mark.newest
 def test_each_fault_is_found_and_mended(faulty: Site) -> None:
     assert_clean(faulty)
     for fault in FAULTS:
@@ -410,7 +411,7 @@ def test_rows_that_only_the_course_has_return_to_the_fan_out(faulty: Site) -> No
     assert_clean(faulty)
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_stranger_whom_local_rows_point_at_is_scrubbed_and_kept(faulty: Site) -> None:
     behind_triggers(
         faulty.databases["A"],
@@ -432,7 +433,7 @@ def test_a_stranger_whom_local_rows_point_at_is_scrubbed_and_kept(faulty: Site) 
     assert course.execute("select from auth_user where id > 90").fetchall() == []
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_login_in_the_course_is_a_note(faulty: Site) -> None:
     course = faulty.course("A")
     course.execute("update auth_user set last_login = now() where id in (1, 2)")
@@ -447,7 +448,7 @@ def test_a_login_in_the_course_is_a_note(faulty: Site) -> None:
     assert "note: last_login is another in the course for 2 users" in shown
 
 
-@pytest.mark.newest
+@pytest.mark.newest("what the command line makes of its input, whatever the server")
 def test_what_differs_is_told_by_key_and_values_only_when_asked(faulty: Site) -> None:
     # Nothing of how a server writes values may matter.
     course = faulty.course("A")
@@ -514,7 +515,7 @@ def test_what_differs_is_told_by_key_and_values_only_when_asked(faulty: Site) ->
     )
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_course_that_cannot_be_compared_does_not_stop_the_others(site: Site) -> None:
     assert succeed("verify", portal=site.portal) == "no courses registered\n"
     site.add("A")
@@ -556,7 +557,6 @@ ADOPTED = (
 )
 
 
-@pytest.mark.newest
 def test_an_adopted_portal_has_types_of_its_own(
     portal_server: Cluster, course_server: Cluster
 ) -> None:
@@ -601,7 +601,7 @@ def test_an_adopted_portal_has_types_of_its_own(
         site.close()
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_killed_repair_is_run_again(faulty: Site) -> None:
     """It leaves no locks, and whole rows only."""
     behind_triggers(

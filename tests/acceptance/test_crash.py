@@ -14,6 +14,10 @@ from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_process import OwnCluster, courses_of
 from tests.support import Site, assert_live_rows, eventually
 
+pytestmark = pytest.mark.every_major(
+    "what a server that died has kept, and where its slots begin again"
+)
+
 COURSES = ("A", "B")
 
 

@@ -24,6 +24,8 @@ from tests.acceptance.test_cli_process import OwnCluster, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Cluster, Site, drop_slot, enroll, eventually, insert_user
 
+pytestmark = pytest.mark.every_major("what a version says of a fault, and where")
+
 IN_COURSE = "run in the course database: "
 ON_PORTAL = "run on the portal: "
 
@@ -110,7 +112,6 @@ def test_a_local_row_that_collides_is_named_with_its_key(
     )
 
 
-@pytest.mark.newest
 def test_an_extension_column_that_no_row_can_fill(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -125,7 +126,6 @@ def test_an_extension_column_that_no_row_can_fill(
     become(site, "streaming")
 
 
-@pytest.mark.newest
 def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
     course.execute("drop trigger pysync_refuse_columns on course.auth_userprofile")
     course.execute("alter table course.auth_userprofile drop column goals")
@@ -184,7 +184,6 @@ def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection
     become(site, "streaming")
 
 
-@pytest.mark.newest
 def test_what_is_only_spelled_differently_is_no_drift(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -201,7 +200,7 @@ def test_what_is_only_spelled_differently_is_no_drift(
     become(site, "streaming")
 
 
-@pytest.mark.newest
+@pytest.mark.newest("a setting as old as schemas")
 def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
     course.execute(f"alter database {course.info.dbname} set search_path = public")
     found = become(site, "drifted", "search_path", "doesn't name schema course")
@@ -232,7 +231,6 @@ def test_a_course_that_is_behind_and_moves_is_not_stuck(site: Site) -> None:
     become(site, "streaming")
 
 
-@pytest.mark.newest
 def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Connection[Any]) -> None:
     with site.course("A") as session, session.transaction():
         session.execute("select from course.auth_user for update")
@@ -245,14 +243,13 @@ def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Conne
     become(site, "streaming")
 
 
-@pytest.mark.newest
 def test_a_subscription_disabled(site: Site, course: psycopg.Connection[Any]) -> None:
     alter_subscription(site, "A", "disable")
     become(site, "paused", "subscription is disabled", "pysync course resume A")
     mend(site, "course", "resume")
 
 
-@pytest.mark.newest
+@pytest.mark.newest("names of ours")
 def test_slots_publications_and_subscriptions_without_a_course(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -301,7 +298,6 @@ def own_site(servers: tuple[Cluster, Cluster]) -> Iterator[Site]:
     site.close()
 
 
-@pytest.mark.newest
 def test_a_course_server_killed_and_a_database_dropped(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
@@ -332,7 +328,6 @@ def test_a_course_server_killed_and_a_database_dropped(
     succeed("course", "remove", "B", "--yes", "--force", portal=site.portal)
 
 
-@pytest.mark.newest
 def test_a_slot_dropped_and_one_invalidated(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
@@ -362,7 +357,6 @@ def test_a_slot_dropped_and_one_invalidated(
         mend(site, "resync", course_id=course_id)
 
 
-@pytest.mark.newest
 def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
@@ -392,7 +386,6 @@ def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     assert rows == [("later",), ("later still",)]
 
 
-@pytest.mark.newest
 def test_a_course_whose_position_is_ahead_of_the_portal(own_site: Site) -> None:
     """A portal that was restored, and sent marks since: the course's origin still tells."""
     site = own_site
@@ -413,7 +406,6 @@ def test_a_course_whose_position_is_ahead_of_the_portal(own_site: Site) -> None:
     become(site, "lost", "older than the course")
 
 
-@pytest.mark.newest
 def test_updates_and_deletes_that_fail_are_told_apart(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -440,7 +432,7 @@ def test_updates_and_deletes_that_fail_are_told_apart(
     become(site, "streaming")
 
 
-@pytest.mark.newest
+@pytest.mark.oldest_and_newest("a connection that nobody answers")
 def test_a_course_server_that_cannot_reach_the_portal(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:

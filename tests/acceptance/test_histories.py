@@ -25,6 +25,8 @@ from tests.support import (
     Site,
 )
 
+pytestmark = pytest.mark.oldest_and_newest("random histories take long")
+
 EXAMPLES: Final = int(os.environ.get("PYSYNC_TEST_EXAMPLES", "25"))
 """More than the default are random instead of always the same."""
 

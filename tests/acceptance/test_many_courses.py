@@ -18,6 +18,8 @@ from tests.acceptance.test_cli_status import alter_subscription
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, assert_live_rows, eventually
 
+pytestmark = pytest.mark.newest("how the work grows with courses is ours")
+
 COURSES = [f"{name}/{term}" for name in "ABCDEFGHIJK" for term in ("2013J", "2014B")]
 
 
@@ -32,7 +34,6 @@ def wide_site(major: int, folder: Path, portal_server: Cluster) -> Iterator[Site
     executor.stop()
 
 
-@pytest.mark.newest
 @pytest.mark.timeout(240)
 def test_22_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
     site = wide_site
@@ -85,7 +86,6 @@ def test_22_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
     eventually(all_streaming)
 
 
-@pytest.mark.newest
 def test_a_hundred_courses_are_reported_within_five_seconds(site: Site) -> None:
     """All but one have databases that are another's: no test's server runs a hundred workers."""
     site.add("model")

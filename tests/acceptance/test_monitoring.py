@@ -32,7 +32,7 @@ from tests.acceptance.test_cli_process import (
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Site, as_role, drop_slot, enroll, eventually, insert_user, missing
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("formats of ours")
 
 PERFORMANCE = re.compile(r"'(?:[^']|'')+'=(\d+(\.\d+)?(B|s|c)|U);[\d.]*;[\d.]*;0")
 
@@ -159,6 +159,7 @@ def test_watch_reports_again_and_again_until_interrupted(site: Site) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.every_major("who may see what of replication")
 def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: str) -> None:
     with as_role(courses, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("select from pysync.subscription_status")
@@ -180,6 +181,7 @@ def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: 
                 connection.execute(query.encode())
 
 
+@pytest.mark.every_major("who may see what of replication")
 def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, role: str) -> None:
     for grant in (
         "usage on schema pysync",
@@ -251,6 +253,7 @@ def findings(site: Site, *arguments: str) -> dict[str, dict[str, Any]]:
     return {each["object"]: each for each in document["findings"]}
 
 
+@pytest.mark.every_major("settings come and go with versions")
 def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
     site.add("A")
     well = findings(site)
@@ -295,6 +298,7 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
         assert f"{name} {each['cause']}; {each['remedy']}\n" in said.stdout
 
 
+@pytest.mark.every_major("settings and roles come and go with versions")
 def test_doctor_knows_roles_and_the_plugin_list(site: Site, role: str) -> None:
     site.add("A")
     well = findings(site)

@@ -24,9 +24,10 @@ from tests.acceptance.test_cli_status import alter_subscription, replication_nam
 from tests.acceptance.test_serve import await_health, get, serving
 from tests.support import Cluster, Site, drop_slot, eventually
 
+pytestmark = pytest.mark.newest("a browser")
+
 __all__ = ["page"]
 
-pytestmark = pytest.mark.newest
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">{{data}}&amp;'\u202e\n"
 SHOWN_HOSTILE = HOSTILE.replace("\u202e", "\\u202e").replace("\n", "\\u000a")

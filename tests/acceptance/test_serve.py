@@ -36,7 +36,7 @@ from tests.acceptance.test_cli_process import (
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Site, drop_slot, eventually
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("HTTP, and formats of ours")
 
 SCHEMA = jsonschema.Draft202012Validator(
     schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

@@ -27,6 +27,8 @@ from tests.acceptance.test_cli_verify import (
 )
 from tests.support import Silent, Site, assert_live_rows, eventually, insert_user, unenroll
 
+pytestmark = pytest.mark.newest("takes long, and waits on transactions as any version has them")
+
 USERS = 300
 QUIET = 100
 """Users up to this id are left alone: what is planted there stays."""
@@ -128,7 +130,6 @@ def writing(site: Site, in_course: list[str] = IN_COURSE) -> Iterator[list[Write
             raise writer.failure
 
 
-@pytest.mark.newest
 def test_nothing_in_flight_is_taken_for_a_difference(busy: Site) -> None:
     """And what is a difference is found, whatever is in flight."""
     with writing(busy) as writers:
@@ -160,6 +161,7 @@ def test_nothing_in_flight_is_taken_for_a_difference(busy: Site) -> None:
     assert_live_rows(busy, "A")
 
 
+@pytest.mark.every_major("locks of apply workers beside ours")
 def test_repair_beside_the_apply_worker_loses_nothing(busy: Site) -> None:
     """Rows are wrong everywhere, and rewritten all the time by the stream."""
     karma = "select id, karma from auth_user where id <= 100 order by id"
@@ -185,7 +187,6 @@ def test_repair_beside_the_apply_worker_loses_nothing(busy: Site) -> None:
     assert_live_rows(busy, "A")
 
 
-@pytest.mark.newest
 def test_rebuild_beside_applications(busy: Site) -> None:
     """After a restore without triggers, of users who have changed, come and gone."""
     behind_triggers(
@@ -228,7 +229,6 @@ def test_rebuild_beside_applications(busy: Site) -> None:
     assert_clean(busy)
 
 
-@pytest.mark.newest
 def test_what_is_late_is_no_difference(busy: Site) -> None:
     """However slowly the course applies what it gets."""
     course = busy.course("A")
@@ -252,7 +252,6 @@ def test_what_is_late_is_no_difference(busy: Site) -> None:
         assert_clean(busy)
 
 
-@pytest.mark.newest
 def test_what_the_portal_itself_cannot_see_yet_is_no_difference(
     busy: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from pysync.migrate.lineage import COURSE, PORTAL
 from tests.acceptance.test_cli_process import environment, footprint
 from tests.support import Site, assert_live_rows, enroll, insert_user
 
+pytestmark = pytest.mark.newest("which files a wheel holds")
+
 CHECKOUT = Path(pysync.__file__).parent.parent
 
 
@@ -69,7 +71,6 @@ def run(program: Path, *arguments: str, portal: str | None = None) -> str:
     return result.stdout
 
 
-@pytest.mark.newest
 def test_the_wheel_holds_what_the_checkout_does(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -85,7 +86,6 @@ def test_the_wheel_holds_what_the_checkout_does(wheel: Path) -> None:
     assert "pysync/py.typed" in names
 
 
-@pytest.mark.newest
 def test_the_installed_wheel_does_the_whole_job(installed: Path, site: Site) -> None:
     assert run(installed, "--version") == f"pysync {pysync.__version__}\n"
     where = subprocess.run(

@@ -11,6 +11,10 @@ import pytest
 
 from tests.integration.fan_out import App, await_lock, differences
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 UNKNOWN, REFUSED, IN_USE, SERIALIZATION = "PY010", "PY011", "PY012", "40001"
 
 

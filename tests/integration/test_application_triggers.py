@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support import Site, enroll, insert_user
+
+pytestmark = pytest.mark.every_major("triggers: in which order they fire, and as whom")
 
 
 def copies(site: Site, columns: str) -> list[tuple[object, ...]]:

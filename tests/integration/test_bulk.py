@@ -12,6 +12,8 @@ import pytest
 from tests.integration.fan_out import App, application, await_lock, differences, names
 from tests.support import Cluster, Site
 
+pytestmark = pytest.mark.every_major("each version has a planner of its own")
+
 MANY = 20_000
 
 
@@ -50,7 +52,7 @@ def test_a_copy_of_many_enrollments_is_one_set_based_statement(app: App) -> None
     assert site.one("select count(*) from course.auth_userprofile") == MANY / 2
 
 
-@pytest.mark.newest
+@pytest.mark.newest("many users take long, and the newest planner tries the most")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -101,7 +103,7 @@ def big_portal(
     site.close()
 
 
-@pytest.mark.newest
+@pytest.mark.newest("cached plans: takes long, and the newest planner tries the most")
 def test_updates_of_many_enrollments_are_set_based_in_a_session_that_began_with_one(
     app: App,
 ) -> None:

@@ -16,7 +16,7 @@ from tests.integration.discussion import API_KEY, Answer, DiscussionServer, Put,
 from tests.integration.fan_out import App, role
 from tests.support import Site
 
-pytestmark = pytest.mark.newest
+pytestmark = pytest.mark.newest("HTTP on our side")
 
 
 @pytest.fixture

@@ -13,6 +13,10 @@ from tests.conftest import INSTALLATIONS, start_server
 from tests.integration.fan_out import App
 from tests.support import Cluster, Rows, Site
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 CLAIM = "select user_id, username, email, version, claimed_until from pysync.claim_deliveries"
 
 
@@ -314,7 +318,7 @@ def test_an_application_reaches_nothing_of_it(app: App, site: Site) -> None:
             app.execute(statement)
 
 
-@pytest.mark.newest
+@pytest.mark.newest("a server of its own, for one setting")
 def test_transactions_with_changes_can_be_prepared(
     major: int, folder: Path, portal_server: Cluster
 ) -> None:

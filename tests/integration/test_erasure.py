@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Site, assert_live_rows
+
+pytestmark = pytest.mark.every_major("what erases is carried by replication")
 
 SCRUBBED = {
     "first_name": "",

@@ -21,6 +21,10 @@ from tests.integration.test_accounts import (
     sqlstate,
 )
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 MEMBERS = "select username from student.group_members(%s)"
 DEFAULTS = {
     "email_future_courses",
@@ -45,6 +49,7 @@ def test_users_come_and_go(student_app: App) -> None:
     assert app.execute("select * from student.list_groups()") == [("friends", "of old", 1)]
 
 
+@pytest.mark.newest("texts of our own")
 @pytest.mark.parametrize(
     "call",
     [
@@ -58,7 +63,6 @@ def test_users_come_and_go(student_app: App) -> None:
         "group_members('nobody')",
     ],
 )
-@pytest.mark.newest
 def test_names_that_do_not_exist_are_clear_errors(student_app: App, call: str) -> None:
     assert fails(student_app, f"select student.{call}") == UNKNOWN, "where there is nothing yet"
     student_app.user("ada")
@@ -118,7 +122,7 @@ def test_two_sessions_that_use_a_default_group_first_share_it(student_app: App, 
     assert app.one("select count(*) from student_usertestgroup") == 1
 
 
-@pytest.mark.newest
+@pytest.mark.newest("Python's part, on SQL that is tested beside it")
 def test_python_says_the_same(student_app: App) -> None:
     app = student_app
     ada = app.user("ada")

@@ -12,6 +12,10 @@ from pysync.types import CourseId
 from tests.integration.fan_out import TABLES, App, differences, names, role
 from tests.support import Rows, Site
 
+pytestmark = pytest.mark.every_major(
+    "16 changed what who creates roles may do, 17 added a privilege"
+)
+
 OWNER = "pysync_owner"
 
 GRANTED_TO_PUBLIC = """

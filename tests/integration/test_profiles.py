@@ -16,6 +16,10 @@ from pysync.errors import InvalidValueError, NotFoundError
 from pysync.students import profiles
 from tests.integration.fan_out import App
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 FUNCTIONS = (
     "get_meta(bigint)",
     "set_meta(bigint, jsonb)",

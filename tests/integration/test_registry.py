@@ -16,6 +16,10 @@ from pysync.types import CourseId
 from tests.integration.fan_out import TABLES, App, await_lock, differences, names
 from tests.support import assert_live_rows
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 ODD_IDS = (
     "MITx/6.002x/2012_Fall",
     """quote ' double " semicolon ; dollar $$ percent %s backslash \\ brace {0}""",
@@ -55,6 +59,7 @@ def test_any_text_may_be_a_course_id(app: App, portal: Connection) -> None:
     assert differences(site) == []
 
 
+@pytest.mark.every_major("row filters are the server's")
 def test_odd_course_ids_replicate(own_app: App) -> None:
     app, site = own_app, own_app.site
     site.add(ODD_IDS[1])

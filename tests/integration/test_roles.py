@@ -14,6 +14,10 @@ from tests.integration.fan_out import App, await_lock, differences
 from tests.integration.test_accounts import in_background
 from tests.support import Rows
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 ROLES = """
 select role.course_id, role.name, array_agg(member.user_id order by member.user_id)
   from public.django_comment_client_role as role
@@ -90,7 +94,7 @@ def test_a_user_may_come_after_the_enrollment(app: App) -> None:
     assert found(app) == [("A", "Student", [7])]
 
 
-@pytest.mark.newest
+@pytest.mark.newest("takes long, and the newest planner tries the most")
 def test_a_copy_of_100000_rows_is_one_set(app: App) -> None:
     # What the session plans now holds for a table that is known to have one row.
     first = app.user("first")
@@ -173,7 +177,7 @@ def test_a_role_newer_than_the_snapshot_is_an_error_rather_than_a_gap(
     assert found(app) == [("A", "Student", [ada, bob])]
 
 
-@pytest.mark.newest
+@pytest.mark.newest("Python's part, on SQL that is tested beside it")
 def test_python_reads_and_writes_roles(app: App) -> None:
     ada, bob = app.user("ada"), app.user("bob", is_staff=True)
     app.enroll(ada, "A", "B")

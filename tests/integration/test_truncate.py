@@ -8,6 +8,8 @@ import pytest
 from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Site, assert_live_rows
 
+pytestmark = pytest.mark.every_major("what replication makes of TRUNCATE")
+
 TRUNCATE_REFUSED = "PY003"
 
 

@@ -17,6 +17,10 @@ from pysync.students import users
 from tests.integration.fan_out import App, await_lock
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 FUNCTIONS = (
     "user_id_by_email(text)",
     "user_info(text)",
@@ -206,7 +210,7 @@ def test_ids_in_survey_links_do_not_depend_on_the_databases_encoding(
     portal_server.drop(conninfo)
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the path that others walk on every version")
 def test_changes_reach_the_course(site: Site) -> None:
     ada = insert_user(site, "ada")
     site.execute("insert into auth_userprofile (user_id, name) values (%s, 'A')", ada)

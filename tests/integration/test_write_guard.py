@@ -11,6 +11,10 @@ import pytest
 from tests.integration.fan_out import App, application, role
 from tests.support import Cluster, Site, assert_live_rows
 
+pytestmark = pytest.mark.every_major(
+    "15 applies as the subscription's owner, later versions as the table's"
+)
+
 WRITE_REFUSED = "PY002"
 
 COLUMNS = {

@@ -19,6 +19,8 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, refusal, run
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
+pytestmark = pytest.mark.every_major("what is compared is how a server spells definitions")
+
 FOREIGN_KEYS_TO_USERS = (
     "select conrelid::regclass::text from pg_constraint"
     " where contype = 'f' and confrelid = to_regclass(%s) order by 1"
@@ -233,7 +235,7 @@ def test_a_table_that_would_stop_replication_is_refused(
     assert remedy in (error.remedy or "")
 
 
-@pytest.mark.newest
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_refused_course_leaves_nothing_on_the_portal(site: Site, course_server: Cluster) -> None:
     course = site.new_database(template=new_site(course_server, forum=True))
     change(course, REFUSED["unique e-mail addresses"][0])
@@ -245,7 +247,6 @@ def test_a_refused_course_leaves_nothing_on_the_portal(site: Site, course_server
     assert site.execute("select * from pysync.course") == []
 
 
-@pytest.mark.newest
 def test_extensions_that_never_collide_are_adopted(site: Site, course_server: Cluster) -> None:
     course = site.new_database(template=new_site(course_server, forum=True))
     change(
@@ -320,7 +321,6 @@ def test_who_could_use_a_moved_table_still_can(
     change(course, f"drop owned by {application}, {reporting}")
 
 
-@pytest.mark.newest
 def test_a_table_that_hides_the_replicated_one_is_reported(
     site: Site, course_server: Cluster
 ) -> None:

@@ -28,6 +28,8 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, run
 from tests.support import Cluster
 
+pytestmark = pytest.mark.every_major("which locks a statement takes is up to the version")
+
 INSERT = (
     "insert into auth_user (username, password, is_superuser, first_name, last_name, email,"
     " is_staff, is_active, date_joined) values (%s, '', false, '', '', '', false, true, now())"
@@ -69,7 +71,6 @@ def await_end(conninfo: str, server_process: int) -> None:
             time.sleep(0.01)
 
 
-@pytest.mark.newest
 def test_a_migration_gives_up_within_seconds_and_lets_applications_go_on(
     new_database: NewDatabase, course_server: Cluster
 ) -> None:
@@ -132,7 +133,7 @@ def test_of_two_migrations_at_once_the_second_finds_it_done(
     assert [each.after for each in done] == [head, head]
 
 
-@pytest.mark.newest
+@pytest.mark.newest("an advisory lock, and a time-out of ours")
 def test_who_waits_too_long_for_another_migration_gives_up(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

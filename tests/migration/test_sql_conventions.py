@@ -15,6 +15,8 @@ from pysync.migrate import Lineage
 from pysync.migrate.lineage import COURSE, PORTAL
 from tests.migration.catalog import OWNER
 
+pytestmark = pytest.mark.every_major("catalogs as each version fills them")
+
 FILES = [
     pytest.param(file, id=f"{name}-{file.stem}")
     for name in ("portal", "course")

@@ -10,6 +10,8 @@ from tests.django_site.process import django
 from tests.integration.test_accounts_django import portal
 from tests.support import Site
 
+pytestmark = pytest.mark.newest("Django's part differs by Django's version")
+
 __all__ = ["portal"]
 
 FORM = {
@@ -39,7 +41,6 @@ EXAM = {
 }
 
 
-@pytest.mark.newest
 def test_each_reads_and_changes_what_the_other_wrote(portal: Site) -> None:
     ada, bob = django(
         portal.portal,

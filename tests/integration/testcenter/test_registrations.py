@@ -18,6 +18,10 @@ from tests.integration.fan_out import App
 from tests.integration.testcenter import EXAM
 from tests.integration.testcenter.test_users import create, refusal
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 REGISTER = "select student.create_testcenter_registration(%s, %s, %s, %s)"
 FIND = "select course_id, exam_series_code, state from student.testcenter_registrations"
 NAMES = {
@@ -274,7 +278,7 @@ def test_other_clients_meet_the_same_rules(app: App) -> None:
     assert app.execute("select from student_testcenterregistration") == []
 
 
-@pytest.mark.newest
+@pytest.mark.newest("Python's part, on SQL that is tested beside it")
 def test_python_does_the_same(app: App) -> None:
     ada = create(app, "ada")
     engine = create_engine("postgresql+psycopg://", creator=app.connect)

@@ -21,6 +21,10 @@ from tests.integration.fan_out import App
 from tests.support import Cluster
 from tests.testcenter_rows import GOOD, Row, row
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 rows = st.integers(0, 2**64).map(lambda seed: [row(Random(seed + n)) for n in range(200)])
 """Hypothesis finds the seeds: drawing each character by itself takes it a hundred times longer."""
 
@@ -140,7 +144,7 @@ def city(escaped: str) -> str:
     return f'{{"city": "{escaped}"}}'
 
 
-@pytest.mark.newest
+@pytest.mark.newest("encodings are as old as PostgreSQL")
 def test_a_portal_in_latin1_says_the_same(portal_server: Cluster) -> None:
     """There even \\u0100 is nothing that a json function could read."""
     name = "portal_in_latin1"

@@ -19,6 +19,10 @@ from tests.integration.fan_out import App, await_lock
 from tests.integration.testcenter import GOOD
 from tests.support import Site
 
+pytestmark = pytest.mark.oldest_and_newest(
+    "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
+)
+
 CREATE = "select student.create_testcenter_user(%s, %s)"
 UPDATE = "select student.update_testcenter_user(%s, %s)"
 TIMES = "select created_at, updated_at, user_updated_at from student_testcenteruser"
@@ -223,7 +227,7 @@ def test_two_sessions_that_bring_the_same_user(app: App) -> None:
     assert app.one("select count(*) from student_testcenteruser") == 1
 
 
-@pytest.mark.newest
+@pytest.mark.newest("Python's part, on SQL that is tested beside it")
 def test_python_does_the_same_in_the_callers_transaction(app: App) -> None:
     app.user("ada")
     engine = create_engine("postgresql+psycopg://", creator=lambda: app.site.connect(user=app.role))
