@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench wheel freeze clean
+.PHONY: help install demo test lint format bench wheel revision release clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -48,9 +48,11 @@ bench: $(INSTALLED) ## Print speed ratios, with and without pysync, measured in 
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
-freeze: ## Copy sql/ beside the newest revisions (before a release only: released copies stay)
-	cp -r sql/portal/. migrations/portal/p0001/
-	cp sql/course/*.sql migrations/course/c0001/
+revision: $(INSTALLED) ## Make a revision of what changed in sql/ (LINEAGE=portal NAME=add_nickname)
+	$(BIN)/python migrations/revise.py revision $(LINEAGE) $(NAME)
+
+release: $(INSTALLED) ## Note the checksums of the revisions: from now on they stay as they are
+	$(BIN)/python migrations/revise.py release
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis .import_linter_cache

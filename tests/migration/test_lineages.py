@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from migrations import revise
 from pysync.db.sql_files import folder, statements
 from pysync.errors import MigrationError
 from pysync.migrate import Lineage, head_revision, migrate
@@ -118,23 +118,28 @@ def described(found: Catalog, tables: set[tuple[str | None, str]]) -> dict[str, 
     }
 
 
-def test_the_newest_frozen_copies_are_the_living_files(lineage: Lineage) -> None:
-    revisions = folder("migrations") / lineage.name
-    frozen: dict[str, bytes] = {}
-    for revision in sorted(path for path in revisions.iterdir() if path.is_dir()):
-        frozen |= contents(revision)
-    living = contents(folder("sql") / lineage.name)
-    assert living
-    advice = (
-        f"sql/{lineage.name}/ and the frozen copies differ: copy what changed beside the newest "
-        "revision if that isn't released yet, else beside a new revision that replays it"
+def test_revisions_are_numbered_and_each_follows_the_one_before(lineage: Lineage) -> None:
+    script = ScriptDirectory(
+        str(folder("migrations")), version_locations=[str(folder("migrations") / lineage.name)]
     )
-    assert sorted(living) == sorted(frozen), advice
-    assert [name for name in living if living[name] != frozen[name]] == [], advice
+    stamped = [(each.revision, each.down_revision) for each in script.walk_revisions()][::-1]
+    numbered = [f"{lineage.name[0]}{number:04}" for number in range(1, len(stamped) + 1)]
+    assert stamped == [*zip(numbered, [None, *numbered], strict=False)]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.sql")}
+def test_the_newest_frozen_copies_are_the_living_files(lineage: Lineage) -> None:
+    assert revise.living(lineage.name)
+    assert revise.differences(lineage.name) == ({}, []), (
+        f"sql/{lineage.name}/ and the frozen copies differ: run 'make revision "
+        f"LINEAGE={lineage.name}', with NAME=… if the newest revision is released already"
+    )
+
+
+def test_released_files_are_as_they_were_released() -> None:
+    assert revise.altered() == [], (
+        "databases have run these files: restore them, and make the change by a revision of its "
+        "own, 'make revision LINEAGE=… NAME=…'"
+    )
 
 
 def test_sql_files_are_safe_to_run_twice(lineage: Lineage, migrated: str) -> None:
