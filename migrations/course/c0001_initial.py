@@ -1,4 +1,4 @@
-"""Replicated tables with their write guard, and what waits for marks."""
+"""Replicated tables with their write guard, what waits for marks, what monitoring reads."""
 
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,7 @@ def downgrade() -> None:
         "hint = 'Run \"pysync course remove\" first'; end if; end $$"
     )
     execute(RESET_SEARCH_PATH)
+    execute("drop view course.replication_status")
     for table in REPLICATED_TABLES:
         for trigger in ("rows", "columns", "course_id", "truncate"):
             execute(f"drop trigger pysync_refuse_{trigger} on course.{table.name}")
