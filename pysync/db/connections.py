@@ -13,6 +13,7 @@ from pysync.errors import DatabaseUnreachableError
 
 Connection = psycopg.Connection[TupleRow]
 AsyncConnection = psycopg.AsyncConnection[TupleRow]
+Query = LiteralString | sql.SQL | sql.Composed
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 LOCK_TIMEOUT_SECONDS: Final = 2
@@ -146,9 +147,15 @@ def _reason(error: psycopg.Error) -> str:
     )
 
 
-def fetch_value(
-    connection: Connection, query: LiteralString | sql.Composed, *arguments: Any
-) -> Any:
+def fetch_value(connection: Connection, query: Query, *arguments: Any, **named: Any) -> Any:
     """Return the first column of a query's first row, or ``None`` if it has no row."""
-    row = connection.execute(query, arguments or None).fetchone()
+    row = connection.execute(query, arguments or named or None).fetchone()
     return row[0] if row else None
+
+
+def fetch_row(connection: Connection, query: Query, *arguments: Any, **named: Any) -> TupleRow:
+    """Return the row of a query that has one, whatever the database holds."""
+    row = connection.execute(query, arguments or named or None).fetchone()
+    if row is None:
+        raise AssertionError(f"no row: {query!r}")
+    return row

@@ -12,15 +12,9 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.db.connections import Connection, describe, fetch_value, parse
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
+from pysync.replication import subscriptions
+from pysync.replication.publications import PUBLISHED_TABLES
 from pysync.replication.registry import Course
-from pysync.replication.subscriptions import (
-    MISSING_TABLE,
-    PUBLISHED_TABLES,
-    count_subscribed,
-    foreign_subscription,
-    subscribing,
-    wrong_portal,
-)
 from pysync.types import SUPPORTED_MAJORS, CourseId
 
 MINIMUM_VERSION: Final = SUPPORTED_MAJORS[0]
@@ -146,7 +140,7 @@ def check_course(database: Connection, *, subscription_is_there: bool) -> list[s
 
 
 def _check_workers(database: Connection, found: Settings) -> None:
-    subscriptions = int(
+    enabled = int(
         fetch_value(database, "select count(*) from pg_catalog.pg_subscription where subenabled")
     )
     origins = (
@@ -157,13 +151,13 @@ def _check_workers(database: Connection, found: Settings) -> None:
     # A synchronization worker without a worker slot waits its turn; without an origin it fails.
     copying = min(found.number("max_sync_workers_per_subscription"), len(PUBLISHED_TABLES))
     for name, needed in (
-        ("max_logical_replication_workers", subscriptions + 2),
-        ("max_worker_processes", subscriptions + 3),
-        (origins, subscriptions + 1 + copying),
+        ("max_logical_replication_workers", enabled + 2),
+        ("max_worker_processes", enabled + 3),
+        (origins, enabled + 1 + copying),
     ):
         if found.number(name) < needed:
             raise UnsuitableServerError(
-                f"course server has {name} = {found.number(name)}, and {subscriptions} "
+                f"course server has {name} = {found.number(name)}, and {enabled} "
                 f"subscriptions already: one more needs at least {needed}",
                 f"set {name} to at least {needed} on the course server and restart it",
             )
@@ -189,7 +183,7 @@ def check_database(portal: Connection, database: Connection, course: CourseId, n
                 f"{title} belongs to course '{owner}': a database can't hold two courses",
                 "give the course a database of its own",
             )
-    if other := foreign_subscription(database, name):
+    if other := subscriptions.foreign_subscription(database, name):
         raise UnsuitableDatabaseError(
             f"{title} is subscribed to another portal already: subscription '{other}'",
             "remove the course there first, or give the course a database of its own",
@@ -219,11 +213,12 @@ def check_reachable(
         sql.SQL("create publication {} for table course.mark").format(sql.Identifier(probe))
     )
     try:
-        with subscribing(database, name, portal_conninfo, publication=probe):
-            if count_subscribed(database, name) == 0:
-                raise wrong_portal(portal_conninfo)
+        with subscriptions.subscribing(database, name, portal_conninfo, publication=probe):
+            found = subscriptions.find(database, name)
+            if found is None or not found.tables:
+                raise subscriptions.wrong_portal(portal_conninfo)
             raise psycopg.Rollback
-    except MISSING_TABLE:
+    except subscriptions.MISSING_TABLE:
         # Before its migration the database has no table to receive it: it was offered one.
         return
     finally:

@@ -21,7 +21,7 @@ from pysync.errors import (
 from pysync.lifecycle import first_copy, handover, replicas
 from pysync.migrate import current_revision, migrate, require_head
 from pysync.migrate.lineage import COURSE
-from pysync.replication import registry, subscriptions
+from pysync.replication import fan_out, publications, registry, slots, subscriptions
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress, replication_name
 
@@ -74,11 +74,11 @@ def add(
                 f"run 'pysync course add {shlex.quote(course_id)} …' without it, or remove the "
                 "course first",
             )
-        subscription = subscriptions.find_subscription(database, course.replication_name)
+        subscription = subscriptions.find(database, course.replication_name)
         check(portal, database, course, subscriber_conninfo, progress, registered=registered)
         password_dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
         if dry_run:
-            members = registry.count_members(portal, course_id)
+            members = fan_out.count_members(portal, course_id)
             return Added(course, members, course.ready, password_dropped)
 
         progress.step("migrating the course database")
@@ -89,16 +89,16 @@ def add(
             replicas.close(database, course)
         elif subscription is None:
             replicas.make_vacant(database, course)
-        subscriptions.grant_reading(portal, course.replication_role)
+        publications.grant_reading(portal, course.replication_role)
         before = registry.find(portal, course_id)
         if registered:
             registry.reregister(portal, course)
         else:
             registry.register(portal, course)
 
-        if not subscriptions.slot_exists(portal, course.replication_name):
+        if not slots.exists(portal, course.replication_name):
             _backfill(portal, course, progress)
-        subscriptions.ensure_publication(portal, course)
+        publications.ensure(portal, course)
         if course.adopts and not course.ready:
             _merge(
                 portal_conninfo,
@@ -161,14 +161,15 @@ def remove(
         registry.locked(portal, course_id),
     ):
         course = registry.get(portal, course_id)
-        members = registry.count_members(portal, course_id)
+        members = fan_out.count_members(portal, course_id)
         released = replicas.release(
             course, conninfo or course.conninfo, force=force, dry_run=dry_run
         )
         if not dry_run:
-            subscriptions.drop_slots(portal, course)
-            subscriptions.drop_publication(portal, course)
-            registry.stop_fan_out(portal, course_id)
+            slots.drop(portal, course)
+            publications.drop(portal, course)
+            fan_out.stop(portal, course_id)
+            fan_out.clear(portal, course_id)
             registry.unregister(portal, course_id)
         return Removed(course, released, members)
 
@@ -226,8 +227,8 @@ def check(
     """
     require_head(portal)
     name = course.replication_name
-    slot_is_there = subscriptions.slot_exists(portal, name)
-    subscription_is_there = subscriptions.find_subscription(database, name) is not None
+    slot_is_there = slots.exists(portal, name)
+    subscription_is_there = subscriptions.find(database, name) is not None
     checks.check_portal(portal, slot_is_there=slot_is_there)
     for warning in checks.check_course(database, subscription_is_there=subscription_is_there):
         progress.warn(warning)
@@ -246,11 +247,7 @@ def check(
         and occupied
         and fetch_value(database, "select true from course.auth_user limit 1")
     ):
-        raise ReplicationError(
-            f"course '{course.course_id}' has lost its subscription: changes are missing in its "
-            "database",
-            f"run 'pysync resync {shlex.quote(course.course_id)}'",
-        )
+        raise subscriptions.lost("subscription", course)
     if occupied and not course.adopts and not registered:
         checks.check_empty(database, course.course_id)
     checks.check_reachable(portal, database, name, subscriber_conninfo)
@@ -275,7 +272,7 @@ def _merge(
 
 
 def _backfill(portal: Connection, course: Course, progress: Progress) -> None:
-    total = registry.count_members(portal, course.course_id)
+    total = fan_out.count_members(portal, course.course_id)
     progress.step("copying members into the fan-out", total)
     done = 0
 
@@ -284,7 +281,7 @@ def _backfill(portal: Connection, course: Course, progress: Progress) -> None:
         done += members
         progress.advance(min(done, total))
 
-    registry.backfill(portal, course.course_id, advance)
+    fan_out.backfill(portal, course.course_id, advance)
 
 
 def _subscribe(
@@ -298,21 +295,16 @@ def _subscribe(
 ) -> bool:
     """Create what is missing of subscription and slot, and start; returns whether all was there."""
     name = course.replication_name
-    subscription = subscriptions.find_subscription(database, name)
-    has_slot = subscriptions.slot_exists(portal, name)
+    subscription = subscriptions.find(database, name)
+    has_slot = slots.exists(portal, name)
     if subscription is not None and not has_slot and course.ready:
-        raise ReplicationError(
-            f"course '{course.course_id}' has lost its slot: changes are missing in its database",
-            f"run 'pysync resync {shlex.quote(course.course_id)}'",
-        )
+        raise subscriptions.lost("slot", course)
     progress.step("subscribing")
     if subscription is None:
         # A slot without its subscription is of no use: its position may be past what is needed.
-        subscriptions.drop_slots(portal, course)
+        slots.drop(portal, course)
         has_slot = False
-        subscriptions.create_subscription(database, course, subscriber_conninfo)
-        subscription = subscriptions.find_subscription(database, name)
-        assert subscription is not None  # noqa: S101
+        subscription = subscriptions.create(database, course, subscriber_conninfo)
     elif portal_changed:
         subscriptions.reconnect(database, course, subscriber_conninfo)
     registry.record_subscription(portal, course.course_id, subscription.oid)
@@ -320,10 +312,10 @@ def _subscribe(
         return True
     try:
         if not has_slot:
-            subscriptions.create_slot(portal, name)
+            slots.create(portal, name)
         subscriptions.enable(database, course)
     except BaseException:
         if not portal.closed:
-            subscriptions.drop_slots(portal, registry.get(portal, course.course_id))
+            slots.drop(portal, registry.get(portal, course.course_id))
         raise
     return False

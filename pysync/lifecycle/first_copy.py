@@ -13,7 +13,7 @@ from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError, WaitTimeoutError
 from pysync.findings import Finding
 from pysync.models.columns import REPLICATED_TABLES
-from pysync.replication import marks, registry, subscriptions
+from pysync.replication import marks, registry, slots, subscriptions
 from pysync.replication.registry import Course
 from pysync.types import Progress
 
@@ -102,8 +102,8 @@ def _cause(portal_conninfo: str, course: Course, state: subscriptions.CopyState)
 def _give_up(
     portal: Connection, database: Connection, course: Course, cause: Finding | None
 ) -> NoReturn:
-    subscriptions.drop_subscription(database, course)
-    subscriptions.drop_slots(portal, registry.get(portal, course.course_id))
+    subscriptions.drop(database, course)
+    slots.drop(portal, registry.get(portal, course.course_id))
     subject = f"course '{course.course_id}' can't be copied"
     if cause is None:
         raise ReplicationError(

@@ -9,27 +9,29 @@ the course is as it was, afterwards it has all it needs but its slot, and that i
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from psycopg import errors, sql
+from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
+from pysync.db.transactions import patiently
 from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
 from pysync.models.columns import REPLICATED_TABLES
-from pysync.replication import marks, merge, registry, snapshots, subscriptions
+from pysync.replication import fan_out, marks, merge, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Differences
+from pysync.replication.publications import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 from pysync.replication.snapshots import Point
-from pysync.replication.subscriptions import PUBLISHED_TABLES
 from pysync.types import Progress
 
 TRIES: Final = 5
 """How often a merge is begun anew that meets locks, deadlocks or new rows of the course's own."""
+
+PAUSE_SECONDS: Final = 0.2
 
 CATCH_UP_SECONDS: Final = 60
 
@@ -48,22 +50,21 @@ def subscribe(portal: Connection, database: Connection, course: Course, conninfo
     :param conninfo: how the course's server reaches the portal, if no subscription says it.
     """
     name = course.replication_name
-    if subscriptions.find_subscription(database, name) is not None:
+    if subscriptions.find(database, name) is not None:
         subscriptions.stop(database, course)
         if subscriptions.is_whole(database, name):
             return
         conninfo = subscriptions.connection_string(database, name) or conninfo
-        subscriptions.drop_subscription(database, course)
+        subscriptions.drop(database, course)
         # The positions that its slots kept for it are gone with it.
-        subscriptions.drop_slots(portal, course)
-    subscriptions.create_subscription(database, course, conninfo, copy_data=False)
+        slots.drop(portal, course)
+    subscriptions.create(database, course, conninfo, copy_data=False)
 
 
 def record(portal: Connection, database: Connection, course: Course) -> Course:
     """Remember a course's subscription; returns the course as registered now."""
-    subscription = subscriptions.find_subscription(database, course.replication_name)
-    assert subscription is not None  # noqa: S101 - it has just been made
-    registry.record_subscription(portal, course.course_id, subscription.oid)
+    oid = subscriptions.get(database, course).oid
+    registry.record_subscription(portal, course.course_id, oid)
     return registry.get(portal, course.course_id)
 
 
@@ -91,7 +92,7 @@ def merged(
                 differences = _merge_at(session, course, point)
             except merge.ReferencedError as error:
                 # The portal gets to know them, and the next snapshot holds them, scrubbed.
-                registry.keep_scrubbed(portal, course.course_id, error.user_ids)
+                fan_out.keep_scrubbed(portal, course.course_id, error.user_ids)
                 scrubbed.update(error.user_ids)
                 continue
             session.close()
@@ -118,13 +119,7 @@ def _stage(point: Point, session: Connection, course: Course, progress: Progress
 
 
 def _merge_at(session: Connection, course: Course, point: Point) -> list[Differences]:
-    origin = fetch_value(
-        session,
-        "select 'pg_' || s.oid from pg_catalog.pg_subscription s"
-        " join pg_catalog.pg_database d on d.oid = s.subdbid"
-        " where d.datname = current_database() and s.subname = %s",
-        course.replication_name,
-    )
+    origin = f"pg_{subscriptions.get(session, course).oid}"
     # A portal that was restored or replaced may be at an earlier position than it ever was.
     session.execute(
         "select pg_catalog.pg_replication_origin_advance(origin, lsn)"
@@ -142,34 +137,23 @@ def _merge_at(session: Connection, course: Course, point: Point) -> list[Differe
             )
             return [each for each in done if each.table in REPLICATED_TABLES]
 
-    return patiently(attempt)
-
-
-def patiently(action: Callable[[], list[Differences]]) -> list[Differences]:
-    """Try again what met locks of the course's own sessions: they get their turn in between."""
-    for tries_left in reversed(range(TRIES)):
-        try:
-            return action()
-        except (errors.LockNotAvailable, errors.DeadlockDetected):
-            if not tries_left:
-                raise
-            time.sleep(0.2)
-    raise AssertionError
+    # The course's own sessions get their turn in between.
+    return patiently(attempt, TRIES, PAUSE_SECONDS)
 
 
 def start(portal: Connection, database: Connection, course: Course, point: Point) -> None:
     """Have a merged course stream from where the merge ended, and wait until it has caught up."""
     name = course.replication_name
-    made_slot = not subscriptions.slot_is_usable(portal, name, point.lsn)
+    made_slot = not slots.is_usable(portal, name, point.lsn)
     try:
         if made_slot:
-            subscriptions.drop_slots(portal, course)
+            slots.drop(portal, course)
             snapshots.keep_slot(portal, point.slot, name)
         subscriptions.enable(database, course)
     except BaseException:
         # It would keep WAL for nobody.
         if made_slot and not portal.closed:
-            subscriptions.drop_slots(portal, course)
+            slots.drop(portal, course)
         raise
     registry.record_ready(portal, course.course_id)
     try:

@@ -15,7 +15,7 @@ from pysync.lifecycle import handover, replicas
 from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
 from pysync.models.columns import REPLICATED_TABLES
-from pysync.replication import merge, registry, snapshots, subscriptions
+from pysync.replication import merge, publications, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Comparison, Differences
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
@@ -153,7 +153,7 @@ def _move(
     progress.step("checking the way back to the portal")
     if not arrived:
         # A dump brings a subscription with it.
-        subscriptions.drop_subscription(database, course)
+        subscriptions.drop(database, course)
         checks.check_reachable(portal, database, name, subscriber)
     for warning in checks.check_course(database, subscription_is_there=arrived):
         progress.warn(warning)
@@ -172,9 +172,9 @@ def _move(
             database, "select system_identifier from pg_catalog.pg_control_system()"
         ),
     )
-    subscriptions.grant_reading(portal, new.replication_role)
-    subscriptions.ensure_publication(portal, course)
-    if old is not None and subscriptions.find_subscription(old, name) is not None:
+    publications.grant_reading(portal, new.replication_role)
+    publications.ensure(portal, course)
+    if old is not None and subscriptions.find(old, name) is not None:
         progress.step("stopping the old subscription")
         subscriptions.stop(old, course)
     handover.subscribe(portal, database, course, subscriber)
@@ -185,7 +185,7 @@ def _move(
         course = handover.record(portal, database, new)
         if old is None and not arrived:
             # Whoever still holds it must not go on with it.
-            subscriptions.drop_slots(portal, course)
+            slots.drop(portal, course)
         progress.step("catching up")
         handover.start(portal, database, course, merged.point)
         return Comparison(merged.differences)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from dataclasses import dataclass
 
 from pysync.db.connections import connect, fetch_value
-from pysync.errors import ReplicationError
-from pysync.replication import registry, subscriptions
+from pysync.replication import registry, slots, subscriptions
 from pysync.types import CourseId
 
 
@@ -39,16 +37,11 @@ def switch(
     ):
         course = registry.get_ready(portal, course_id)
         name = course.replication_name
-        usable = subscriptions.slot_is_usable(portal, name)
+        usable = slots.is_usable(portal, name)
         with closing(connect(course.conninfo)) as database:
-            found = subscriptions.find_subscription(database, name)
+            found = subscriptions.find(database, name)
             if found is None or (on and not usable):
-                missing = "slot" if found else "subscription"
-                raise ReplicationError(
-                    f"course '{course_id}' has lost its {missing}: changes are missing in its "
-                    "database",
-                    f"run 'pysync resync {shlex.quote(course_id)}'",
-                )
+                raise subscriptions.lost("slot" if found else "subscription", course)
             changed = found.enabled != on
             if changed and not dry_run:
                 if on:

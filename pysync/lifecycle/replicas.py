@@ -78,7 +78,7 @@ def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False
             if not dry_run:
                 _open(database, course)
         if not dry_run:
-            subscriptions.drop_subscription(database, course)
+            subscriptions.drop(database, course)
         return True
 
 

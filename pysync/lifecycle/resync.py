@@ -9,12 +9,13 @@ from typing import Final
 
 from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
+from pysync.db.transactions import patiently
 from pysync.diagnosis import checks
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
 from pysync.lifecycle import handover, replicas
 from pysync.migrate import require_head
 from pysync.models.columns import REPLICATED_TABLES
-from pysync.replication import marks, merge, registry, snapshots, subscriptions
+from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Comparison, Differences
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
@@ -48,9 +49,9 @@ def resync(
     with _opened(portal_conninfo, course_id) as (portal, database, course):
         if table is not None:
             return Comparison([_one_table(portal_conninfo, portal, database, course, table)])
-        subscriptions.ensure_publication(portal, course)
+        publications.ensure(portal, course)
         progress.step("stopping the subscription")
-        found = subscriptions.find_subscription(database, course.replication_name)
+        found = subscriptions.find(database, course.replication_name)
         handover.subscribe(
             portal,
             database,
@@ -117,7 +118,7 @@ def _opened(
 
 def _go_on(portal: Connection, database: Connection, course: Course) -> None:
     name = course.replication_name
-    if subscriptions.slot_is_usable(portal, name) and subscriptions.is_whole(database, name):
+    if slots.is_usable(portal, name) and subscriptions.is_whole(database, name):
         subscriptions.enable(database, course)
 
 
@@ -150,7 +151,7 @@ def _one_table(
                 merge.stage(reader, session, table, snapshots.fan_out(course.course_id)[table])
                 return merge.apply(session, (table,))
 
-        (difference,) = handover.patiently(attempt)
+        (difference,) = patiently(attempt, handover.TRIES, handover.PAUSE_SECONDS)
         return difference
 
 

@@ -9,9 +9,9 @@ import psycopg
 
 from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import translated
+from pysync.db.transactions import as_owner
 from pysync.errors import UnknownCourseError, WaitTimeoutError
 from pysync.replication import registry
-from pysync.replication.registry import as_owner
 from pysync.types import CourseId
 
 NOT_ARRIVED = "PY001"

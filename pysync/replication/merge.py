@@ -15,7 +15,7 @@ from uuid import uuid4
 from psycopg import sql
 
 from pysync.adoption import type_name
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection, fetch_row, fetch_value
 from pysync.errors import UnsuitableDatabaseError
 from pysync.models.columns import REPLICATED_TABLES
 from pysync.models.course import CourseDatabaseBase
@@ -173,17 +173,16 @@ def compare(
     :param present: the columns it has, if it may lack some.
     """
     target = _table(table, schema, present)
-    row = session.execute(
+    insert, update, remove = fetch_row(
+        session,
         target.format(
             "select count(*) filter (where t.{key} is null),"
             " count(*) filter (where t.{key} is not null and s.{key} is not null"
             "                  and ({ours}) is distinct from ({theirs})),"
             " count(*) filter (where s.{key} is null)"
             " from {t} full join {s} on s.{key} = t.{key}"
-        )
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always returns a row
-    insert, update, remove = row
+        ),
+    )
     scrub = len(_referenced(session, target)) if table == "auth_user" and remove else 0
     return Differences(table, insert, update, remove - scrub, scrub)
 

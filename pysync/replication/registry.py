@@ -1,10 +1,9 @@
-"""The portal's registry of courses, and the fan-out that follows from it."""
+"""The portal's registry of courses."""
 
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,16 +14,12 @@ from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
+from pysync.db.queries import load
+from pysync.db.transactions import patiently
 from pysync.errors import LockedError, MigrationError, ReplicationError, UnknownCourseError
 from pysync.types import CourseId
 
-BACKFILL_BATCH: Final = 2000
-"""Members whose users are locked at a time."""
-
 _COURSE_LOCK: Final = 0x7079_6372  # first key of the advisory lock on a course
-LOCK_TRIES: Final = 10
-LOCK_PAUSE_SECONDS: Final = 0.5
-"""Between tries to lock the enrollment table, so that applications get their turn."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,8 @@ _COLUMNS: Final = sql.SQL(
     " course_system_identifier, subscription_oid::bigint as subscription_oid,"
     " ready_at is not null as ready, adopts, sacrificed_at"
 )
+
+QUERIES = load(__file__)
 
 
 def connect_portal(conninfo: str) -> Connection:
@@ -133,55 +130,21 @@ def register(portal: Connection, course: Course) -> None:
     :raises LockedError: if no try succeeds; nothing is changed then.
     """
     with translated(f"course '{course.course_id}'"):
-        _patiently(lambda: _register(portal, course))
+        patiently(lambda: _register(portal, course))
 
 
 def _register(portal: Connection, course: Course) -> None:
     with portal.transaction():
-        portal.execute(
-            "insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,"
-            " replication_role, course_system_identifier, adopts)"
-            " values (%s, %s, %s, %s, %s, %s, %s)",
-            (
-                course.course_id,
-                course.replication_name,
-                course.conninfo,
-                course.portal_conninfo,
-                course.replication_role,
-                course.course_system_identifier,
-                course.adopts,
-            ),
-        )
+        portal.execute(QUERIES["register"], vars(course))
         portal.execute(
             "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())",
             (course.course_id,),
         )
 
 
-def _patiently(action: Callable[[], object]) -> None:
-    for _ in range(LOCK_TRIES - 1):
-        try:
-            action()
-        except errors.LockNotAvailable:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        else:
-            return
-    action()
-
-
 def reregister(portal: Connection, course: Course) -> None:
     """Update how an entered course and its server are reached."""
-    portal.execute(
-        "update pysync.course set conninfo = %s, portal_conninfo = %s, replication_role = %s,"
-        " course_system_identifier = %s where course_id = %s",
-        (
-            course.conninfo,
-            course.portal_conninfo,
-            course.replication_role,
-            course.course_system_identifier,
-            course.course_id,
-        ),
-    )
+    portal.execute(QUERIES["reregister"], vars(course))
 
 
 def record_subscription(portal: Connection, course: CourseId, subscription_oid: int) -> None:
@@ -230,107 +193,8 @@ def locked(portal: Connection, course: CourseId) -> Iterator[None]:
             )
 
 
-def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
-    """Enter users that a course can't let go, though nobody enrolled them, as scrubbed copies.
-
-    Rows of the course point at them. Being in the fan-out they are known to the portal: whoever
-    gets such an id or name later is resolved here, and never meets them in the course.
-    """
-    with translated(f"course '{course}'"), as_owner(portal):
-        portal.execute(
-            "insert into course.auth_user"
-            " (id, course_id, live, password, username, is_active)"
-            " select gone.id, gone.course_id, false, '!',"
-            "        case when exists (select from course.auth_user as other"
-            "                           where other.course_id = gone.course_id"
-            "                             and other.username = scrubbed.username)"
-            "             then course.free_username(gone.course_id, scrubbed.username, gone.id)"
-            "             else scrubbed.username end,"
-            "        false"
-            " from (select unnest(%s::bigint[]), %s::text) as gone (id, course_id)"
-            " cross join lateral (select 'deleted-' || gone.id) as scrubbed (username)"
-            " on conflict (id, course_id) do nothing",
-            (user_ids, course),
-        )
-
-
-def count_members(portal: Connection, course: CourseId) -> int:
-    """Return how many users are enrolled in a course on the portal."""
-    return int(
-        fetch_value(
-            portal,
-            "select count(*) from public.student_courseenrollment where course_id = %s",
-            course,
-        )
-    )
-
-
-def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None]) -> None:
-    """Copy the members a course had when it was registered, a batch per transaction.
-
-    :param advance: is told how many members each batch had.
-    """
-    after_user_id = -(2**63)
-    with translated(f"course '{course}'"):
-        while row := _next_batch(portal, course, after_user_id):
-            after_user_id, members = row
-            advance(members)
-
-
-def _next_batch(portal: Connection, course: CourseId, after_user_id: int) -> tuple[int, int] | None:
-    with as_owner(portal):
-        return portal.execute(
-            "select last_user_id, members from pysync.backfill(%s, %s, %s)",
-            (course, after_user_id, BACKFILL_BATCH),
-        ).fetchone()
-
-
-@contextmanager
-def as_owner(portal: Connection) -> Iterator[None]:
-    """Run the block's statements in a transaction with no more rights than the triggers have.
-
-    Functions of the triggers' role could be altered by an application's trigger that runs as it; an
-    administrator must not lend them more. Others than superusers have nothing to lend.
-    """
-    with portal.transaction():
-        portal.execute(
-            "select pg_catalog.set_config('role', 'pysync_owner', true)"
-            " from pg_catalog.pg_roles where rolname = session_user and rolsuper"
-        )
-        yield
-
-
-def stop_fan_out(portal: Connection, course: CourseId) -> None:
-    """Stop copying a course's members: the first step of its removal."""
-    with translated(f"course '{course}'"):
-        _patiently(
-            lambda: portal.execute(
-                "update pysync.course set fans_out = false where course_id = %s and fans_out",
-                (course,),
-            )
-        )
-
-
 def unregister(portal: Connection, course: CourseId) -> None:
-    """Delete a course's fan-out rows, then its entry."""
+    """Delete a course's entry, once its rows in the fan-out are deleted."""
+    statement = "delete from pysync.course where course_id = %s"
     with translated(f"course '{course}'"):
-        for table in ("student_courseenrollment", "auth_user", "mark"):
-            _delete_fan_out(portal, table, course)
-        # A profile's change under way may have seen the enrollment, and copies it still.
-        _patiently(lambda: _wait_for_profiles(portal))
-        _delete_fan_out(portal, "auth_userprofile", course)
-        _patiently(
-            lambda: portal.execute("delete from pysync.course where course_id = %s", (course,))
-        )
-
-
-def _delete_fan_out(portal: Connection, table: str, course: CourseId) -> None:
-    portal.execute(
-        sql.SQL("delete from {} where course_id = %s").format(sql.Identifier("course", table)),
-        (course,),
-    )
-
-
-def _wait_for_profiles(portal: Connection) -> None:
-    with portal.transaction():
-        portal.execute("lock table public.auth_userprofile in share row exclusive mode")
+        patiently(lambda: portal.execute(statement, (course,)))

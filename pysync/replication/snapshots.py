@@ -13,11 +13,11 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, parse
+from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_row, parse
 from pysync.db.errors import meaning, translated
 from pysync.errors import PysyncError
-from pysync.models.course import CourseDatabaseBase
-from pysync.replication.subscriptions import PUBLISHED_TABLES, SLOT_TIMEOUT_SECONDS, slot_delayed
+from pysync.replication.publications import PUBLISHED_TABLES, columns
+from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
 from pysync.types import CourseId
 
 TEMPORARY_PREFIX: Final = "pysync_merge_"
@@ -34,11 +34,6 @@ class Point:
     slot: str
     lsn: str
     reader: Connection
-
-
-def columns(table: str) -> list[str]:
-    """Return the replicated columns of a table, those of its key included."""
-    return [c.name for c in CourseDatabaseBase.metadata.tables[f"course.{table}"].columns]
 
 
 def fan_out(course: CourseId) -> dict[str, sql.Composed]:
@@ -96,7 +91,7 @@ def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point
         try:
             lsn, snapshot = _create_slot(replication, name)
         except errors.QueryCanceled:
-            raise slot_delayed(portal, name) from None
+            raise delayed(portal, name) from None
         except psycopg.Error as error:
             raise meaning(error, f"slot '{name}'") from error
         with translated("portal"):
@@ -140,12 +135,12 @@ def _create_slot(replication: Connection, name: str) -> tuple[str, str]:
     timer = threading.Timer(SLOT_TIMEOUT_SECONDS, replication.cancel)
     timer.start()
     try:
-        row = replication.execute(
+        row = fetch_row(
+            replication,
             sql.SQL(
                 "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')"
-            ).format(sql.Identifier(name))
-        ).fetchone()
+            ).format(sql.Identifier(name)),
+        )
     finally:
         timer.cancel()
-    assert row is not None  # noqa: S101 - it returns a row or fails
     return str(row[1]), str(row[2])

@@ -89,7 +89,7 @@ def sides(portal_conninfo: str, course: Course) -> Iterator[Sides]:
         closing(connect(course.conninfo)) as database,
     ):
         require_head(portal)
-        subscription = subscriptions.find_subscription(database, course.replication_name)
+        subscription = subscriptions.find(database, course.replication_name)
         if subscription is None or not subscription.enabled:
             state = "missing" if subscription is None else "disabled"
             raise ReplicationError(

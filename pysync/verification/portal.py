@@ -9,7 +9,8 @@ from psycopg import sql
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
-from pysync.replication.registry import Course, as_owner
+from pysync.db.transactions import as_owner
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.verification.types import Difference, Kind, Place, Values
 

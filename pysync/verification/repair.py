@@ -11,7 +11,8 @@ from pysync.db.errors import translated
 from pysync.errors import ReplicationError
 from pysync.migrate import require_head
 from pysync.replication import registry
-from pysync.replication.registry import BACKFILL_BATCH, Course
+from pysync.replication.fan_out import BACKFILL_BATCH
+from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
 from pysync.verification.compare import TABLES, Compared, Sides, batched, compare, sides

@@ -24,8 +24,8 @@ from typing import Final
 from psycopg import errors, sql
 
 from pysync.db.connections import fetch_value
+from pysync.db.transactions import as_owner
 from pysync.errors import WaitTimeoutError
-from pysync.replication.registry import as_owner
 from pysync.verification import mend
 from pysync.verification.compare import Sides, batched
 from pysync.verification.rows import LOGIN, ReplicatedTable, Row

@@ -13,7 +13,7 @@ import pytest
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import COURSE
-from pysync.replication import registry, subscriptions
+from pysync.replication import fan_out, publications, registry, slots, subscriptions
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import App, application, role
@@ -151,6 +151,7 @@ def test_tokens_keep_growing_for_a_course_that_is_registered_again(site: Site) -
         site.execute("delete from pysync.course")
         registry.register(portal, course)
         before = site.one("select pysync.mark('A')")
+        fan_out.clear(portal, CourseId("A"))
         registry.unregister(portal, CourseId("A"))
         registry.register(portal, course)
         assert site.one("select pysync.mark('A')") > before
@@ -197,10 +198,10 @@ def test_the_wait_does_not_end_before_the_first_copy_is_complete(site: Site) -> 
     course = Course(CourseId("A"), name, "", "", "")
     with registry.connect_portal(site.portal) as portal, site.course("A") as database:
         registry.register(portal, course)
-        registry.backfill(portal, CourseId("A"), lambda _: None)
-        subscriptions.ensure_publication(portal, course)
-        subscriptions.create_subscription(database, course, site.portal)
-        subscriptions.create_slot(portal, name)
+        fan_out.backfill(portal, CourseId("A"), lambda _: None)
+        publications.ensure(portal, course)
+        subscriptions.create(database, course, site.portal)
+        slots.create(portal, name)
         # One table's copy has to wait for us; the others' don't, the mark's among them.
         with site.course("A") as holding, holding.transaction():
             holding.execute("lock table course.auth_user in share mode")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pysync.replication import registry
+from pysync.replication import fan_out, registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import App, copy_of, differences, names
@@ -165,7 +165,7 @@ def test_enrollments_in_default_and_unregistered_courses_are_accepted_and_go_now
 
 
 def test_registering_a_course_later_backfills_it(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "BACKFILL_BATCH", 2)
+    monkeypatch.setattr(fan_out, "BACKFILL_BATCH", 2)
     site = app.site
     site.register_only("A")
     users = [app.user(f"user-{number}") for number in range(5)] + [app.user("negative", id=-1)]
@@ -183,7 +183,7 @@ def test_registering_a_course_later_backfills_it(app: App, monkeypatch: pytest.M
         app.unenroll(users[2], "late")
         app.enroll(users[4], "late")
         batches: list[int] = []
-        registry.backfill(portal, course, batches.append)
+        fan_out.backfill(portal, course, batches.append)
     assert sum(batches) == 5
     assert max(batches) == 2
     assert sorted(names(site, "late")) == sorted(set(users) - {users[2]})
@@ -198,7 +198,7 @@ def test_backfill_may_be_run_again(app: App) -> None:
     site.register_only("late")
     with site.connect() as portal:
         for _ in range(2):
-            registry.backfill(portal, CourseId("late"), lambda _: None)
+            fan_out.backfill(portal, CourseId("late"), lambda _: None)
     assert differences(site) == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from pysync.db.connections import connect
-from pysync.replication import registry, subscriptions
+from pysync.replication import fan_out, publications
 from pysync.types import CourseId
 from tests.integration.fan_out import TABLES, App, differences, names, role
 from tests.support import Rows, Site
@@ -302,7 +302,7 @@ def test_nor_can_it_alter_a_routine_that_an_administrator_calls(owning: App, bec
     )
     site.register_only("A", "late")
     owning.enroll(ada, "A")
-    registry.backfill(site.connect(), CourseId("late"), lambda _: None)
+    fan_out.backfill(site.connect(), CourseId("late"), lambda _: None)
     assert privileged(owning) == []
 
 
@@ -338,7 +338,7 @@ def test_a_replication_role_sees_the_rows_of_its_courses_only(app: App) -> None:
         connect(site.portal) as portal,
     ):
         for name in (one, two):
-            subscriptions.grant_reading(portal, name)
+            publications.grant_reading(portal, name)
         record = "update pysync.course set replication_role = %s where course_id = any(%s)"
         site.execute(record, one, ["A", "B"])
         with site.connect(user=one) as first, site.connect(user=two) as second:

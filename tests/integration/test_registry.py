@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from pysync.db import transactions
 from pysync.db.connections import Connection
 from pysync.errors import LockedError
-from pysync.replication import registry
+from pysync.replication import fan_out, registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import TABLES, App, await_lock, differences, names
@@ -52,7 +53,7 @@ def test_any_text_may_be_a_course_id(app: App, portal: Connection) -> None:
     app.enroll(ada, ODD_IDS[0])
     for course_id in ODD_IDS:
         registry.register(portal, course(course_id))
-        registry.backfill(portal, CourseId(course_id), lambda _: None)
+        fan_out.backfill(portal, CourseId(course_id), lambda _: None)
     app.enroll(ada, *ODD_IDS[1:])
     app.execute("update auth_user set username = 'countess'")
     assert [names(site, course_id) for course_id in ODD_IDS] == [{ada: "countess"}] * len(ODD_IDS)
@@ -72,7 +73,7 @@ def test_a_course_that_no_longer_fans_out_gets_no_new_members(app: App, portal: 
     site = app.site
     site.register_only("A", "B")
     ada = app.user("ada")
-    registry.stop_fan_out(portal, CourseId("A"))
+    fan_out.stop(portal, CourseId("A"))
     app.enroll(ada, "A", "B")
     assert names(site, "A") == {}
     assert names(site, "B") == {ada: "ada"}
@@ -90,7 +91,8 @@ def test_unregistering_removes_all_rows_of_the_course_and_none_of_another(
         app.profile(user)
         app.enroll(user, "A", "B")
     app.unenroll(bob, "A")
-    registry.stop_fan_out(portal, CourseId("A"))
+    fan_out.stop(portal, CourseId("A"))
+    fan_out.clear(portal, CourseId("A"))
     registry.unregister(portal, CourseId("A"))
     for table in (*TABLES, "mark"):
         assert site.one(f"select count(*) from course.{table} where course_id = 'A'") == 0
@@ -98,7 +100,7 @@ def test_unregistering_removes_all_rows_of_the_course_and_none_of_another(
     assert differences(site) == []
     # Registered again, it starts with those who are enrolled, and knows nobody from before.
     registry.register(portal, course("A"))
-    registry.backfill(portal, CourseId("A"), lambda _: None)
+    fan_out.backfill(portal, CourseId("A"), lambda _: None)
     assert names(site, "A") == {ada: "ada"}
     assert differences(site) == []
 
@@ -129,7 +131,8 @@ def test_unregistering_leaves_no_row_of_a_transaction_under_way(
     with ThreadPoolExecutor(1) as pool:
 
         def unregister() -> None:
-            registry.stop_fan_out(portal, CourseId("A"))
+            fan_out.stop(portal, CourseId("A"))
+            fan_out.clear(portal, CourseId("A"))
             registry.unregister(portal, CourseId("A"))
 
         future = pool.submit(unregister)
@@ -164,7 +167,8 @@ def test_unregistering_meets_transactions_with_an_older_snapshot(
     old = app.connect()
     old.execute(f"begin isolation level {level}")
     old.execute("select 1")
-    registry.stop_fan_out(portal, CourseId("A"))
+    fan_out.stop(portal, CourseId("A"))
+    fan_out.clear(portal, CourseId("A"))
     registry.unregister(portal, CourseId("A"))
     with pytest.raises(psycopg.errors.SerializationFailure):
         old.execute(statement)
@@ -189,7 +193,7 @@ def test_registering_waits_for_enrollments_under_way(app: App, portal: Connectio
         registering.result(20)
         enrolling.result(20)
     assert names(site, "A") == {bob: "bob"}
-    registry.backfill(portal, CourseId("A"), lambda _: None)
+    fan_out.backfill(portal, CourseId("A"), lambda _: None)
     assert names(site, "A") == {ada: "ada", bob: "bob"}
     assert differences(site) == []
 
@@ -197,8 +201,8 @@ def test_registering_waits_for_enrollments_under_way(app: App, portal: Connectio
 def test_registering_gives_up_rather_than_block_applications_for_long(
     app: App, portal: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "LOCK_TRIES", 2)
-    monkeypatch.setattr(registry, "LOCK_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(transactions, "TRIES", 2)
+    monkeypatch.setattr(transactions, "PAUSE_SECONDS", 0.01)
     portal.execute("set lock_timeout = '20ms'")
     under_way = app.connect()
     under_way.execute("begin")

@@ -18,8 +18,8 @@ from pysync.diagnosis.drift.objects import object_findings
 from pysync.diagnosis.drift.revisions import revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
+from pysync.replication.publications import PUBLISHED_TABLES, columns, published
 from pysync.replication.registry import Course
-from pysync.replication.subscriptions import PUBLISHED_TABLES, published, published_columns
 
 
 def portal_findings(portal: Connection) -> list[Finding]:
@@ -97,7 +97,7 @@ def _publication_findings(
         if each.row_filter is None or trees.expression(each.row_filter) != expected_filter:
             is_now = f"has row filter {each.row_filter}" if each.row_filter else "has no row filter"
             wrong.append(Finding(subject, f"{is_now} on course.{table}", remedy))
-        if difference := _column_difference(each.columns, published_columns(table)):
+        if difference := _column_difference(each.columns, columns(table)):
             wrong.append(Finding(subject, f"{difference} of course.{table}", remedy))
     wrong.extend(
         Finding(subject, f"publishes {table}, which isn't the course's", remedy)

@@ -9,8 +9,8 @@ from psycopg import errors, sql
 from pysync.db.connections import Connection
 from pysync.diagnosis.trial.pgoutput import Change
 from pysync.findings import ON_PORTAL, Finding, run
+from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
-from pysync.replication.subscriptions import reading_grants
 
 _BATCH = 200
 

@@ -12,7 +12,7 @@ from pysync.db.connections import connect, fetch_value
 from pysync.errors import PysyncError, ReplicationError
 from pysync.findings import Finding
 from pysync.replication.registry import Course
-from pysync.replication.subscriptions import subscribing
+from pysync.replication.subscriptions import connection_string, subscribing
 
 
 def reach(course: Course, deadline: float) -> Finding | None:
@@ -30,13 +30,7 @@ def reach(course: Course, deadline: float) -> Finding | None:
             # With the subscription's own password, which nobody but superusers sees.
             conninfo = course.portal_conninfo
             if fetch_value(database, "select current_setting('is_superuser')") == "on":
-                conninfo = fetch_value(
-                    database,
-                    "select s.subconninfo from pg_catalog.pg_subscription s"
-                    " join pg_catalog.pg_database d on d.oid = s.subdbid"
-                    " where s.subname = %s and d.datname = current_database()",
-                    name,
-                )
+                conninfo = connection_string(database, name) or conninfo
             with subscribing(database, f"{name[:57]}_probe", conninfo, publication=name):
                 raise psycopg.Rollback
     except ReplicationError as error:

@@ -12,8 +12,8 @@ from pysync.diagnosis.checks import MINIMUM_VERSION, settings
 from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.columns import REPLICATED_TABLES
+from pysync.replication.publications import PUBLISHED_TABLES, reading_grants
 from pysync.replication.registry import Course
-from pysync.replication.subscriptions import PUBLISHED_TABLES, reading_grants
 
 Judged = tuple[bool, Finding]
 """Whether it must be mended, and what."""

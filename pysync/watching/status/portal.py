@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from pysync.db.connections import Connection, fetch_value
-from pysync.replication.registry import as_owner
+from pysync.db.transactions import as_owner
 from pysync.types import CourseId
 
 _COUNT_TIMEOUT_MILLISECONDS: Final = 800

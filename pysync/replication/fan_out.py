@@ -1,0 +1,89 @@
+"""A course's rows in the fan-out: filled when it is registered, deleted when it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from psycopg import sql
+
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import translated
+from pysync.db.queries import load
+from pysync.db.transactions import as_owner, patiently
+from pysync.types import CourseId
+
+BACKFILL_BATCH: Final = 2000
+"""Members whose users are locked at a time."""
+
+QUERIES = load(__file__)
+
+
+def count_members(portal: Connection, course: CourseId) -> int:
+    """Return how many users are enrolled in a course on the portal."""
+    return int(
+        fetch_value(
+            portal,
+            "select count(*) from public.student_courseenrollment where course_id = %s",
+            course,
+        )
+    )
+
+
+def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None]) -> None:
+    """Copy the members a course had when it was registered, a batch per transaction.
+
+    :param advance: is told how many members each batch had.
+    """
+    after_user_id = -(2**63)
+    with translated(f"course '{course}'"):
+        while row := _next_batch(portal, course, after_user_id):
+            after_user_id, members = row
+            advance(members)
+
+
+def _next_batch(portal: Connection, course: CourseId, after_user_id: int) -> tuple[int, int] | None:
+    with as_owner(portal):
+        return portal.execute(
+            "select last_user_id, members from pysync.backfill(%s, %s, %s)",
+            (course, after_user_id, BACKFILL_BATCH),
+        ).fetchone()
+
+
+def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
+    """Enter users that a course can't let go, though nobody enrolled them, as scrubbed copies.
+
+    Rows of the course point at them. Being in the fan-out they are known to the portal: whoever
+    gets such an id or name later is resolved here, and never meets them in the course.
+    """
+    with translated(f"course '{course}'"), as_owner(portal):
+        portal.execute(QUERIES["keep_scrubbed"], {"course_id": course, "user_ids": user_ids})
+
+
+def stop(portal: Connection, course: CourseId) -> None:
+    """Stop copying a course's members: the first step of its removal."""
+    statement = "update pysync.course set fans_out = false where course_id = %s and fans_out"
+    with translated(f"course '{course}'"):
+        patiently(lambda: portal.execute(statement, (course,)))
+
+
+def clear(portal: Connection, course: CourseId) -> None:
+    """Delete the rows of a course that fans out no longer."""
+
+    def wait_for_profiles() -> None:
+        with portal.transaction():
+            portal.execute("lock table public.auth_userprofile in share row exclusive mode")
+
+    with translated(f"course '{course}'"):
+        for table in ("student_courseenrollment", "auth_user", "mark"):
+            _delete(portal, table, course)
+        # A profile's change under way may have seen the enrollment, and copies it still.
+        patiently(wait_for_profiles)
+        _delete(portal, "auth_userprofile", course)
+
+
+def _delete(portal: Connection, table: str, course: CourseId) -> None:
+    portal.execute(
+        sql.SQL("delete from {} where course_id = %s").format(sql.Identifier("course", table)),
+        (course,),
+    )

@@ -1,0 +1,82 @@
+"""Publications on the portal: one for each course, with its rows and the columns it is sent."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from psycopg import sql
+
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import translated
+from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.course import CourseDatabaseBase
+from pysync.replication.registry import Course
+
+PUBLISHED_TABLES: Final = (*REPLICATED_TABLES, "mark")
+
+
+def ensure(portal: Connection, course: Course) -> None:
+    """Create a course's publication, unless it is there.
+
+    Columns are listed: what the fan-out tables have beyond a course database's stays here. TRUNCATE
+    isn't published, since row filters don't apply to it.
+    """
+    if fetch_value(
+        portal,
+        "select true from pg_catalog.pg_publication where pubname = %s",
+        course.replication_name,
+    ):
+        return
+    with translated(f"publication '{course.replication_name}'"):
+        portal.execute(
+            sql.SQL(
+                "create publication {} for table {} with (publish = 'insert, update, delete')"
+            ).format(sql.Identifier(course.replication_name), published(course))
+        )
+
+
+def published(course: Course) -> sql.Composed:
+    """Return the tables of a course's publication, with columns and row filters."""
+    return sql.SQL(", ").join(
+        sql.SQL("{} ({}) where (course_id = {})").format(
+            sql.Identifier("course", name),
+            sql.SQL(", ").join(map(sql.Identifier, columns(name))),
+            sql.Literal(str(course.course_id)),
+        )
+        for name in PUBLISHED_TABLES
+    )
+
+
+def drop(portal: Connection, course: Course) -> None:
+    """Drop a course's publication, if it is there."""
+    with translated(f"publication '{course.replication_name}'"):
+        portal.execute(
+            sql.SQL("drop publication if exists {}").format(sql.Identifier(course.replication_name))
+        )
+
+
+def reading_grants(role: str) -> list[sql.Composed]:
+    """Return the statements that let a replication role make the first copy."""
+    statements = (
+        "grant usage on schema course, pysync to {}",
+        f"grant select on {', '.join(f'course.{table}' for table in PUBLISHED_TABLES)} to {{}}",
+        "grant execute on function pysync.readable_courses(name) to {}",
+    )
+    return [sql.SQL(statement).format(sql.Identifier(role)) for statement in statements]
+
+
+def grant_reading(portal: Connection, role: str) -> None:
+    """Let a course's replication role make the first copy; row security limits it to its course.
+
+    A superuser needs no grant.
+    """
+    if fetch_value(portal, "select rolsuper from pg_catalog.pg_roles where rolname = %s", role):
+        return
+    with translated(f"role '{role}'"), portal.transaction():
+        for statement in reading_grants(role):
+            portal.execute(statement)
+
+
+def columns(table: str) -> list[str]:
+    """Return the columns of a table that courses are sent."""
+    return [c.name for c in CourseDatabaseBase.metadata.tables[f"course.{table}"].columns]

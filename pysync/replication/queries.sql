@@ -1,0 +1,107 @@
+-- name: slot
+-- A slot by its name: whether it is a logical one of this database's.
+select plugin, database, database = current_database()
+  from pg_catalog.pg_replication_slots
+ where slot_name = %(name)s;
+
+-- name: oldest_transaction
+-- Whom the creation of a slot waits for longest.
+select pid, date_trunc('second', now() - xact_start)::text
+  from pg_catalog.pg_stat_activity
+ where backend_xid is not null and pid <> pg_backend_pid()
+ order by age(backend_xid) desc
+ limit 1;
+
+-- name: slot_is_usable
+-- Whether a slot has all the WAL from a position on.
+select wal_status is distinct from 'lost'
+       and confirmed_flush_lsn <= coalesce(%(position)s::pg_lsn, confirmed_flush_lsn)
+  from pg_catalog.pg_replication_slots
+ where slot_name = %(name)s;
+
+-- name: slots_of_course
+-- A course's slot and those of its tables' first copies.
+select slot_name::text
+  from pg_catalog.pg_replication_slots
+ where slot_name = %(name)s
+    or (slot_name ~ %(pattern)s and database = current_database());
+
+-- name: end_slots_walsender
+-- End the process that uses a slot.
+select pg_catalog.pg_terminate_backend(active_pid)
+  from pg_catalog.pg_replication_slots
+ where slot_name = %(name)s and active_pid is not null;
+
+-- name: subscription
+-- The subscription of a name in this database: pg_subscription lists those of all databases.
+select s.oid::bigint, s.subenabled as enabled, s.subslotname::text as slot_name,
+       count(r.srrelid) as tables, count(*) filter (where r.srsubstate = %(ready)s) as ready
+  from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = current_database()
+  left join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid
+ where s.subname = %(name)s
+ group by s.oid;
+
+-- name: foreign_subscription
+-- Another subscription to our tables; pg_subscription_rel lists this database's only.
+select s.subname::text
+  from pg_catalog.pg_subscription_rel r
+  join pg_catalog.pg_subscription s on s.oid = r.srsubid
+ where s.subname <> %(name)s
+   and r.srrelid = pg_catalog.to_regclass('course.auth_user');
+
+-- name: end_subscriptions_workers
+-- End the processes of a subscription.
+select pg_catalog.pg_terminate_backend(pid)
+  from pg_catalog.pg_stat_subscription
+ where subid = %(oid)s and pid is not null;
+
+-- name: copy_state
+-- How far the first copy of a subscription of this database is.
+with ours as (
+    select r.srsubid as subid, r.srrelid as relid, r.srsubstate as state
+      from pg_catalog.pg_subscription_rel r
+      join pg_catalog.pg_subscription s on s.oid = r.srsubid
+     where s.subname = %(name)s
+)
+select count(*) as tables, count(*) filter (where state = %(ready)s) as ready,
+       coalesce(array_agg(c.relname::text order by c.relname)
+                filter (where state = any (%(uncopied)s)), '{}') as uncopied,
+       coalesce((select sum(p.tuples_processed)
+                   from pg_catalog.pg_stat_progress_copy p
+                  where p.datname = current_database()
+                    and p.relid in (select relid from ours)), 0)::bigint as rows,
+       coalesce((select to_jsonb(st)
+                   from pg_catalog.pg_stat_subscription_stats st
+                  where st.subid in (select subid from ours)), '{}') as statistics
+  from ours
+  join pg_catalog.pg_class c on c.oid = ours.relid;
+
+-- name: register
+-- Enter a course. A trigger waits for enrollments under way, and has later ones wait.
+insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,
+                           replication_role, course_system_identifier, adopts)
+values (%(course_id)s, %(replication_name)s, %(conninfo)s, %(portal_conninfo)s,
+        %(replication_role)s, %(course_system_identifier)s, %(adopts)s);
+
+-- name: reregister
+-- Update how an entered course and its server are reached.
+update pysync.course
+   set conninfo = %(conninfo)s, portal_conninfo = %(portal_conninfo)s,
+       replication_role = %(replication_role)s,
+       course_system_identifier = %(course_system_identifier)s
+ where course_id = %(course_id)s;
+
+-- name: keep_scrubbed
+-- Enter users that nobody enrolled in a course as scrubbed copies.
+insert into course.auth_user (id, course_id, live, password, username, is_active)
+select gone.id, gone.course_id, false, '!',
+       case when exists (select from course.auth_user as other
+                          where other.course_id = gone.course_id
+                            and other.username = scrubbed.username)
+            then course.free_username(gone.course_id, scrubbed.username, gone.id)
+            else scrubbed.username end,
+       false
+  from (select unnest(%(user_ids)s::bigint[]), %(course_id)s::text) as gone (id, course_id)
+ cross join lateral (select 'deleted-' || gone.id) as scrubbed (username)
+    on conflict (id, course_id) do nothing;

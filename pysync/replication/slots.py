@@ -1,0 +1,110 @@
+"""Replication slots on the portal: a course's own, and those of its tables' first copies."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import psycopg
+from psycopg import errors
+
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import meaning, translated
+from pysync.db.queries import load
+from pysync.errors import ReplicationError
+from pysync.replication.registry import Course
+
+SLOT_TIMEOUT_SECONDS: Final = 60
+"""How long creating a slot may wait for older transactions on the portal."""
+
+QUERIES = load(__file__)
+
+
+def exists(portal: Connection, name: str) -> bool:
+    """Return whether a replication slot exists.
+
+    :raises ReplicationError: if it does, but isn't this database's logical slot.
+    """
+    row = portal.execute(QUERIES["slot"], {"name": name}).fetchone()
+    if row is None:
+        return False
+    plugin, database, ours = row
+    if plugin != "pgoutput" or not ours:
+        raise ReplicationError(
+            f"slot '{name}' belongs to something else: plugin {plugin}, database {database}",
+            f"drop it with pg_drop_replication_slot('{name}') if nothing needs it",
+        )
+    return True
+
+
+def create(portal: Connection, name: str) -> None:
+    """Create a logical slot; PostgreSQL waits for every older transaction of the cluster first.
+
+    :raises ReplicationError: if that takes more than 60 s; no slot is left behind.
+    """
+    set_timeout = "select pg_catalog.set_config(%s, %s, true)"
+    try:
+        with portal.transaction():
+            # It waits at the locks of older transactions, and blocks nobody meanwhile.
+            portal.execute(set_timeout, ("lock_timeout", "0"))
+            portal.execute(set_timeout, ("statement_timeout", f"{SLOT_TIMEOUT_SECONDS}s"))
+            portal.execute(
+                "select pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
+            )
+    except errors.QueryCanceled:
+        raise delayed(portal, name) from None
+    except psycopg.Error as error:
+        raise meaning(error, f"slot '{name}'") from error
+
+
+def delayed(portal: Connection, name: str) -> ReplicationError:
+    """Return the error for a slot that older transactions kept from being created in time."""
+    oldest = portal.execute(QUERIES["oldest_transaction"]).fetchone()
+    who = f"; the oldest has run for {oldest[1]} (pid {oldest[0]})" if oldest else ""
+    return ReplicationError(
+        f"slot '{name}' can't be created: older transactions on the portal's server "
+        f"didn't end within {SLOT_TIMEOUT_SECONDS} s{who}",
+        "run the command again when they have ended",
+    )
+
+
+def is_usable(portal: Connection, name: str, position: str | None = None) -> bool:
+    """Return whether a slot is there and still has all the WAL its course needs.
+
+    :param position: where the course will go on, as an LSN. A slot that has confirmed more, as to a
+        course that is ahead of a restored portal, would pass over what comes in between.
+    """
+    return bool(fetch_value(portal, QUERIES["slot_is_usable"], name=name, position=position))
+
+
+def drop(portal: Connection, course: Course, timeout_seconds: float = 20) -> None:
+    """Drop a course's slot and its tables' synchronization slots, in use or not.
+
+    :raises ReplicationError: if a course server keeps connecting to one for so long.
+    """
+    # PostgreSQL calls the latter pg_<subscription oid>_sync_<table oid>_<system identifier>.
+    pattern = f"^pg_{course.subscription_oid}_sync_[0-9]+_{course.course_system_identifier}$"
+    with translated(f"slot '{course.replication_name}'"):
+        for (name,) in portal.execute(
+            QUERIES["slots_of_course"], {"name": course.replication_name, "pattern": pattern}
+        ).fetchall():
+            _drop(portal, name, time.monotonic() + timeout_seconds)
+
+
+def _drop(portal: Connection, name: str, deadline: float) -> None:
+    while True:
+        try:
+            portal.execute(QUERIES["end_slots_walsender"], {"name": name})
+            portal.execute("select pg_catalog.pg_drop_replication_slot(%s)", (name,))
+        except errors.UndefinedObject:
+            return
+        except errors.ObjectInUse:
+            # A live apply worker reconnects at once; only its server can stop it for good.
+            if time.monotonic() > deadline:
+                raise ReplicationError(
+                    f"slot '{name}' is still in use: a course server keeps connecting to it",
+                    "stop that server or disable its subscription, then run the command again",
+                ) from None
+            time.sleep(0.05)
+        else:
+            return
