@@ -171,7 +171,7 @@ def test_what_cannot_be_meant_is_refused(tree: Tree) -> None:
     assert "'Add x' is no name" in tree.refused("revision", "portal", "Add x")
 
 
-@pytest.mark.newest
+@pytest.mark.newest("SQL of ours, replayed")
 def test_up_and_down_again_by_a_revision_as_it_was_made(
     tree: Tree, new_database: NewDatabase
 ) -> None:
