@@ -39,7 +39,7 @@ def meaning(error: psycopg.Error, subject: str) -> PysyncError:
         case errors.InsufficientPrivilege():
             return UnsuitableServerError(
                 f"{subject} refused: {_primary(error)}",
-                "connect as a role with these rights, see 'Roles' in the README",
+                "connect as a role with these rights, see 'Roles' in migrations/README.md",
             )
         case errors.QueryCanceled():
             return PysyncError(f"{subject} took too long: {_primary(error)}", "try again")

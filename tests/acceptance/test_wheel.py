@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import psycopg
@@ -58,6 +59,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin" / "pysync"
 
 
+def outside(portal: str | None = None) -> dict[str, str]:
+    """Return an environment in which the checkout isn't found."""
+    return {k: v for k, v in environment(portal).items() if k != "PYTHONPATH"}
+
+
 def run(program: Path, *arguments: str, portal: str | None = None) -> str:
     result = subprocess.run(
         [program, *arguments],
@@ -65,7 +71,7 @@ def run(program: Path, *arguments: str, portal: str | None = None) -> str:
         capture_output=True,
         text=True,
         cwd="/",
-        env=environment(portal),
+        env=outside(portal),
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -83,7 +89,26 @@ def test_the_wheel_holds_what_the_checkout_does(wheel: Path) -> None:
             if path.is_file() and "__pycache__" not in path.parts:
                 assert f"{inside}/{path.relative_to(CHECKOUT / folder)}" in names
     assert not [name for name in names if "tests" in name.split("/")]
-    assert "pysync/py.typed" in names
+    assert names >= {
+        "pysync/py.typed",
+        "pysync/README.md",
+        "pysync/CHANGELOG.md",
+        "pysync/students/README.md",
+        "pysync/sql/README.md",
+        "pysync/migrations/README.md",
+    }
+
+
+@pytest.mark.newest
+def test_the_wheel_says_how_it_is_licensed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        metadata = message_from_bytes(archive.read(f"{info}/METADATA"))
+        files = metadata.get_all("License-File", [])
+        texts = [archive.read(f"{info}/licenses/{file}").decode() for file in files]
+    assert metadata["License-Expression"] == "MIT AND CC-BY-4.0"
+    assert [text.splitlines()[0] for text in texts] == ["MIT License", "# `oulad.csv.gz`"]
+    assert str(metadata.get_payload()).startswith("# pysync\n")
 
 
 def test_the_installed_wheel_does_the_whole_job(installed: Path, site: Site) -> None:
@@ -94,6 +119,7 @@ def test_the_installed_wheel_does_the_whole_job(installed: Path, site: Site) -> 
         capture_output=True,
         text=True,
         cwd="/",
+        env=outside(),
     ).stdout
     assert where.startswith(str(installed.parent.parent))
 
