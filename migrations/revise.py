@@ -44,6 +44,8 @@ from alembic.script import ScriptDirectory
 from pglast.enums import FunctionParameterMode
 from pglast.stream import RawStream
 
+from pysync.db.sql_files import render
+
 MIGRATIONS: Final = Path(__file__).resolve().parent
 SQL: Final = MIGRATIONS.parent / "sql"
 RELEASED: Final = MIGRATIONS / "released.sha256"
@@ -65,7 +67,7 @@ def scripts(lineage: str) -> dict[str, Path]:
 
 def living(lineage: str) -> dict[str, str]:
     """Return the text of each file of ``sql/`` as it is frozen, by path."""
-    return _contents(SQL / lineage)
+    return {path: render(text) for path, text in _contents(SQL / lineage).items()}
 
 
 def frozen(lineage: str, before: str | None = None) -> dict[str, Path]:

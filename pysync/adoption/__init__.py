@@ -6,7 +6,7 @@ statements that complete it, or refuses. Nothing here changes a database.
 
 from pysync.adoption.completion import plan
 from pysync.adoption.found import FoundColumn, FoundForeignKey, FoundTable, Restriction, inspect
-from pysync.adoption.plans import Plan, Side, type_name
+from pysync.adoption.plans import Plan, Side
 
 __all__ = [
     "FoundColumn",
@@ -17,5 +17,4 @@ __all__ = [
     "Side",
     "inspect",
     "plan",
-    "type_name",
 ]

@@ -15,9 +15,9 @@ from pysync.adoption.plans import (
     quoted,
     refusal,
     type_fits,
-    type_name,
 )
 from pysync.errors import AdoptionError
+from pysync.models.columns import type_name
 
 
 def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = None) -> Plan:

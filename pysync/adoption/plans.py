@@ -6,22 +6,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    DateTime,
-    DefaultClause,
-    Integer,
-    String,
-    Table,
-    Text,
-)
+from sqlalchemy import Column, DefaultClause, Integer, String, Table
 from sqlalchemy.dialects import postgresql
 
 from pysync.adoption.found import FoundTable
 from pysync.errors import AdoptionError
+from pysync.models.columns import type_name
 
 # Named parameters: the other styles would double percent signs.
 DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -77,27 +67,6 @@ def can_widen(found: str, column: Column[object]) -> bool:
     if isinstance(column.type, String):
         return _length(found) is not None
     return False
-
-
-def type_name(column: Column[object]) -> str:
-    """Return a declared column's type as the catalog writes it."""
-    match column.type:
-        case BigInteger():
-            return "bigint"
-        case Integer():
-            return "integer"
-        case Text():
-            return "text"
-        case String(length=length):
-            return f"character varying({length})"
-        case Boolean():
-            return "boolean"
-        case DateTime():
-            return "timestamp with time zone"
-        case Date():
-            return "date"
-        case other:
-            raise NotImplementedError(f"no rule for type {other!r}")
 
 
 def _length(type_name: str) -> float | None:

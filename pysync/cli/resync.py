@@ -18,7 +18,7 @@ from pysync.cli.parameters import (
     portal_conninfo,
 )
 from pysync.lifecycle import resync as service
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import course_id
 
 Table = StrEnum("Table", {name: name for name in REPLICATED_TABLES})  # type: ignore[misc]

@@ -26,7 +26,7 @@ from pysync.cli.parameters import (
     checked,
     portal_conninfo,
 )
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import course_id
 from pysync.verification import Difference, Kind, Place, Repair, Verification
 from pysync.verification.verify import JOBS

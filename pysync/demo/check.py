@@ -14,8 +14,8 @@ from pysync.db.connections import Connection, connect
 from pysync.demo.oulad import Registration
 from pysync.demo.site import Site
 from pysync.errors import DemoError
-from pysync.models.columns import REPLICATED_TABLES
 from pysync.models.portal import PortalBase
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId, Progress
 
 SINGLE_CHANGES: Final = 200

@@ -28,7 +28,7 @@ from pysync.errors import PysyncError
 from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId, Progress
 
 APPLICATION: Final = "portal_application"

@@ -12,8 +12,8 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.db.connections import Connection, describe, fetch_value, parse
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
+from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import subscriptions
-from pysync.replication.publications import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 from pysync.types import SUPPORTED_MAJORS, CourseId
 

@@ -12,7 +12,7 @@ from pysync.diagnosis import checks
 from pysync.lifecycle import courses
 from pysync.migrate import current_revision
 from pysync.migrate.lineage import COURSE
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import merge, registry, snapshots
 from pysync.replication.merge import Comparison, Differences
 from pysync.types import CourseId, Progress

@@ -12,7 +12,7 @@ from pysync.db.connections import Connection, fetch_value
 from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError, WaitTimeoutError
 from pysync.findings import Finding
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks, registry, slots, subscriptions
 from pysync.replication.registry import Course
 from pysync.types import Progress

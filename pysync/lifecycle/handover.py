@@ -20,10 +20,9 @@ from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
 from pysync.db.transactions import patiently
 from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import fan_out, marks, merge, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Differences
-from pysync.replication.publications import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 from pysync.replication.snapshots import Point
 from pysync.types import Progress

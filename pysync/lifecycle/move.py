@@ -14,7 +14,7 @@ from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
 from pysync.lifecycle import handover, replicas
 from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import merge, publications, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Comparison, Differences
 from pysync.replication.registry import Course

@@ -10,7 +10,7 @@ from psycopg import sql
 from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.db.errors import translated
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import subscriptions
 from pysync.replication.registry import Course
 

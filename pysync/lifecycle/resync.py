@@ -14,7 +14,7 @@ from pysync.diagnosis import checks
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
 from pysync.lifecycle import handover, replicas
 from pysync.migrate import require_head
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Comparison, Differences
 from pysync.replication.registry import Course

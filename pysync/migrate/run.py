@@ -28,7 +28,7 @@ from pysync.errors import (
 )
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId
 
 if TYPE_CHECKING:  # it takes a while to import, and most commands don't migrate

@@ -1,20 +1,18 @@
 """The replicated columns: the base columns of the 2012 models in the widths of today's Django.
 
 The portal's own tables, its fan-out tables and a course database's tables all take them from here,
-so none can have a column that the others lack.
+so none can have a column that the others lack. How the tables are carried says
+:mod:`pysync.models.replicated`.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Integer, String, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pysync.types import MAX_COURSE_ID_LENGTH
-
-REPLICATED_TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment")
-"""The tables that are carried, in the order in which they point at each other."""
 
 
 class UserColumns:
@@ -85,3 +83,24 @@ PROFILE_CHECKS = {
     ),
 }
 """The profile columns with choices, on the portal: null and blank are no answer."""
+
+
+def type_name(column: Column[object]) -> str:
+    """Return a declared column's type as the catalog writes it."""
+    match column.type:
+        case BigInteger():
+            return "bigint"
+        case Integer():
+            return "integer"
+        case Text():
+            return "text"
+        case String(length=length):
+            return f"character varying({length})"
+        case Boolean():
+            return "boolean"
+        case DateTime():
+            return "timestamp with time zone"
+        case Date():
+            return "date"
+        case other:
+            raise NotImplementedError(f"no rule for type {other!r}")

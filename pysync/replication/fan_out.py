@@ -9,14 +9,11 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import translated
-from pysync.db.queries import load
 from pysync.db.transactions import as_owner, patiently
 from pysync.types import CourseId
 
 BACKFILL_BATCH: Final = 2000
 """Members whose users are locked at a time."""
-
-QUERIES = load(__file__)
 
 
 def count_members(portal: Connection, course: CourseId) -> int:
@@ -57,7 +54,7 @@ def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> 
     gets such an id or name later is resolved here, and never meets them in the course.
     """
     with translated(f"course '{course}'"), as_owner(portal):
-        portal.execute(QUERIES["keep_scrubbed"], {"course_id": course, "user_ids": user_ids})
+        portal.execute("select pysync.keep_scrubbed(%s, %s)", (course, user_ids))
 
 
 def stop(portal: Connection, course: CourseId) -> None:

@@ -14,19 +14,10 @@ from uuid import uuid4
 
 from psycopg import sql
 
-from pysync.adoption import type_name
 from pysync.db.connections import Connection, fetch_row, fetch_value
 from pysync.errors import UnsuitableDatabaseError
-from pysync.models.columns import REPLICATED_TABLES
-from pysync.models.course import CourseDatabaseBase
-
-_KEY: Final = {"mark": "course_id"}
-_UNIQUE: Final = {
-    "auth_user": "username",
-    "auth_userprofile": "user_id",
-    "student_courseenrollment": "user_id",
-}
-"""The column beside the key that no two rows of a course may share."""
+from pysync.models.columns import type_name
+from pysync.models.replicated import REPLICATED_TABLES, replicated
 
 _ROWS_PER_REPORT: Final = 10_000
 _PARKED_USER_ID: Final = -(2**62)
@@ -89,7 +80,7 @@ class _Table:
 
     @property
     def key(self) -> str:
-        return _KEY.get(self.name, "id")
+        return replicated(self.name).key
 
     def format(self, query: str, **more: sql.Composable) -> sql.Composed:
         """Fill in a statement; `t` is the table, `s` the staged rows."""
@@ -113,10 +104,8 @@ class _Table:
 
 @cache
 def _table(name: str, schema: str = "course", present: frozenset[str] | None = None) -> _Table:
-    declared = CourseDatabaseBase.metadata.tables[f"course.{name}"].columns
-    return _Table(
-        name, schema, tuple(c.name for c in declared if present is None or c.name in present)
-    )
+    columns = replicated(name).columns
+    return _Table(name, schema, tuple(c for c in columns if present is None or c in present))
 
 
 def _staged(table: str) -> sql.Identifier:
@@ -134,14 +123,13 @@ def stage(
 
     :param advance: is told now and then how many rows are there.
     """
-    target = _table(table)
-    declared = CourseDatabaseBase.metadata.tables[f"course.{table}"].columns
+    target = replicated(table)
     columns = sql.SQL(", ").join(
         sql.SQL("{} {}").format(
             sql.Identifier(column.name),
             sql.SQL(type_name(column)),
         )
-        for column in declared
+        for column in target.declared
     )
     staged = _staged(table)
     session.execute(sql.SQL("drop table if exists {}").format(staged))
@@ -269,7 +257,8 @@ def _hold_users(session: Connection) -> None:
 
 def _park(session: Connection, table: str) -> None:
     """Move unique values out of the way that change, so that rows can swap them."""
-    if table not in _UNIQUE:
+    unique = replicated(table).unique
+    if not unique:
         return
     parked: sql.Composable = (
         sql.SQL("t.id || {}").format(sql.Literal(f"~{uuid4().hex}"))
@@ -280,7 +269,7 @@ def _park(session: Connection, table: str) -> None:
         _table(table).format(
             "update {t} set {unique} = {parked} from {s}"
             " where s.{key} = t.{key} and s.{unique} is distinct from t.{unique}",
-            unique=sql.Identifier(_UNIQUE[table]),
+            unique=sql.Identifier(unique),
             parked=parked,
         )
     )

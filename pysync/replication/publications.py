@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import translated
-from pysync.models.columns import REPLICATED_TABLES
-from pysync.models.course import CourseDatabaseBase
+from pysync.models.replicated import PUBLISHED
 from pysync.replication.registry import Course
-
-PUBLISHED_TABLES: Final = (*REPLICATED_TABLES, "mark")
 
 
 def ensure(portal: Connection, course: Course) -> None:
@@ -39,11 +34,11 @@ def published(course: Course) -> sql.Composed:
     """Return the tables of a course's publication, with columns and row filters."""
     return sql.SQL(", ").join(
         sql.SQL("{} ({}) where (course_id = {})").format(
-            sql.Identifier("course", name),
-            sql.SQL(", ").join(map(sql.Identifier, columns(name))),
+            table.identifier,
+            sql.SQL(", ").join(map(sql.Identifier, table.columns)),
             sql.Literal(str(course.course_id)),
         )
-        for name in PUBLISHED_TABLES
+        for table in PUBLISHED
     )
 
 
@@ -59,7 +54,7 @@ def reading_grants(role: str) -> list[sql.Composed]:
     """Return the statements that let a replication role make the first copy."""
     statements = (
         "grant usage on schema course, pysync to {}",
-        f"grant select on {', '.join(f'course.{table}' for table in PUBLISHED_TABLES)} to {{}}",
+        f"grant select on {', '.join(f'course.{table.name}' for table in PUBLISHED)} to {{}}",
         "grant execute on function pysync.readable_courses(name) to {}",
     )
     return [sql.SQL(statement).format(sql.Identifier(role)) for statement in statements]
@@ -75,8 +70,3 @@ def grant_reading(portal: Connection, role: str) -> None:
     with translated(f"role '{role}'"), portal.transaction():
         for statement in reading_grants(role):
             portal.execute(statement)
-
-
-def columns(table: str) -> list[str]:
-    """Return the columns of a table that courses are sent."""
-    return [c.name for c in CourseDatabaseBase.metadata.tables[f"course.{table}"].columns]

@@ -91,17 +91,3 @@ update pysync.course
        replication_role = %(replication_role)s,
        course_system_identifier = %(course_system_identifier)s
  where course_id = %(course_id)s;
-
--- name: keep_scrubbed
--- Enter users that nobody enrolled in a course as scrubbed copies.
-insert into course.auth_user (id, course_id, live, password, username, is_active)
-select gone.id, gone.course_id, false, '!',
-       case when exists (select from course.auth_user as other
-                          where other.course_id = gone.course_id
-                            and other.username = scrubbed.username)
-            then course.free_username(gone.course_id, scrubbed.username, gone.id)
-            else scrubbed.username end,
-       false
-  from (select unnest(%(user_ids)s::bigint[]), %(course_id)s::text) as gone (id, course_id)
- cross join lateral (select 'deleted-' || gone.id) as scrubbed (username)
-    on conflict (id, course_id) do nothing;

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_row, parse
 from pysync.db.errors import meaning, translated
 from pysync.errors import PysyncError
-from pysync.replication.publications import PUBLISHED_TABLES, columns
+from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
 from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
 from pysync.types import CourseId
 
@@ -39,12 +39,12 @@ class Point:
 def fan_out(course: CourseId) -> dict[str, sql.Composed]:
     """Return queries for what a registered course must hold, by table."""
     return {
-        table: sql.SQL("select {} from course.{} where course_id = {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, columns(table))),
-            sql.Identifier(table),
+        table.name: sql.SQL("select {} from {} where course_id = {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, table.columns)),
+            table.identifier,
             sql.Literal(str(course)),
         )
-        for table in PUBLISHED_TABLES
+        for table in PUBLISHED
     }
 
 
@@ -52,26 +52,21 @@ def members(course: CourseId) -> dict[str, sql.Composed]:
     """Return queries for what a course would hold if it were registered now, by table."""
     joined = (
         "select {columns} from public.{table} as source join public.student_courseenrollment"
-        " as member on member.user_id = source.{key} where member.course_id = {course}"
+        " as member on member.user_id = source.{user} where member.course_id = {course}"
     )
     own = "select {columns} from public.{table} as source where source.course_id = {course}"
-    queries = {
-        "auth_user": (joined, "id"),
-        "auth_userprofile": (joined, "user_id"),
-        "student_courseenrollment": (own, "id"),
-    }
     literal = sql.Literal(str(course))
     return {
-        table: sql.SQL(query).format(
+        table.name: sql.SQL(own if table.membership is Membership.ENROLLMENT else joined).format(
             columns=sql.SQL(", ").join(
                 literal if name == "course_id" else sql.Identifier("source", name)
-                for name in columns(table)
+                for name in table.columns
             ),
-            table=sql.Identifier(table),
-            key=sql.Identifier(key),
+            table=sql.Identifier(table.name),
+            user=sql.Identifier(table.user_column),
             course=literal,
         )
-        for table, (query, key) in queries.items()
+        for table in REPLICATED
     }
 
 

@@ -17,7 +17,7 @@ from pysync.db.connections import Connection, describe, fetch_row, fetch_value
 from pysync.db.errors import meaning, translated
 from pysync.db.queries import load
 from pysync.errors import ReplicationError
-from pysync.replication.publications import PUBLISHED_TABLES
+from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)

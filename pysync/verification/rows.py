@@ -18,8 +18,8 @@ from psycopg import sql
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer
 
 from pysync.db.connections import Connection
-from pysync.models.columns import REPLICATED_TABLES
 from pysync.models.course import CourseDatabaseBase
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId
 
 LOGIN: Final = "last_login"

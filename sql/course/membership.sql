@@ -6,8 +6,7 @@ declare
     replicated_table regclass;
 begin
     foreach replicated_table in array array[
-        'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
-        'course.mark'
+        {'published_tables'}
     ]::regclass[]
     loop
         execute format('alter table %s drop constraint if exists pysync_this_course',

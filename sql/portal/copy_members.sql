@@ -19,38 +19,24 @@ begin
     perform course.make_way(user_ids, course_ids);
 
     insert into course.auth_user as copy (
-        id, course_id, live, password, last_login, is_superuser, username, first_name, last_name,
-        email, is_staff, is_active, date_joined
+        id, course_id, live, {user_columns}
     )
-    select portal_user.id, member.course_id, true, portal_user.password,
-           portal_user.last_login, portal_user.is_superuser, portal_user.username,
-           portal_user.first_name, portal_user.last_name, portal_user.email, portal_user.is_staff,
-           portal_user.is_active, portal_user.date_joined
+    select portal_user.id, member.course_id, true, {portal_user.user_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
       join public.auth_user as portal_user on portal_user.id = member.user_id
     on conflict (id, course_id) do update
-       set live = true,
-           password = excluded.password,
-           last_login = excluded.last_login,
-           is_superuser = excluded.is_superuser,
-           username = excluded.username,
-           first_name = excluded.first_name,
-           last_name = excluded.last_name,
-           email = excluded.email,
-           is_staff = excluded.is_staff,
-           is_active = excluded.is_active,
-           date_joined = excluded.date_joined
+       set (live, {user_columns})
+           = row(true, {excluded.user_columns})
      where copy is distinct from excluded;
 
     perform course.copy_profiles(user_ids, course_ids);
 
-    insert into course.student_courseenrollment as copy (id, course_id, user_id, created)
-    select enrollment.id, enrollment.course_id, enrollment.user_id, enrollment.created
+    insert into course.student_courseenrollment as copy (id, course_id, user_id, {enrollment_columns})
+    select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns}
       from public.student_courseenrollment as enrollment
      where enrollment.id = any (enrollment_ids)
     on conflict (user_id, course_id) do update
-       set id = excluded.id,
-           created = excluded.created
+       set (id, {enrollment_columns}) = row(excluded.id, {excluded.enrollment_columns})
      where copy is distinct from excluded;
 end
 $$;

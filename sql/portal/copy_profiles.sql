@@ -6,26 +6,14 @@ set search_path = ''
 as $$
 begin
     insert into course.auth_userprofile as copy (
-        id, course_id, user_id, name, meta, courseware, language, location, year_of_birth, gender,
-        level_of_education, mailing_address, goals
+        id, course_id, user_id, {profile_columns}
     )
-    select profile.id, member.course_id, profile.user_id, profile.name, profile.meta,
-           profile.courseware, profile.language, profile.location, profile.year_of_birth,
-           profile.gender, profile.level_of_education, profile.mailing_address, profile.goals
+    select profile.id, member.course_id, profile.user_id, {profile.profile_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
       join public.auth_userprofile as profile on profile.user_id = member.user_id
     on conflict (id, course_id) do update
-       set user_id = excluded.user_id,
-           name = excluded.name,
-           meta = excluded.meta,
-           courseware = excluded.courseware,
-           language = excluded.language,
-           location = excluded.location,
-           year_of_birth = excluded.year_of_birth,
-           gender = excluded.gender,
-           level_of_education = excluded.level_of_education,
-           mailing_address = excluded.mailing_address,
-           goals = excluded.goals
+       set (user_id, {profile_columns})
+           = row(excluded.user_id, {excluded.profile_columns})
      where copy is distinct from excluded;
 end
 $$;

@@ -9,11 +9,9 @@ declare
     course_ids text[];
 begin
     -- The table may have columns of the application's own, which no course has.
-    if (old.id, old.user_id, old.name, old.meta, old.courseware, old.language, old.location,
-        old.year_of_birth, old.gender, old.level_of_education, old.mailing_address, old.goals)
+    if (old.id, old.user_id, {old.profile_columns})
        is not distinct from
-       (new.id, new.user_id, new.name, new.meta, new.courseware, new.language, new.location,
-        new.year_of_birth, new.gender, new.level_of_education, new.mailing_address, new.goals)
+       (new.id, new.user_id, {new.profile_columns})
     then
         return null;
     end if;
@@ -25,16 +23,8 @@ begin
     -- The row as it is now, not NEW; see course.user_updated().
     if new.id = old.id and new.user_id = old.user_id then
         update course.auth_userprofile as copy
-           set name = profile.name,
-               meta = profile.meta,
-               courseware = profile.courseware,
-               language = profile.language,
-               location = profile.location,
-               year_of_birth = profile.year_of_birth,
-               gender = profile.gender,
-               level_of_education = profile.level_of_education,
-               mailing_address = profile.mailing_address,
-               goals = profile.goals
+           set ({profile_columns})
+               = row({profile.profile_columns})
           from public.auth_userprofile as profile
           join course.student_courseenrollment as enrollment
                on enrollment.user_id = profile.user_id

@@ -23,8 +23,7 @@ declare
     fan_out_table regclass;
 begin
     foreach fan_out_table in array array[
-        'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
-        'course.mark'
+        {'published_tables'}
     ]::regclass[]
     loop
         execute format('alter table %s enable row level security', fan_out_table);

@@ -8,11 +8,9 @@ begin
     -- The table may have columns of the application's own, which no course has. PL/pgSQL prepares
     -- each comparison anew in each transaction; a login, the most frequent change, needs one only.
     if new.last_login is not distinct from old.last_login then
-        if (old.password, old.is_superuser, old.username, old.first_name, old.last_name, old.email,
-            old.is_staff, old.is_active, old.date_joined)
+        if ({old.user_columns})
            is not distinct from
-           (new.password, new.is_superuser, new.username, new.first_name, new.last_name, new.email,
-            new.is_staff, new.is_active, new.date_joined)
+           ({new.user_columns})
         then
             return null;
         end if;
@@ -42,16 +40,8 @@ begin
     -- The row as it is now, not NEW: a trigger of the application's may have updated it once more,
     -- and that later change may have come through here already.
     update course.auth_user as copy
-       set password = portal_user.password,
-           last_login = portal_user.last_login,
-           is_superuser = portal_user.is_superuser,
-           username = portal_user.username,
-           first_name = portal_user.first_name,
-           last_name = portal_user.last_name,
-           email = portal_user.email,
-           is_staff = portal_user.is_staff,
-           is_active = portal_user.is_active,
-           date_joined = portal_user.date_joined
+       set ({user_columns})
+           = row({portal_user.user_columns})
       from public.auth_user as portal_user
      where portal_user.id = new.id
        and copy.id = new.id

@@ -14,7 +14,7 @@ from contextlib import closing
 from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks
 from pysync.types import CourseId
 from tests.benchmarks.measure import SECONDS, Comparison, Effort, interleave

@@ -13,7 +13,7 @@ from pysync.db.connections import Connection, connect
 from pysync.errors import AdoptionError
 from pysync.migrate import Lineage, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId
 from tests.support import Cluster
 

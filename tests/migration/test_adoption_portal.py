@@ -11,7 +11,7 @@ from psycopg import sql
 from pysync.errors import AdoptionError
 from pysync.lifecycle import courses
 from pysync.migrate.lineage import PORTAL
-from pysync.models.columns import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId
 from tests.django_site.process import django, new_site
 from tests.migration.catalog import catalog, difference

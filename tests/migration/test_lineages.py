@@ -154,9 +154,7 @@ def test_sql_files_are_safe_to_run_twice(lineage: Lineage, migrated: str) -> Non
 def test_functions_arrive_as_they_stand_in_their_files(lineage: Lineage, migrated: str) -> None:
     """Colons, percent signs and backslashes survive Alembic and SQLAlchemy."""
     bodies = {row[5] for row in catalog(migrated)["functions"] if row[5]}
-    text = "".join(
-        file.read_text(encoding="utf-8") for file in (folder("sql") / lineage.name).rglob("*.sql")
-    )
+    text = "".join(revise.living(lineage.name).values())
     assert bodies
     assert [body for body in bodies if body not in text] == []
 

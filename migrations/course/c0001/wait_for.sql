@@ -26,9 +26,10 @@ begin
             ) and not exists (
                 select
                   from pg_catalog.pg_subscription_rel as subscribed
-                 where subscribed.srrelid in (
-                           'course.auth_user'::regclass, 'course.auth_userprofile'::regclass,
-                           'course.student_courseenrollment'::regclass, 'course.mark'::regclass)
+                 where subscribed.srrelid = any (array[
+                           'course.auth_user', 'course.auth_userprofile',
+                           'course.student_courseenrollment', 'course.mark'
+                       ]::regclass[])
                    and subscribed.srsubstate <> 'r'
             );
         if clock_timestamp() >= deadline then

@@ -15,17 +15,11 @@ begin
       from unnest(user_ids, course_ids) as member (user_id, course_id)
       join public.auth_userprofile as profile on profile.user_id = member.user_id
     on conflict (id, course_id) do update
-       set user_id = excluded.user_id,
-           name = excluded.name,
-           meta = excluded.meta,
-           courseware = excluded.courseware,
-           language = excluded.language,
-           location = excluded.location,
-           year_of_birth = excluded.year_of_birth,
-           gender = excluded.gender,
-           level_of_education = excluded.level_of_education,
-           mailing_address = excluded.mailing_address,
-           goals = excluded.goals
+       set (user_id, name, meta, courseware, language, location, year_of_birth, gender,
+            level_of_education, mailing_address, goals)
+           = row(excluded.user_id, excluded.name, excluded.meta, excluded.courseware,
+                 excluded.language, excluded.location, excluded.year_of_birth, excluded.gender,
+                 excluded.level_of_education, excluded.mailing_address, excluded.goals)
      where copy is distinct from excluded;
 end
 $$;

@@ -19,9 +19,9 @@ grant usage on schema public, course, pysync to pysync_owner;
 grant select, update (id) on public.auth_user to pysync_owner;
 grant select, update (id) on public.auth_userprofile to pysync_owner;
 grant select on public.student_courseenrollment to pysync_owner;
-grant select, insert, update, delete on course.auth_user to pysync_owner;
-grant select, insert, update, delete on course.auth_userprofile to pysync_owner;
-grant select, insert, update, delete on course.student_courseenrollment to pysync_owner;
+grant select, insert, update, delete
+   on course.auth_user, course.auth_userprofile, course.student_courseenrollment
+   to pysync_owner;
 grant select, update on course.mark to pysync_owner;
 grant select on pysync.course to pysync_owner;
 grant select, update on pysync.registry_change to pysync_owner;

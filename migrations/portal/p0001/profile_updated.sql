@@ -25,16 +25,11 @@ begin
     -- The row as it is now, not NEW; see course.user_updated().
     if new.id = old.id and new.user_id = old.user_id then
         update course.auth_userprofile as copy
-           set name = profile.name,
-               meta = profile.meta,
-               courseware = profile.courseware,
-               language = profile.language,
-               location = profile.location,
-               year_of_birth = profile.year_of_birth,
-               gender = profile.gender,
-               level_of_education = profile.level_of_education,
-               mailing_address = profile.mailing_address,
-               goals = profile.goals
+           set (name, meta, courseware, language, location, year_of_birth, gender,
+                level_of_education, mailing_address, goals)
+               = row(profile.name, profile.meta, profile.courseware, profile.language,
+                     profile.location, profile.year_of_birth, profile.gender,
+                     profile.level_of_education, profile.mailing_address, profile.goals)
           from public.auth_userprofile as profile
           join course.student_courseenrollment as enrollment
                on enrollment.user_id = profile.user_id

@@ -14,26 +14,10 @@ begin
      where copy.user_id = any (user_ids);
 
     update course.auth_user as copy
-       set live = false,
-           username = case
-               when exists (
-                   select
-                     from course.auth_user as other
-                    where other.course_id = copy.course_id
-                      and other.username = 'deleted-' || copy.id
-                      and other.id <> copy.id
-               )
-               then course.free_username(copy.course_id, 'deleted-' || copy.id, copy.id)
-               else 'deleted-' || copy.id
-           end,
-           first_name = '',
-           last_name = '',
-           email = '',
-           password = '!',
-           last_login = null,
-           is_active = false,
-           is_staff = false,
-           is_superuser = false
+       set (live, username, password, last_login, is_superuser, first_name, last_name, email,
+            is_staff, is_active)
+           = row(false, course.scrubbed_username(copy.course_id, copy.id),
+                 '!', null, false, '', '', '', false, false)
      where copy.id = any (user_ids);
 end
 $$;

@@ -16,8 +16,8 @@ from pysync.diagnosis.drift.revisions import revision_findings
 from pysync.errors import AdoptionError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import COURSE
-from pysync.models.columns import REPLICATED_TABLES
 from pysync.models.course import CourseDatabaseBase
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.registry import Course
 
 _MEMBERSHIP_CHECK: Final = "pysync_this_course"

@@ -11,7 +11,7 @@ import pglast
 from pglast import ast
 
 from pysync.db.connections import Connection
-from pysync.db.sql_files import folder
+from pysync.db.sql_files import frozen
 from pysync.diagnosis.drift import trees
 from pysync.findings import ON_PORTAL, Finding, run
 
@@ -44,9 +44,9 @@ class Declarations:
 
 @cache
 def declarations(lineage: str) -> Declarations:
-    """Read the SQL files of a lineage."""
+    """Read the newest frozen copies of a lineage's SQL files."""
     found = Declarations({}, {})
-    for file in sorted((folder("sql") / lineage).rglob("*.sql")):
+    for _, file in sorted(frozen(lineage).items()):
         statements = pglast.parse_sql(file.read_text(encoding="utf-8"))
         owners = {
             _name(each.stmt.object.objname): str(getattr(each.stmt.newowner, "rolename", None))

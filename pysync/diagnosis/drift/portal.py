@@ -18,7 +18,8 @@ from pysync.diagnosis.drift.objects import object_findings
 from pysync.diagnosis.drift.revisions import revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
-from pysync.replication.publications import PUBLISHED_TABLES, columns, published
+from pysync.models.replicated import PUBLISHED
+from pysync.replication.publications import published
 from pysync.replication.registry import Course
 
 
@@ -89,16 +90,16 @@ def _publication_findings(
     expected_filter = trees.expression(
         sql.SQL("course_id = {}").format(sql.Literal(str(course.course_id))).as_string(portal)
     )
-    for table in PUBLISHED_TABLES:
-        each = by_table.pop(f"course.{table}", None)
+    for table in PUBLISHED:
+        each = by_table.pop(f"course.{table.name}", None)
         if each is None:
-            wrong.append(Finding(subject, f"lacks table course.{table}", remedy))
+            wrong.append(Finding(subject, f"lacks table course.{table.name}", remedy))
             continue
         if each.row_filter is None or trees.expression(each.row_filter) != expected_filter:
             is_now = f"has row filter {each.row_filter}" if each.row_filter else "has no row filter"
-            wrong.append(Finding(subject, f"{is_now} on course.{table}", remedy))
-        if difference := _column_difference(each.columns, columns(table)):
-            wrong.append(Finding(subject, f"{difference} of course.{table}", remedy))
+            wrong.append(Finding(subject, f"{is_now} on course.{table.name}", remedy))
+        if difference := _column_difference(each.columns, table.columns):
+            wrong.append(Finding(subject, f"{difference} of course.{table.name}", remedy))
     wrong.extend(
         Finding(subject, f"publishes {table}, which isn't the course's", remedy)
         for table in sorted(filter(None, by_table))
@@ -106,7 +107,7 @@ def _publication_findings(
     return wrong
 
 
-def _column_difference(found: list[str] | None, expected: list[str]) -> str | None:
+def _column_difference(found: list[str] | None, expected: Sequence[str]) -> str | None:
     if found is None:
         return "publishes all columns"
     missing, extra = sorted({*expected} - {*found}), sorted({*found} - {*expected})

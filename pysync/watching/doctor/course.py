@@ -11,7 +11,7 @@ from pysync.diagnosis.checks import check_course
 from pysync.diagnosis.drift import course_findings
 from pysync.errors import PysyncError
 from pysync.findings import IN_COURSE, Finding, run
-from pysync.replication.publications import PUBLISHED_TABLES
+from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 from pysync.watching.doctor.portal import unindexed
 from pysync.watching.status.portal import Clock

@@ -11,8 +11,8 @@ from pysync.db.connections import Connection, fetch_value
 from pysync.diagnosis.checks import MINIMUM_VERSION, settings
 from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.findings import ON_PORTAL, Finding, run
-from pysync.models.columns import REPLICATED_TABLES
-from pysync.replication.publications import PUBLISHED_TABLES, reading_grants
+from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
+from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
 
 Judged = tuple[bool, Finding]

@@ -22,32 +22,23 @@ begin
     return query
     with member as not materialized (
         select enrollment.id::bigint as id, enrollment.course_id::varchar as course_id,
-               enrollment.user_id::bigint as user_id, enrollment.created::timestamptz as created
+               enrollment.user_id::bigint as user_id,
+               {enrollment.enrollment_columns as declared}
           from public.student_courseenrollment as enrollment
          where enrollment.course_id = fan_out_differences.course_id
     ),
     user_copy as not materialized (
-        select copy.id, copy.course_id, copy.live, copy.password, copy.last_login,
-               copy.is_superuser, copy.username, copy.first_name, copy.last_name, copy.email,
-               copy.is_staff, copy.is_active, copy.date_joined
+        select copy.id, copy.course_id, copy.live, {copy.user_columns}
           from course.auth_user as copy
          where copy.course_id = fan_out_differences.course_id
     ),
     expected_user as (
         select portal_user.id::bigint as id, member.course_id, true as live,
-               portal_user.password::varchar as password,
-               portal_user.last_login::timestamptz as last_login, portal_user.is_superuser,
-               portal_user.username::varchar as username,
-               portal_user.first_name::varchar as first_name,
-               portal_user.last_name::varchar as last_name, portal_user.email::varchar as email,
-               portal_user.is_staff, portal_user.is_active,
-               portal_user.date_joined::timestamptz as date_joined
+               {portal_user.user_columns as declared}
           from member
           join public.auth_user as portal_user on portal_user.id = member.user_id
          union all
-        select copy.id, copy.course_id, false, copy.password, copy.last_login, copy.is_superuser,
-               copy.username, copy.first_name, copy.last_name, copy.email, copy.is_staff,
-               copy.is_active, copy.date_joined
+        select copy.id, copy.course_id, false as live, {copy.user_columns}
           from user_copy as copy
           join public.auth_user as portal_user on portal_user.id = copy.id
          where not exists (
@@ -57,33 +48,28 @@ begin
                 and enrollment.course_id = fan_out_differences.course_id)
          union all
         -- As course.scrub_members() and course.free_username() leave it.
-        select copy.id, copy.course_id, false, '!', null, false,
-               case
-                   when copy.username like 'deleted-' || copy.id || '~' || copy.id || '%'
-                   then copy.username
-                   else ('deleted-' || copy.id)::varchar
-               end,
-               '', '', '', false, false, copy.date_joined
+        select copy.id, copy.course_id, false as live, {scrubbed.user_columns}
           from user_copy as copy
+         cross join lateral (
+             select case
+                        when copy.username like 'deleted-' || copy.id || '~' || copy.id || '%'
+                        then copy.username
+                        else ('deleted-' || copy.id)::varchar
+                    end as username,
+                    {scrubbed_user_values as declared}, {copy.kept_user_columns}
+         ) as scrubbed
          where not exists (
              select from public.auth_user as portal_user where portal_user.id = copy.id)
     ),
     expected_profile as (
         select profile.id::bigint as id, member.course_id, profile.user_id::bigint as user_id,
-               profile.name::varchar as name, profile.meta::text as meta,
-               profile.courseware::varchar as courseware, profile.language::varchar as language,
-               profile.location::varchar as location,
-               profile.year_of_birth::integer as year_of_birth, profile.gender::varchar as gender,
-               profile.level_of_education::varchar as level_of_education,
-               profile.mailing_address::text as mailing_address, profile.goals::text as goals
+               {profile.profile_columns as declared}
           from member
           join public.auth_userprofile as profile on profile.user_id = member.user_id
     ),
     -- All but the frozen ones.
     profile_copy as (
-        select copy.id, copy.course_id, copy.user_id, copy.name, copy.meta, copy.courseware,
-               copy.language, copy.location, copy.year_of_birth, copy.gender,
-               copy.level_of_education, copy.mailing_address, copy.goals
+        select copy.id, copy.course_id, copy.user_id, {copy.profile_columns}
           from course.auth_userprofile as copy
          where copy.course_id = fan_out_differences.course_id
            and (exists (
@@ -107,7 +93,7 @@ begin
                        and enrollment.course_id = fan_out_differences.course_id))
     ),
     enrollment_copy as (
-        select copy.id, copy.course_id, copy.user_id, copy.created
+        select copy.id, copy.course_id, copy.user_id, {copy.enrollment_columns}
           from course.student_courseenrollment as copy
          where copy.course_id = fan_out_differences.course_id
     ),
@@ -119,14 +105,16 @@ begin
           full join user_copy as copy on copy.id = right_row.id
          where right_row.id is null or copy.id is null or right_row *<> copy
          union all
-        select 'auth_userprofile', right_row.id, copy.id, right_row.user_id, copy.user_id,
-               to_jsonb(right_row), to_jsonb(copy)
+        select 'auth_userprofile' as table_name, right_row.id as expected_id, copy.id as found_id,
+               right_row.user_id as expected_user, copy.user_id as found_user,
+               to_jsonb(right_row) as expected, to_jsonb(copy) as found
           from expected_profile as right_row
           full join profile_copy as copy on copy.id = right_row.id
          where right_row.id is null or copy.id is null or right_row *<> copy
          union all
-        select 'student_courseenrollment', right_row.id, copy.id, right_row.user_id, copy.user_id,
-               to_jsonb(right_row), to_jsonb(copy)
+        select 'student_courseenrollment' as table_name, right_row.id as expected_id,
+               copy.id as found_id, right_row.user_id as expected_user,
+               copy.user_id as found_user, to_jsonb(right_row) as expected, to_jsonb(copy) as found
           from member as right_row
           full join enrollment_copy as copy on copy.id = right_row.id
          where right_row.id is null or copy.id is null or right_row *<> copy

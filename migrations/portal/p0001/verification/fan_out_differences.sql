@@ -22,7 +22,8 @@ begin
     return query
     with member as not materialized (
         select enrollment.id::bigint as id, enrollment.course_id::varchar as course_id,
-               enrollment.user_id::bigint as user_id, enrollment.created::timestamptz as created
+               enrollment.user_id::bigint as user_id,
+               enrollment.created::timestamptz as created
           from public.student_courseenrollment as enrollment
          where enrollment.course_id = fan_out_differences.course_id
     ),
@@ -36,18 +37,20 @@ begin
     expected_user as (
         select portal_user.id::bigint as id, member.course_id, true as live,
                portal_user.password::varchar as password,
-               portal_user.last_login::timestamptz as last_login, portal_user.is_superuser,
+               portal_user.last_login::timestamptz as last_login,
+               portal_user.is_superuser::boolean as is_superuser,
                portal_user.username::varchar as username,
                portal_user.first_name::varchar as first_name,
                portal_user.last_name::varchar as last_name, portal_user.email::varchar as email,
-               portal_user.is_staff, portal_user.is_active,
+               portal_user.is_staff::boolean as is_staff,
+               portal_user.is_active::boolean as is_active,
                portal_user.date_joined::timestamptz as date_joined
           from member
           join public.auth_user as portal_user on portal_user.id = member.user_id
          union all
-        select copy.id, copy.course_id, false, copy.password, copy.last_login, copy.is_superuser,
-               copy.username, copy.first_name, copy.last_name, copy.email, copy.is_staff,
-               copy.is_active, copy.date_joined
+        select copy.id, copy.course_id, false as live, copy.password, copy.last_login,
+               copy.is_superuser, copy.username, copy.first_name, copy.last_name, copy.email,
+               copy.is_staff, copy.is_active, copy.date_joined
           from user_copy as copy
           join public.auth_user as portal_user on portal_user.id = copy.id
          where not exists (
@@ -57,14 +60,21 @@ begin
                 and enrollment.course_id = fan_out_differences.course_id)
          union all
         -- As course.scrub_members() and course.free_username() leave it.
-        select copy.id, copy.course_id, false, '!', null, false,
-               case
-                   when copy.username like 'deleted-' || copy.id || '~' || copy.id || '%'
-                   then copy.username
-                   else ('deleted-' || copy.id)::varchar
-               end,
-               '', '', '', false, false, copy.date_joined
+        select copy.id, copy.course_id, false as live, scrubbed.password, scrubbed.last_login,
+               scrubbed.is_superuser, scrubbed.username, scrubbed.first_name, scrubbed.last_name,
+               scrubbed.email, scrubbed.is_staff, scrubbed.is_active, scrubbed.date_joined
           from user_copy as copy
+         cross join lateral (
+             select case
+                        when copy.username like 'deleted-' || copy.id || '~' || copy.id || '%'
+                        then copy.username
+                        else ('deleted-' || copy.id)::varchar
+                    end as username,
+                    '!'::varchar as password, null::timestamptz as last_login,
+                    false::boolean as is_superuser, ''::varchar as first_name,
+                    ''::varchar as last_name, ''::varchar as email, false::boolean as is_staff,
+                    false::boolean as is_active, copy.date_joined
+         ) as scrubbed
          where not exists (
              select from public.auth_user as portal_user where portal_user.id = copy.id)
     ),
@@ -119,14 +129,16 @@ begin
           full join user_copy as copy on copy.id = right_row.id
          where right_row.id is null or copy.id is null or right_row *<> copy
          union all
-        select 'auth_userprofile', right_row.id, copy.id, right_row.user_id, copy.user_id,
-               to_jsonb(right_row), to_jsonb(copy)
+        select 'auth_userprofile' as table_name, right_row.id as expected_id, copy.id as found_id,
+               right_row.user_id as expected_user, copy.user_id as found_user,
+               to_jsonb(right_row) as expected, to_jsonb(copy) as found
           from expected_profile as right_row
           full join profile_copy as copy on copy.id = right_row.id
          where right_row.id is null or copy.id is null or right_row *<> copy
          union all
-        select 'student_courseenrollment', right_row.id, copy.id, right_row.user_id, copy.user_id,
-               to_jsonb(right_row), to_jsonb(copy)
+        select 'student_courseenrollment' as table_name, right_row.id as expected_id,
+               copy.id as found_id, right_row.user_id as expected_user,
+               copy.user_id as found_user, to_jsonb(right_row) as expected, to_jsonb(copy) as found
           from member as right_row
           full join enrollment_copy as copy on copy.id = right_row.id
          where right_row.id is null or copy.id is null or right_row *<> copy

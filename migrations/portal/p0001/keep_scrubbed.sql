@@ -1,0 +1,27 @@
+-- Users that a course can't let go, though nobody enrolled them: rows of its own point at them. Being
+-- in the fan-out they are known to the portal: whoever gets such an id or name later is resolved
+-- here, and never meets them in the course.
+create or replace function pysync.keep_scrubbed(course_id text, user_ids bigint[])
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+    insert into course.auth_user as copy (
+        id, course_id, live, username, password, last_login, is_superuser, first_name, last_name,
+        email, is_staff, is_active
+    )
+    select gone.id, keep_scrubbed.course_id, false,
+           course.scrubbed_username(keep_scrubbed.course_id, gone.id),
+           '!', null, false, '', '', '', false, false
+      from unnest(user_ids) as gone (id)
+    on conflict on constraint auth_user_pkey do nothing;
+end
+$$;
+
+alter function pysync.keep_scrubbed(text, bigint[]) owner to pysync_owner;
+revoke all on function pysync.keep_scrubbed(text, bigint[]) from public;
+comment on function pysync.keep_scrubbed(text, bigint[]) is
+    'Enter users whom a course can''t let go as scrubbed copies, unless it has a copy of them.';
