@@ -17,6 +17,7 @@ from pysync.diagnosis import checks
 from pysync.errors import UnsuitableServerError
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
+from pysync.types import SUPPORTED_MAJORS
 from tests.acceptance.test_cli_process import assert_refused, cli, footprint
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, enroll, insert_user, run_cli
@@ -330,8 +331,9 @@ def test_a_replication_role_without_replication(site: Site) -> None:
     assert footprint(site.portal, database) == before
 
 
-def test_servers_older_than_15() -> None:
-    for version, refused in ((140015, True), (150000, False), (180006, False)):
+def test_servers_older_than_the_oldest_supported() -> None:
+    oldest = SUPPORTED_MAJORS[0]
+    for version, refused in ((140015, True), (oldest * 10000, False), (180006, False)):
         connection = cast(
             "Connection", SimpleNamespace(info=SimpleNamespace(server_version=version))
         )
@@ -340,7 +342,7 @@ def test_servers_older_than_15() -> None:
             continue
         with pytest.raises(UnsuitableServerError, match="portal server is PostgreSQL 14") as error:
             checks.check_version(connection, "portal")
-        assert "15 or later" in str(error.value)
+        assert f"{oldest} or later" in str(error.value)
         assert "upgrade" in str(error.value)
 
 

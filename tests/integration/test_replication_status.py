@@ -11,9 +11,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from tests.acceptance.test_cli_process import eventually
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, enroll, insert_user
+from tests.support import Site, enroll, eventually, insert_user
+
+pytestmark = pytest.mark.every_major("the views that it reads gain columns with versions")
 
 
 @pytest.fixture
@@ -39,6 +40,11 @@ def read(connection: psycopg.Connection[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def counts_conflicts(course: psycopg.Connection[Any]) -> bool:
+    rows = course.execute("select * from pg_stat_subscription_stats limit 0")
+    return any(column.name.startswith("confl_") for column in rows.description or ())
+
+
 def test_a_monitoring_role_reads_how_replication_is(
     site: Site, watcher: psycopg.Connection[dict[str, Any]]
 ) -> None:
@@ -48,7 +54,7 @@ def test_a_monitoring_role_reads_how_replication_is(
     number, marked_at = site.execute("select number, marked_at from course.mark")[0]
     assert found.pop("worker_pid") > 0
     assert found.pop("received_lsn") is not None
-    assert found.pop("conflicts") == (0 if site.course("A").info.server_version >= 180000 else None)
+    assert found.pop("conflicts") == (0 if counts_conflicts(site.course("A")) else None)
     assert found == {
         "course_id": "A",
         "subscription_name": name,
