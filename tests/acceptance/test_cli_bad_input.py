@@ -268,7 +268,9 @@ def test_ways_that_lead_to_something_else_than_the_portal(site: Site) -> None:
         assert footprint(site.portal, database, other_portal) == before
 
 
-@pytest.mark.every_major("settings come and go with versions")
+@pytest.mark.oldest_and_newest(
+    "settings come and go with versions; those between have the oldest's"
+)
 def test_servers_whose_settings_do_not_allow_it(site: Site, poor_server: Cluster) -> None:
     database = site.new_database()
     poor_portal, poor_database = poor_server.create(), poor_server.create()

@@ -168,7 +168,7 @@ def test_a_course_whose_database_is_gone_is_removed_by_force(
     assert_whole(site, "A")
 
 
-@pytest.mark.every_major("what a failing worker leaves behind")
+@pytest.mark.oldest_and_newest("what a failing worker leaves behind; takes long")
 @pytest.mark.parametrize("gone", [False, True], ids=["reachable", "gone"])
 def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     site: Site, own_server: OwnCluster, start: Start, gone: bool

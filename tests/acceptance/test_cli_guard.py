@@ -72,6 +72,7 @@ def test_a_dead_course_is_sacrificed_and_a_healthy_one_never(dead_and_healthy: S
     assert site.one("select sacrificed_at is null from pysync.course where course_id = 'dead'")
 
 
+@pytest.mark.newest("a rule of ours")
 def test_a_connected_course_beyond_the_budget_is_left_alone(dead_and_healthy: Site) -> None:
     site = dead_and_healthy
     alter_subscription(site, "dead", "enable")

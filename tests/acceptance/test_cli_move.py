@@ -20,7 +20,7 @@ from tests.acceptance.test_cli_resync import (
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Cluster, Site, enroll, eventually, insert_user
 
-pytestmark = pytest.mark.every_major("how slots and subscriptions are taken over")
+pytestmark = pytest.mark.oldest_and_newest("how slots and subscriptions are taken over")
 
 __all__ = ["start"]
 
@@ -122,6 +122,7 @@ def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
         connection.execute("update course.auth_user set email = 'free' where id = 1")
 
 
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> None:
     enroll_users(site, "A", 20)
     site.add("A")

@@ -155,6 +155,7 @@ def test_passwords_are_used_and_never_shown_stored_or_logged(
     assert "gehe1m" not in logged
 
 
+@pytest.mark.newest("what is said of what libpq says")
 @pytest.mark.parametrize("which", ["portal", "course", "subscription"])
 def test_a_wrong_password_is_refused_and_changes_nothing(
     strict_site: Site, strict_server: Cluster, which: str
@@ -192,6 +193,7 @@ def slots_left(site: Site, count: int) -> Iterator[None]:
         site.execute("select pg_drop_replication_slot(%s)", name)
 
 
+@pytest.mark.newest("how many slots our own steps take")
 def test_free_slots_that_pass_the_check_are_enough(
     strict_site: Site, course_server: Cluster
 ) -> None:

@@ -321,6 +321,7 @@ def test_a_course_whose_slot_was_dropped_is_recovered(damaged: Site) -> None:
     assert state_of(site, "A") == "streaming"
 
 
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_course_that_lost_its_subscription_as_well_is_recovered(damaged: Site) -> None:
     site = damaged
     name = replication_name(site, "A")
@@ -334,6 +335,7 @@ def test_a_course_that_lost_its_subscription_as_well_is_recovered(damaged: Site)
     assert_sound(site)
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_that_is_ahead_of_a_restored_portal_is_brought_back(damaged: Site) -> None:
     """Positions of the portal as it was before mean nothing: they may lie far ahead."""
     site = damaged

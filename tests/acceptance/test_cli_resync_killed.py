@@ -116,7 +116,7 @@ def test_a_resync_that_is_killed_is_finished_by_the_next(
     assert_sound(site)
 
 
-@pytest.mark.every_major("what a slot has confirmed when its reader dies")
+@pytest.mark.oldest_and_newest("what a slot has confirmed when its reader dies")
 @pytest.mark.parametrize("lost", [False, True], ids=["healthy", "lost"])
 def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, lost: bool) -> None:
     site = damaged

@@ -108,7 +108,7 @@ def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
     assert row[-1] == "0"
 
 
-@pytest.mark.every_major("states as each version's views show them")
+@pytest.mark.newest("states put together by us; each is made on every version by the faults' tests")
 def test_each_state_is_told_from_the_others(site: Site) -> None:
     for course_id in ("streaming", "paused", "lost", "drifted", "orphan", "half", "unknown"):
         site.add(course_id)
@@ -179,7 +179,7 @@ def test_each_state_is_told_from_the_others(site: Site) -> None:
     eventually(lambda: state_of(site, "paused") == "streaming")
 
 
-@pytest.mark.every_major("workers as each version's views show them")
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_being_copied_is_reported_so(site: Site, start: object) -> None:
     enroll_users(site, "A", 3)
     new_course(site, "A")
@@ -225,7 +225,7 @@ def stuck(site: Site, course_id: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.every_major("errors as each version counts them")
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_first_copy_that_meets_rows_is_stuck_until_mended(site: Site) -> None:
     for number in range(3):
         enroll(site, insert_user(site, f"user{number}"), "A")

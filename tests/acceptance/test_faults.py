@@ -112,6 +112,7 @@ def test_a_local_row_that_collides_is_named_with_its_key(
     )
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_an_extension_column_that_no_row_can_fill(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -126,6 +127,7 @@ def test_an_extension_column_that_no_row_can_fill(
     become(site, "streaming")
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
     course.execute("drop trigger pysync_refuse_columns on course.auth_userprofile")
     course.execute("alter table course.auth_userprofile drop column goals")
@@ -165,6 +167,7 @@ def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any
     mend(site, "repair")
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection[Any]) -> None:
     site.execute("alter table public.auth_user disable trigger pysync_user_updated")
     found = become(
@@ -243,6 +246,7 @@ def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Conne
     become(site, "streaming")
 
 
+@pytest.mark.newest("a state that is read from one column")
 def test_a_subscription_disabled(site: Site, course: psycopg.Connection[Any]) -> None:
     alter_subscription(site, "A", "disable")
     become(site, "paused", "subscription is disabled", "pysync course resume A")
@@ -298,6 +302,7 @@ def own_site(servers: tuple[Cluster, Cluster]) -> Iterator[Site]:
     site.close()
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_server_killed_and_a_database_dropped(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
@@ -357,6 +362,7 @@ def test_a_slot_dropped_and_one_invalidated(
         mend(site, "resync", course_id=course_id)
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
@@ -386,6 +392,7 @@ def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     assert rows == [("later",), ("later still",)]
 
 
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_whose_position_is_ahead_of_the_portal(own_site: Site) -> None:
     """A portal that was restored, and sent marks since: the course's origin still tells."""
     site = own_site

