@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -255,6 +256,34 @@ def test_environment_variables_are_told_and_exist() -> None:
 def test_states_in_the_table_are_those_there_are() -> None:
     listed = [cell.strip("`") for cell in page("pysync/README.md").rows("States")]
     assert sorted(listed) == sorted(state.value for state in State)
+
+
+def _literals() -> Iterator[str]:
+    """Yield the text of each string in pysync's code, … for what is put in."""
+    for file in (CHECKOUT / "pysync").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                parts = (
+                    each.value if isinstance(each, ast.Constant) else "…" for each in node.values
+                )
+                yield "".join(map(str, parts))
+
+
+def test_symptoms_in_the_runbook_are_said_by_pysync() -> None:
+    by_postgresql = {"duplicate key", "already exists", "null value in column"}
+    literals = [*_literals()]
+    quoted = [
+        piece.strip()
+        for cell in page("pysync/README.md").rows("Runbook")
+        for text in re.findall(r'"([^"]+)"', cell)
+        for piece in re.split(r"…|\bN\b|(?<=:) ", text)
+        if piece.strip()
+    ]
+    assert len(quoted) > 10
+    said = {piece for piece in quoted if any(piece in literal for literal in literals)}
+    assert set(quoted) - said - by_postgresql == set()
 
 
 def test_metrics_and_alerts_named_exist() -> None:
