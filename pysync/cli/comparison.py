@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pysync.cli.output import Format, escape, new_table, print_json, print_table, say
-from pysync.replication.merge import Comparison
+from pysync.replication.merge import Outcome
 
 
-def print_comparison(found: Comparison, format: Format, *, course: str, done: bool) -> None:
+def print_comparison(found: Outcome, format: Format, *, course: str, done: bool) -> None:
     """Print rows by table, and the course's own foreign keys that are concerned.
 
     :param done: whether the merge was made, or only tried.

@@ -49,6 +49,12 @@ def without_secrets(conninfo: str) -> str:
     return make_conninfo("", **{k: v for k, v in parameters.items() if k not in _SECRETS})
 
 
+def same_database(one: str, other: str) -> bool:
+    """Return whether two conninfo strings lead to the same place, as far as they say."""
+    ours, theirs = parse(one), parse(other)
+    return all(ours.get(key) == theirs.get(key) for key in ("host", "hostaddr", "port", "dbname"))
+
+
 def describe(conninfo: str) -> str:
     """Return ``dbname on host:port`` for messages."""
     parameters = parse(conninfo)

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import Connection, describe, fetch_value, parse
+from pysync.db.connections import Connection, describe, fetch_value, parse, same_database
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import subscriptions
@@ -243,8 +243,7 @@ def check_same_database(course: Course, conninfo: str) -> None:
 
     :raises UnsuitableDatabaseError: if the connection string leads elsewhere.
     """
-    before, now = parse(course.conninfo), parse(conninfo)
-    if any(before.get(key) != now.get(key) for key in ("host", "hostaddr", "port", "dbname")):
+    if not same_database(course.conninfo, conninfo):
         raise UnsuitableDatabaseError(
             f"course '{course.course_id}' is registered with database "
             f"'{describe(course.conninfo)}' already",

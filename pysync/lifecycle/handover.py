@@ -18,14 +18,15 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
+from pysync.db.queries import load
 from pysync.db.transactions import patiently
 from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
+from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import fan_out, marks, merge, registry, slots, snapshots, subscriptions
-from pysync.replication.merge import Differences
+from pysync.replication.merge import Changes
 from pysync.replication.registry import Course
 from pysync.replication.snapshots import Point
-from pysync.types import Progress
 
 TRIES: Final = 5
 """How often a merge is begun anew that meets locks, deadlocks or new rows of the course's own."""
@@ -34,20 +35,20 @@ PAUSE_SECONDS: Final = 0.2
 
 CATCH_UP_SECONDS: Final = 60
 
+QUERIES = load(__file__)
+
 
 @dataclass(frozen=True)
 class Merged:
     """What a merge did, and the position it ended at; usable inside :func:`merged` only."""
 
-    differences: list[Differences]
+    differences: list[Changes]
     point: Point
 
 
-def subscribe(portal: Connection, database: Connection, course: Course, conninfo: str) -> None:
-    """See to it that a course has a subscription, stopped, that copies no tables itself.
-
-    :param conninfo: how the course's server reaches the portal, if no subscription says it.
-    """
+def subscribe(work: Work) -> None:
+    """See to it that a course has a subscription, stopped, that copies no tables itself."""
+    database, course, conninfo = work.database, work.course, work.subscriber
     name = course.replication_name
     if subscriptions.find(database, name) is not None:
         subscriptions.stop(database, course)
@@ -56,83 +57,75 @@ def subscribe(portal: Connection, database: Connection, course: Course, conninfo
         conninfo = subscriptions.connection_string(database, name) or conninfo
         subscriptions.drop(database, course)
         # The positions that its slots kept for it are gone with it.
-        slots.drop(portal, course)
+        slots.drop(work.portal, course)
     subscriptions.create(database, course, conninfo, copy_data=False)
 
 
-def record(portal: Connection, database: Connection, course: Course) -> Course:
-    """Remember a course's subscription; returns the course as registered now."""
-    oid = subscriptions.get(database, course).oid
-    registry.record_subscription(portal, course.course_id, oid)
-    return registry.get(portal, course.course_id)
+def record(work: Work) -> Work:
+    """Remember a course's subscription; returns the work on the course as registered now."""
+    oid = subscriptions.get(work.database, work.course).oid
+    registry.record_subscription(work.portal, work.course.course_id, oid)
+    return replace(work, course=registry.get(work.portal, work.course.course_id))
 
 
 @contextmanager
-def merged(
-    portal_conninfo: str, portal: Connection, conninfo: str, course: Course, progress: Progress
-) -> Iterator[Merged]:
+def merged(work: Work) -> Iterator[Merged]:
     """Merge what the portal holds for a course into its database, whose subscription is stopped.
 
-    :param conninfo: how we reach the course database.
     :returns: what was done; committed when the block begins.
     :raises LockedError: if sessions in the course keep rows locked.
     """
     scrubbed: set[int] = set()
     for _ in range(TRIES):
-        progress.step("taking a snapshot of the portal")
+        work.progress.step("taking a snapshot of the portal")
         with (
-            snapshots.consistent_point(portal_conninfo, portal) as point,
-            closing(connect(conninfo)) as session,
-            translated(f"course '{course.course_id}'"),
+            snapshots.consistent_point(work.portal_conninfo, work.portal) as point,
+            closing(connect(work.conninfo)) as session,
+            translated(work.subject),
         ):
-            _stage(point, session, course, progress)
-            progress.step("merging")
+            _stage(work, point, session)
+            work.progress.step("merging")
             try:
-                differences = _merge_at(session, course, point)
+                differences = _merge_at(session, work.course, point)
             except merge.ReferencedError as error:
                 # The portal gets to know them, and the next snapshot holds them, scrubbed.
-                fan_out.keep_scrubbed(portal, course.course_id, error.user_ids)
+                fan_out.keep_scrubbed(work.portal, work.course.course_id, error.user_ids)
                 scrubbed.update(error.user_ids)
                 continue
             session.close()
             yield Merged([_with_scrubbed(each, len(scrubbed)) for each in differences], point)
             return
     raise LockedError(
-        f"course '{course.course_id}' is busy: its own tables begin to point at users that must go",
+        f"{work.subject} is busy: its own tables begin to point at users that must go",
         "run the command again",
     )
 
 
-def _with_scrubbed(difference: Differences, scrubbed: int) -> Differences:
+def _with_scrubbed(changes: Changes, scrubbed: int) -> Changes:
     """Count users that were scrubbed as such, not as updated."""
-    if difference.table != "auth_user":
-        return difference
-    return replace(difference, update=max(difference.update - scrubbed, 0), scrub=scrubbed)
+    if changes.table != "auth_user":
+        return changes
+    return replace(changes, update=max(changes.update - scrubbed, 0), scrub=scrubbed)
 
 
-def _stage(point: Point, session: Connection, course: Course, progress: Progress) -> None:
-    for table, query in snapshots.fan_out(course.course_id).items():
+def _stage(work: Work, point: Point, session: Connection) -> None:
+    for table, query in snapshots.fan_out(work.course.course_id).items():
         rows = fetch_value(point.reader, sql.SQL("select count(*) from ({}) as r").format(query))
-        progress.step(f"copying {table}", rows)
-        merge.stage(point.reader, session, table, query, progress.advance)
+        work.progress.step(f"copying {table}", rows)
+        merge.stage(point.reader, session, table, query, work.progress.advance)
 
 
-def _merge_at(session: Connection, course: Course, point: Point) -> list[Differences]:
-    origin = f"pg_{subscriptions.get(session, course).oid}"
+def _merge_at(session: Connection, course: Course, point: Point) -> list[Changes]:
+    origin = {"origin": f"pg_{subscriptions.get(session, course).oid}", "lsn": point.lsn}
     # A portal that was restored or replaced may be at an earlier position than it ever was.
-    session.execute(
-        "select pg_catalog.pg_replication_origin_advance(origin, lsn)"
-        " from (values (%s::text, %s::pg_lsn)) as point (origin, lsn)"
-        " where pg_catalog.pg_replication_origin_progress(origin, true) > lsn",
-        (origin, point.lsn),
-    )
-    session.execute("select pg_catalog.pg_replication_origin_session_setup(%s)", (origin,))
+    session.execute(QUERIES["set_back_origin"], origin)
+    session.execute("select pg_catalog.pg_replication_origin_session_setup(%(origin)s)", origin)
 
-    def attempt() -> list[Differences]:
+    def attempt() -> list[Changes]:
         with session.transaction():
             done = merge.apply(session, PUBLISHED_TABLES)
             session.execute(
-                "select pg_catalog.pg_replication_origin_xact_setup(%s, now())", (point.lsn,)
+                "select pg_catalog.pg_replication_origin_xact_setup(%(lsn)s, now())", origin
             )
             return [each for each in done if each.table in REPLICATED_TABLES]
 
@@ -140,14 +133,15 @@ def _merge_at(session: Connection, course: Course, point: Point) -> list[Differe
     return patiently(attempt, TRIES, PAUSE_SECONDS)
 
 
-def start(portal: Connection, database: Connection, course: Course, point: Point) -> None:
+def start(work: Work, point: Point) -> None:
     """Have a merged course stream from where the merge ended, and wait until it has caught up."""
-    name = course.replication_name
-    made_slot = not slots.is_usable(portal, name, point.lsn)
+    portal, database, course = work.portal, work.database, work.course
+    work.progress.step("catching up")
+    made_slot = not slots.is_usable(portal, course.replication_name, point.lsn)
     try:
         if made_slot:
             slots.drop(portal, course)
-            snapshots.keep_slot(portal, point.slot, name)
+            snapshots.keep_slot(portal, point.slot, course.replication_name)
         subscriptions.enable(database, course)
     except BaseException:
         # It would keep WAL for nobody.
@@ -155,11 +149,20 @@ def start(portal: Connection, database: Connection, course: Course, point: Point
             slots.drop(portal, course)
         raise
     registry.record_ready(portal, course.course_id)
+    catch_up(work, "merged", CATCH_UP_SECONDS)
+
+
+def catch_up(work: Work, state: str, timeout_seconds: float) -> None:
+    """Wait until a change made now is in the course.
+
+    :raises ReplicationError: if it isn't in time.
+    """
+    course_id = work.course.course_id
     try:
-        mark = marks.mark(portal, course.course_id)
-        marks.wait_for(database, course.course_id, mark, CATCH_UP_SECONDS)
+        mark = marks.mark(work.portal, course_id)
+        marks.wait_for(work.database, course_id, mark, timeout_seconds)
     except WaitTimeoutError:
         raise ReplicationError(
-            f"course '{course.course_id}' is merged, but a change made now doesn't arrive",
+            f"{work.subject} is {state}, but a change made now doesn't arrive",
             "run 'pysync status' to see why",
         ) from None

@@ -6,17 +6,23 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from pysync.db.connections import Connection, connect, describe, fetch_value, parse, without_secrets
+from pysync.db.connections import (
+    Connection,
+    connect,
+    describe,
+    parse,
+    same_database,
+    without_secrets,
+)
 from pysync.db.errors import translated
-from pysync.db.sql_files import folder, statements
 from pysync.diagnosis import checks
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
 from pysync.lifecycle import handover, replicas
+from pysync.lifecycle.work import Work
 from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
-from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import merge, publications, registry, slots, snapshots, subscriptions
-from pysync.replication.merge import Comparison, Differences
+from pysync.replication.merge import Outcome
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 
@@ -31,7 +37,7 @@ def move(
     force: bool = False,
     portal_conninfo_for_course: str | None = None,
     dry_run: bool = False,
-) -> Comparison:
+) -> Outcome:
     """Have another database take over a course; the old one is given back, writable.
 
     Until the new database holds everything, the course is registered with the old one. We may be
@@ -58,24 +64,20 @@ def move(
             subscriber = checks.portal_conninfo_for_course(
                 portal, portal_conninfo_for_course or found or course.portal_conninfo
             )
-            if dry_run:
-                return _preview(portal_conninfo, database, course_id, fresh=fresh)
-            return _move(
-                portal_conninfo,
-                portal,
-                old,
-                database,
-                conninfo,
-                course=course,
-                subscriber=subscriber,
-                progress=progress,
-            )
+            work = Work(portal_conninfo, portal, course, conninfo, database, subscriber, progress)
+            if not dry_run:
+                return _move(work, old)
+            with translated(work.subject):
+                queries = snapshots.fan_out(course_id)
+                return merge.preview(
+                    portal_conninfo, database, queries, progress, found={} if fresh else None
+                )
 
 
 @contextmanager
 def _old_database(course: Course, conninfo: str, *, force: bool) -> Iterator[Connection | None]:
     """Open the database a course is to leave; ``None`` if it has left, or is given up."""
-    if _same_place(course.conninfo, conninfo):
+    if same_database(course.conninfo, conninfo):
         yield None
         return
     try:
@@ -90,11 +92,6 @@ def _old_database(course: Course, conninfo: str, *, force: bool) -> Iterator[Con
         return
     with closing(old):
         yield old
-
-
-def _same_place(one: str, other: str) -> bool:
-    a, b = parse(one), parse(other)
-    return all(a.get(key) == b.get(key) for key in ("host", "hostaddr", "port", "dbname"))
 
 
 def _check_target(
@@ -120,72 +117,39 @@ def _check_target(
         )
 
 
-def _preview(
-    portal_conninfo: str, database: Connection, course_id: CourseId, *, fresh: bool
-) -> Comparison:
-    differences, keys = [], []
-    with closing(connect(portal_conninfo)) as reader, translated(f"course '{course_id}'"):
-        snapshots.begin(reader)
-        for name, query in snapshots.fan_out(course_id).items():
-            merge.stage(reader, database, name, query)
-        for name in REPLICATED_TABLES:
-            if fresh:
-                differences.append(Differences(name, merge.count_staged(database, name), 0, 0))
-            else:
-                differences.append(merge.compare(database, name))
-                keys.extend(merge.foreign_keys(database, name))
-    return Comparison(differences, keys)
-
-
-def _move(
-    portal_conninfo: str,
-    portal: Connection,
-    old: Connection | None,
-    database: Connection,
-    conninfo: str,
-    *,
-    course: Course,
-    subscriber: str,
-    progress: Progress,
-) -> Comparison:
-    name = course.replication_name
-    arrived = _same_place(course.conninfo, conninfo)
+def _move(work: Work, old: Connection | None) -> Outcome:
+    portal, database, course, progress = work.portal, work.database, work.course, work.progress
+    arrived = same_database(course.conninfo, work.conninfo)
     progress.step("checking the way back to the portal")
     if not arrived:
         # A dump brings a subscription with it.
         subscriptions.drop(database, course)
-        checks.check_reachable(portal, database, name, subscriber)
+        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
     for warning in checks.check_course(database, subscription_is_there=arrived):
         progress.warn(warning)
     progress.step("migrating the new database")
-    migrate(conninfo, COURSE, f"course '{course.course_id}'", course=course.course_id)
-    # A dump of a database doesn't say what ALTER DATABASE said.
-    for statement in statements(folder("sql") / "course" / "search_path.sql"):
-        database.execute(statement.encode())
-    replicas.close(database, course)
+    migrate(work.conninfo, COURSE, work.subject, course=course.course_id)
+    replicas.adjust(database, course)
     new = replace(
         course,
-        conninfo=without_secrets(conninfo),
-        portal_conninfo=without_secrets(subscriber),
-        replication_role=parse(subscriber)["user"],
-        course_system_identifier=fetch_value(
-            database, "select system_identifier from pg_catalog.pg_control_system()"
-        ),
+        conninfo=without_secrets(work.conninfo),
+        portal_conninfo=without_secrets(work.subscriber),
+        replication_role=parse(work.subscriber)["user"],
+        course_system_identifier=replicas.system_identifier(database),
     )
     publications.grant_reading(portal, new.replication_role)
     publications.ensure(portal, course)
-    if old is not None and subscriptions.find(old, name) is not None:
+    if old is not None and subscriptions.find(old, course.replication_name) is not None:
         progress.step("stopping the old subscription")
         subscriptions.stop(old, course)
-    handover.subscribe(portal, database, course, subscriber)
-    with handover.merged(portal_conninfo, portal, conninfo, course, progress) as merged:
+    handover.subscribe(work)
+    with handover.merged(work) as merged:
         if old is not None:
             replicas.release(course, course.conninfo, force=False)
         registry.reregister(portal, new)
-        course = handover.record(portal, database, new)
+        work = handover.record(work)
         if old is None and not arrived:
             # Whoever still holds it must not go on with it.
-            slots.drop(portal, course)
-        progress.step("catching up")
-        handover.start(portal, database, course, merged.point)
-        return Comparison(merged.differences)
+            slots.drop(portal, work.course)
+        handover.start(work, merged.point)
+        return Outcome(merged.differences)

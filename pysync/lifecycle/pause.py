@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
-from pysync.db.connections import connect, fetch_value
+from pysync.db.connections import connect, fetch_row
+from pysync.db.queries import load
 from pysync.replication import registry, slots, subscriptions
 from pysync.types import CourseId
+
+QUERIES = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,5 @@ def switch(
                     subscriptions.enable(database, course)
                 else:
                     subscriptions.stop(database, course)
-        row = portal.execute(
-            "select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint"
-            " from pg_catalog.pg_replication_slots where slot_name = %s",
-            (name,),
-        ).fetchone()
-        limit_megabytes = int(
-            fetch_value(
-                portal,
-                "select setting from pg_catalog.pg_settings where name = 'max_slot_wal_keep_size'",
-            )
-        )
-        return Switched(
-            changed,
-            (row[0] if row else None) or 0,
-            None if limit_megabytes < 0 else limit_megabytes * 1024 * 1024,
-        )
+        retained, limit = fetch_row(portal, QUERIES["retained_wal"], name=name)
+        return Switched(changed, retained or 0, limit)

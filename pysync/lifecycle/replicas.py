@@ -9,12 +9,12 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.db.errors import translated
+from pysync.db.sql_files import frozen, statements
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
-from pysync.models.replicated import REPLICATED_TABLES
+from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import subscriptions
 from pysync.replication.registry import Course
 
-_GUARDED_TABLES: Final = (*REPLICATED_TABLES, "mark")
 _GUARD_TRIGGERS: Final = (
     "pysync_refuse_rows",
     "pysync_refuse_columns",
@@ -27,14 +27,14 @@ def make_vacant(database: Connection, course: Course) -> None:
     """Clear what an interrupted first copy left, and put the write guard (back) in place."""
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
-        for table in (*reversed(REPLICATED_TABLES), "mark"):
+        for table in reversed(PUBLISHED_TABLES):
             database.execute(sql.SQL("delete from {}").format(sql.Identifier("course", table)))
         _set_guard(database, enabled=True)
 
 
 def _set_guard(database: Connection, *, enabled: bool) -> None:
     verb = sql.SQL("enable" if enabled else "disable")
-    for table in _GUARDED_TABLES:
+    for table in PUBLISHED_TABLES:
         for trigger in _GUARD_TRIGGERS:
             database.execute(
                 sql.SQL("alter table {} {} trigger {}").format(
@@ -47,6 +47,16 @@ def close(database: Connection, course: Course) -> None:
     """Put the write guard (back) in place; rows stay."""
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=True)
+
+
+def adjust(database: Connection, course: Course) -> None:
+    """Make a restored dump the course's database as the original was.
+
+    Its write guard may be off, and a dump doesn't hold what ``alter database`` said.
+    """
+    close(database, course)
+    for statement in statements(frozen("course")["search_path.sql"]):
+        database.execute(statement.encode())
 
 
 def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False) -> bool:
@@ -80,6 +90,17 @@ def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False
         if not dry_run:
             subscriptions.drop(database, course)
         return True
+
+
+def system_identifier(database: Connection) -> int:
+    """Return what tells a database's server from all others."""
+    query = "select system_identifier from pg_catalog.pg_control_system()"
+    return int(fetch_value(database, query))
+
+
+def has_users(database: Connection) -> bool:
+    """Return whether a course database holds replicated rows."""
+    return fetch_value(database, "select true from course.auth_user limit 1") is not None
 
 
 def owner_of(database: Connection) -> str | None:

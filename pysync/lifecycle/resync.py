@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import connect
 from pysync.db.errors import translated
 from pysync.db.transactions import patiently
 from pysync.diagnosis import checks
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
 from pysync.lifecycle import handover, replicas
+from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
-from pysync.replication.merge import Comparison, Differences
-from pysync.replication.registry import Course
+from pysync.replication.merge import Changes, Outcome
 from pysync.types import CourseId, Progress
 
 CURRENT_SECONDS: Final = 10
@@ -34,7 +34,7 @@ def resync(
     *,
     table: str | None = None,
     portal_conninfo_for_course: str | None = None,
-) -> Comparison:
+) -> Outcome:
     """Make a course's replicated tables equal to the portal's fan-out, and let it stream on.
 
     Columns and rows of the course's own survive; readers aren't disturbed. The same recovers a
@@ -46,58 +46,43 @@ def resync(
     :raises UnknownCourseError: if the course isn't registered.
     :raises ReplicationError: if it isn't in a state to be resynchronised.
     """
-    with _opened(portal_conninfo, course_id) as (portal, database, course):
+    with _opened(portal_conninfo, course_id, progress, portal_conninfo_for_course) as opened:
         if table is not None:
-            return Comparison([_one_table(portal_conninfo, portal, database, course, table)])
-        publications.ensure(portal, course)
+            return Outcome([_one_table(opened, table)])
+        publications.ensure(opened.portal, opened.course)
         progress.step("stopping the subscription")
-        found = subscriptions.find(database, course.replication_name)
-        handover.subscribe(
-            portal,
-            database,
-            course,
-            checks.portal_conninfo_for_course(
-                portal, portal_conninfo_for_course or course.portal_conninfo
-            ),
-        )
-        recorded = handover.record(portal, database, course)
+        before = subscriptions.find(opened.database, opened.course.replication_name)
+        handover.subscribe(opened)
+        work = handover.record(opened)
         try:
-            with handover.merged(
-                portal_conninfo, portal, recorded.conninfo, recorded, progress
-            ) as merged:
-                found = None
-                progress.step("catching up")
-                handover.start(portal, database, recorded, merged.point)
-                return Comparison(merged.differences)
+            with handover.merged(work) as merged:
+                before = None
+                handover.start(work, merged.point)
+                return Outcome(merged.differences)
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.
-            if found is not None and found.enabled and not (portal.closed or database.closed):
-                _go_on(portal, database, course)
+            if before is not None and before.enabled:
+                _go_on(work)
             raise
 
 
 def preview(
     portal_conninfo: str, course_id: CourseId, progress: Progress, *, table: str | None = None
-) -> Comparison:
+) -> Outcome:
     """Count what :func:`resync` would do; rows written meanwhile may count."""
-    with _opened(portal_conninfo, course_id) as (_portal, database, _course):
-        differences, keys = [], []
-        with closing(connect(portal_conninfo)) as reader, translated(f"course '{course_id}'"):
-            snapshots.begin(reader)
-            for name, query in snapshots.fan_out(course_id).items():
-                if table in (None, name):
-                    progress.step(f"comparing {name}")
-                    merge.stage(reader, database, name, query)
-            for name in (table,) if table else REPLICATED_TABLES:
-                differences.append(merge.compare(database, name))
-                keys.extend(merge.foreign_keys(database, name))
-        return Comparison(differences, keys)
+    with _opened(portal_conninfo, course_id, progress) as work, translated(work.subject):
+        queries = snapshots.fan_out(course_id)
+        wanted = {name: queries[name] for name in ((table,) if table else REPLICATED_TABLES)}
+        return merge.preview(portal_conninfo, work.database, wanted, progress)
 
 
 @contextmanager
 def _opened(
-    portal_conninfo: str, course_id: CourseId
-) -> Iterator[tuple[Connection, Connection, Course]]:
+    portal_conninfo: str,
+    course_id: CourseId,
+    progress: Progress,
+    portal_conninfo_for_course: str | None = None,
+) -> Iterator[Work]:
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
         registry.locked(portal, course_id),
@@ -113,57 +98,60 @@ def _opened(
                     f"run 'pysync course move {shlex.quote(course_id)} CONNINFO' if the course has "
                     "a new database",
                 )
-            yield portal, database, course
+            subscriber = checks.portal_conninfo_for_course(
+                portal, portal_conninfo_for_course or course.portal_conninfo
+            )
+            yield Work(
+                portal_conninfo, portal, course, course.conninfo, database, subscriber, progress
+            )
 
 
-def _go_on(portal: Connection, database: Connection, course: Course) -> None:
-    name = course.replication_name
-    if slots.is_usable(portal, name) and subscriptions.is_whole(database, name):
-        subscriptions.enable(database, course)
+def _go_on(work: Work) -> None:
+    if work.portal.closed or work.database.closed:
+        return
+    name = work.course.replication_name
+    if slots.is_usable(work.portal, name) and subscriptions.is_whole(work.database, name):
+        subscriptions.enable(work.database, work.course)
 
 
-def _one_table(
-    portal_conninfo: str, portal: Connection, database: Connection, course: Course, table: str
-) -> Differences:
+def _one_table(work: Work, table: str) -> Changes:
     """Merge one table while the others stream.
 
     All tables of a subscription are at the same position. So the table's writers on the portal
     are held for the moment it takes until what they wrote is applied and the apply worker is kept
     from this table; then both sides of the merge are at the same position, too.
     """
-    subject = f"course '{course.course_id}'"
-    _require_current(portal, database, course, CURRENT_SECONDS)
-    with closing(connect(course.conninfo)) as session, translated(subject):
+    _require_current(work, CURRENT_SECONDS)
+    query = snapshots.fan_out(work.course.course_id)[table]
+    with closing(connect(work.conninfo)) as session, translated(work.subject):
 
-        def attempt() -> list[Differences]:
+        def attempt() -> list[Changes]:
             with (
-                closing(connect(portal_conninfo)) as writers,
-                closing(connect(portal_conninfo)) as reader,
+                closing(connect(work.portal_conninfo)) as writers,
+                closing(connect(work.portal_conninfo)) as reader,
                 session.transaction(),
             ):
                 writers.execute("begin")
                 writers.execute(merge.lock_statement(table, "share"))
-                _require_current(portal, database, course, HOLD_SECONDS)
+                _require_current(work, HOLD_SECONDS)
                 session.execute("set local lock_timeout = '500ms'")
                 session.execute(merge.lock_statement(table, "share row exclusive"))
                 snapshots.begin(reader)
                 writers.execute("rollback")
-                merge.stage(reader, session, table, snapshots.fan_out(course.course_id)[table])
+                merge.stage(reader, session, table, query)
                 return merge.apply(session, (table,))
 
-        (difference,) = patiently(attempt, handover.TRIES, handover.PAUSE_SECONDS)
-        return difference
+        (changes,) = patiently(attempt, handover.TRIES, handover.PAUSE_SECONDS)
+        return changes
 
 
-def _require_current(
-    portal: Connection, database: Connection, course: Course, timeout_seconds: float
-) -> None:
+def _require_current(work: Work, timeout_seconds: float) -> None:
     try:
-        mark = marks.mark(portal, course.course_id)
-        marks.wait_for(database, course.course_id, mark, timeout_seconds)
+        mark = marks.mark(work.portal, work.course.course_id)
+        marks.wait_for(work.database, work.course.course_id, mark, timeout_seconds)
     except WaitTimeoutError:
         raise ReplicationError(
-            f"course '{course.course_id}' isn't streaming: a single table can't be brought to the "
-            "position of the others",
-            f"run 'pysync resync {shlex.quote(course.course_id)}' for the whole course",
+            f"{work.subject} isn't streaming: a single table can't be brought to the position of "
+            "the others",
+            f"run 'pysync resync {shlex.quote(work.course.course_id)}' for the whole course",
         ) from None

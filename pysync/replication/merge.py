@@ -1,23 +1,32 @@
 """Make a course's tables equal to what the portal holds for it, without emptying them.
 
-The portal's rows are copied into temporary tables, compared and merged: replicated columns only, so
+The portal's rows are staged in temporary tables, compared and merged: replicated columns only, so
 that columns and tables of the course's own survive. Nothing is locked that a reader would notice.
+As in replication, neither foreign keys nor ordinary triggers nor the write guard fire. Nothing
+else writes what is replicated into a course but its apply worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 from uuid import uuid4
 
+import psycopg
 from psycopg import sql
 
-from pysync.db.connections import Connection, fetch_row, fetch_value
+from pysync.db.catalog import Reference, references_to
+from pysync.db.connections import Connection, connect, fetch_row, fetch_value
+from pysync.db.queries import load
 from pysync.errors import UnsuitableDatabaseError
 from pysync.models.columns import type_name
-from pysync.models.replicated import REPLICATED_TABLES, replicated
+from pysync.models.replicated import REPLICATED_TABLES, ReplicatedTable, replicated
+from pysync.replication import snapshots
+from pysync.types import Progress
+
+QUERIES = load(__file__)
 
 _ROWS_PER_REPORT: Final = 10_000
 _PARKED_USER_ID: Final = -(2**62)
@@ -25,7 +34,7 @@ _PARKED_USER_ID: Final = -(2**62)
 
 
 @dataclass(frozen=True)
-class Differences:
+class Changes:
     """Rows of a table that a merge inserts, updates, removes and, in ``auth_user``, scrubs."""
 
     table: str
@@ -46,14 +55,14 @@ class ForeignKey:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Outcome:
     """What a merge did or, on trial, would do.
 
     ``renamed`` are users whose name the portal has under another id: rows that point at them don't
     follow.
     """
 
-    differences: list[Differences]
+    differences: list[Changes]
     foreign_keys: list[ForeignKey] = field(default_factory=list)
     renamed: int = 0
 
@@ -71,45 +80,76 @@ class ReferencedError(UnsuitableDatabaseError):
 
 
 @dataclass(frozen=True)
-class _Table:
-    """A table of the course database and the staged rows it is to be made equal to."""
+class _Target:
+    """A table of the course database, and the staged rows it is to be made equal to.
 
-    name: str
-    schema: str
-    columns: tuple[str, ...]
+    :param present: the columns it has, if it may lack some.
+    :param ids: which of its rows are concerned; all by default.
+    """
 
-    @property
-    def key(self) -> str:
-        return replicated(self.name).key
+    table: ReplicatedTable
+    schema: str = "course"
+    present: frozenset[str] | None = None
+    ids: list[int] | None = None
 
-    def format(self, query: str, **more: sql.Composable) -> sql.Composed:
-        """Fill in a statement; `t` is the table, `s` the staged rows."""
-        others = [name for name in self.columns if name != self.key]
+    def run(self, session: Connection, name: str, **more: sql.Composable) -> psycopg.Cursor[Any]:
+        """Run a query of ``queries.sql`` in which `t` is the table and `s` the staged rows."""
+        return session.execute(self.format(name, **more))
 
-        def listed(names: list[str] | tuple[str, ...], prefix: str | None = None) -> sql.Composed:
-            parts = ((prefix, name) if prefix else (name,) for name in names)
-            return sql.SQL(", ").join(sql.Identifier(*part) for part in parts)
-
-        return sql.SQL(query).format(
-            t=sql.SQL("{} as t").format(sql.Identifier(self.schema, self.name)),
-            s=sql.SQL("{} as s").format(_staged(self.name)),
-            key=sql.Identifier(self.key),
-            all=listed(self.columns),
-            ours=listed(others, "t"),
-            theirs=listed(others, "s"),
-            names=listed(others),
-            **more,
+    def format(self, name: str, **more: sql.Composable) -> sql.Composed:
+        """Fill in a query; ``{leaving}`` are the rows that must go."""
+        columns = [c for c in self.table.columns if self.present is None or c in self.present]
+        others = [name for name in columns if name != self.table.key]
+        places: dict[str, sql.Composable] = {
+            "t": sql.SQL("{} as t").format(sql.Identifier(self.schema, self.table.name)),
+            "s": sql.SQL("{} as s").format(_staged(self.table.name)),
+            "key": sql.Identifier(self.table.key),
+            "all": _listed(columns),
+            "ours": _listed(others, "t"),
+            "theirs": _listed(others, "s"),
+            "names": _listed(others),
+        }
+        within = (
+            sql.SQL("true")
+            if self.ids is None
+            else sql.SQL("t.{} = any ({})").format(places["key"], sql.Literal(self.ids))
         )
+        places["leaving"] = QUERIES["leaving"].format(within=within, **places)
+        return QUERIES[name].format(**places | more)
 
 
-@cache
-def _table(name: str, schema: str = "course", present: frozenset[str] | None = None) -> _Table:
-    columns = replicated(name).columns
-    return _Table(name, schema, tuple(c for c in columns if present is None or c in present))
+def _listed(names: Iterable[str], prefix: str | None = None) -> sql.Composed:
+    parts = ((prefix, name) if prefix else (name,) for name in names)
+    return sql.SQL(", ").join(sql.Identifier(*part) for part in parts)
 
 
 def _staged(table: str) -> sql.Identifier:
     return sql.Identifier("pg_temp", f"pysync_{table}")
+
+
+@contextmanager
+def _staging(
+    session: Connection, table: ReplicatedTable, at_end: LiteralString
+) -> Iterator[psycopg.Copy]:
+    """Make the temporary table that the block's copy fills.
+
+    :param at_end: what becomes of it at the end of the transaction.
+    """
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(type_name(column)))
+        for column in table.declared
+    )
+    names = {"staged": _staged(table.name), "columns": columns, "key": sql.Identifier(table.key)}
+    session.execute(sql.SQL("drop table if exists {staged}").format(**names))
+    session.execute(
+        sql.SQL("create temporary table {staged} ({columns}) on commit {at_end}").format(
+            **names, at_end=sql.SQL(at_end)
+        )
+    )
+    with session.cursor().copy(sql.SQL("copy {staged} from stdin").format(**names)) as copy:
+        yield copy
+    session.execute(sql.SQL("alter table {staged} add primary key ({key})").format(**names))
+    session.execute(sql.SQL("analyze {staged}").format(**names))
 
 
 def stage(
@@ -123,92 +163,68 @@ def stage(
 
     :param advance: is told now and then how many rows are there.
     """
-    target = replicated(table)
-    columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(
-            sql.Identifier(column.name),
-            sql.SQL(type_name(column)),
-        )
-        for column in target.declared
-    )
-    staged = _staged(table)
-    session.execute(sql.SQL("drop table if exists {}").format(staged))
-    session.execute(sql.SQL("create temporary table {} ({})").format(staged, columns))
     with (
         reader.cursor().copy(sql.SQL("copy ({}) to stdout").format(query)) as source,
-        session.cursor().copy(sql.SQL("copy {} from stdin").format(staged)) as copy,
+        _staging(session, replicated(table), "preserve rows") as copy,
     ):
         for rows, row in enumerate(source):
             copy.write(row)
             if rows % _ROWS_PER_REPORT == 0:
                 advance(rows)
-    session.execute(
-        sql.SQL("alter table {} add primary key ({})").format(staged, sql.Identifier(target.key))
-    )
-    session.execute(sql.SQL("analyze {}").format(staged))
 
 
-def compare(
-    session: Connection,
-    table: str,
+def preview(
+    portal_conninfo: str,
+    database: Connection,
+    queries: Mapping[str, sql.Composed],
+    progress: Progress,
     *,
     schema: str = "course",
-    present: frozenset[str] | None = None,
-) -> Differences:
-    """Count how a table differs from the staged rows; changes nothing.
+    found: Mapping[str, frozenset[str]] | None = None,
+) -> Outcome:
+    """Count what a merge would do, and do nothing; rows written meanwhile may count.
 
-    :param schema: where the table is.
-    :param present: the columns it has, if it may lack some.
+    :param queries: what tables are to hold, by table.
+    :param schema: where the tables are.
+    :param found: the columns of those that are there, if they aren't all as they should be.
     """
-    target = _table(table, schema, present)
-    insert, update, remove = fetch_row(
-        session,
-        target.format(
-            "select count(*) filter (where t.{key} is null),"
-            " count(*) filter (where t.{key} is not null and s.{key} is not null"
-            "                  and ({ours}) is distinct from ({theirs})),"
-            " count(*) filter (where s.{key} is null)"
-            " from {t} full join {s} on s.{key} = t.{key}"
-        ),
-    )
-    scrub = len(_referenced(session, target)) if table == "auth_user" and remove else 0
-    return Differences(table, insert, update, remove - scrub, scrub)
+    outcome = Outcome([])
+    with closing(connect(portal_conninfo)) as reader:
+        snapshots.begin(reader)
+        wanted = {name: query for name, query in queries.items() if name in REPLICATED_TABLES}
+        for name, query in wanted.items():
+            progress.step(f"comparing {name}")
+            stage(reader, database, name, query)
+    renamed = 0
+    for name in wanted:
+        if found is not None and name not in found:
+            rows = sql.SQL("select count(*) from {}").format(_staged(name))
+            outcome.differences.append(Changes(name, fetch_value(database, rows), 0, 0))
+            continue
+        target = _Target(replicated(name), schema, found[name] if found else None)
+        outcome.differences.append(_compare(database, target))
+        outcome.foreign_keys.extend(_foreign_keys(database, target))
+        if found is not None and name == "auth_user":
+            renamed = fetch_value(database, target.format("merge_renamed"))
+    return Outcome(outcome.differences, outcome.foreign_keys, renamed)
 
 
-def count_staged(session: Connection, table: str) -> int:
-    """Return how many rows are staged."""
-    return int(fetch_value(session, sql.SQL("select count(*) from {}").format(_staged(table))))
+def _compare(session: Connection, target: _Target) -> Changes:
+    insert, update, remove = fetch_row(session, target.format("merge_compare"))
+    is_users = target.table.name == "auth_user"
+    scrub = len(_referenced(session, target)) if is_users and remove else 0
+    return Changes(target.table.name, insert, update, remove - scrub, scrub)
 
 
-def count_renamed(session: Connection, schema: str = "course") -> int:
-    """Return how many users that must go have the name of a user under another id."""
-    return int(
-        fetch_value(
-            session,
-            _table("auth_user", schema).format(
-                "select count(*) from {t} join {s} on s.username = t.username and s.id <> t.id"
-                " where not exists (select from {s} where s.id = t.id)"
-            ),
-        )
-    )
-
-
-def foreign_keys(session: Connection, table: str, schema: str = "course") -> list[ForeignKey]:
+def _foreign_keys(session: Connection, target: _Target) -> list[ForeignKey]:
     """Return the course's own foreign keys whose rows point at rows that must go."""
-    target = _table(table, schema)
     found = []
-    for reference in _references(session, target):
-        rows = fetch_value(
-            session,
-            target.format(
-                "select count(*) from {r} as r join {t} on {condition}"
-                " where not exists (select from {s} where s.{key} = t.{key})",
-                r=reference.table,
-                condition=reference.condition,
-            ),
-        )
-        if rows:
-            found.append(ForeignKey(reference.name, reference.described, table, rows))
+    for each in _references(session, target):
+        query = target.format("merge_pointing", r=each.identifier, condition=each.condition)
+        if rows := fetch_value(session, query):
+            found.append(
+                ForeignKey(each.name, f"{each.schema}.{each.table}", target.table.name, rows)
+            )
     return found
 
 
@@ -219,140 +235,116 @@ def lock_statement(table: str, mode: LiteralString) -> sql.Composed:
     )
 
 
-def apply(session: Connection, tables: tuple[str, ...]) -> list[Differences]:
+def apply(session: Connection, tables: tuple[str, ...]) -> list[Changes]:
     """Merge the staged rows into their tables, inside the caller's transaction.
-
-    As in replication, neither foreign keys nor ordinary triggers fire.
 
     :param tables: which; a whole course's, or one.
     :raises ReferencedError: if a user must go that rows of the course's own point at.
     """
-    session.execute("set local session_replication_role = replica")
-    removed = dict.fromkeys(tables, 0)
-    if "auth_user" in tables:
-        _hold_users(session)
-    # Who points at others goes first.
-    for table in reversed(tables):
-        if table == "auth_user" and (users := _referenced(session, _table(table))):
-            raise ReferencedError(users)
-        removed[table] = session.execute(
-            _table(table).format(
-                "delete from {t} where not exists (select from {s} where s.{key} = t.{key})"
-            )
-        ).rowcount
-    for table in tables:
-        _park(session, table)
-    return [_write(session, table, removed[table]) for table in tables]
+    targets = [_Target(replicated(table)) for table in tables]
+    for target in targets:
+        if target.table.name == "auth_user":
+            # Nothing begins to point at users that must go any more.
+            target.run(session, "merge_lock_leaving")
+            if users := _referenced(session, target):
+                raise ReferencedError(users)
+    return _apply(session, targets)
 
 
-def _hold_users(session: Connection) -> None:
-    """Lock users that must go, so that nothing begins to point at them any more."""
-    session.execute(
-        _table("auth_user").format(
-            "select count(*) from (select from {t} where not exists"
-            " (select from {s} where s.{key} = t.{key}) for update) as held"
+def mend(
+    session: Connection, table: str, ids: list[int], rows: Iterable[tuple[str | None, ...]]
+) -> None:
+    """Make some rows of a table equal to those given, inside the caller's transaction.
+
+    What the course's own logins wrote stays, and so do, scrubbed, users at whom rows of the
+    course's own point.
+
+    :param ids: of all rows that are concerned; those not given go.
+    :param rows: the replicated columns as text, in the order they are declared.
+    """
+    target = _Target(replicated(table), ids=ids)
+    with _staging(session, target.table, "drop") as copy:
+        for row in rows:
+            copy.write_row(row)
+    if target.table.unguarded:
+        own = sorted(target.table.unguarded)
+        target.run(session, "merge_keep_own", own=_listed(own), t_own=_listed(own, "t"))
+    if kept := _referenced(session, target) if target.table.scrubbed else []:
+        scrubbed = {**target.table.scrubbed, target.table.unique: "'deleted-' || t.id"}
+        values = (
+            sql.SQL(scrubbed[name]) if name in scrubbed else sql.Identifier("t", name)
+            for name in target.table.columns
         )
-    )
+        target.run(
+            session,
+            "merge_stage_scrubbed",
+            values=sql.SQL(", ").join(values),
+            kept=sql.Literal(kept),
+        )
+    _apply(session, [target])
 
 
-def _park(session: Connection, table: str) -> None:
-    """Move unique values out of the way that change, so that rows can swap them."""
-    unique = replicated(table).unique
+def _apply(session: Connection, targets: list[_Target]) -> list[Changes]:
+    session.execute("set local session_replication_role = replica")
+    # Who points at others goes first.
+    removed = {t.table: t.run(session, "merge_delete").rowcount for t in reversed(targets)}
+    for target in targets:
+        _give_way(session, target)
+    return [
+        Changes(
+            target.table.name,
+            # Rows that are right already aren't touched.
+            update=target.run(session, "merge_update").rowcount,
+            insert=target.run(session, "merge_insert").rowcount,
+            remove=removed[target.table],
+        )
+        for target in targets
+    ]
+
+
+def _give_way(session: Connection, target: _Target) -> None:
+    """Have rows give way that hold what is another's, so that rows can swap unique values.
+
+    They get their own from this merge, or from the next if they aren't concerned in this one.
+    """
+    unique = target.table.unique
     if not unique:
         return
     parked: sql.Composable = (
-        sql.SQL("t.id || {}").format(sql.Literal(f"~{uuid4().hex}"))
-        if table == "auth_user"
-        else sql.SQL("{} + t.id").format(sql.Literal(_PARKED_USER_ID))
+        sql.SQL("{} + t.id").format(sql.Literal(_PARKED_USER_ID))
+        if unique == target.table.user_column
+        else sql.SQL("t.id || {}").format(sql.Literal(f"~{uuid4().hex}"))
     )
-    session.execute(
-        _table(table).format(
-            "update {t} set {unique} = {parked} from {s}"
-            " where s.{key} = t.{key} and s.{unique} is distinct from t.{unique}",
-            unique=sql.Identifier(unique),
-            parked=parked,
-        )
-    )
+    target.run(session, "merge_give_way", unique=sql.Identifier(unique), parked=parked)
 
 
-def _write(session: Connection, table: str, removed: int) -> Differences:
-    target = _table(table)
-    # Rows that are right already aren't touched.
-    updated = session.execute(
-        target.format(
-            "update {t} set ({names}) = row({theirs}) from {s}"
-            " where s.{key} = t.{key} and ({ours}) is distinct from ({theirs})"
-        )
-    ).rowcount
-    inserted = session.execute(
-        target.format(
-            "insert into {t} ({all}) overriding system value select {all} from {s}"
-            " where not exists (select from {t} where t.{key} = s.{key})"
-        )
-    ).rowcount
-    return Differences(table, inserted, updated, removed)
+def referenced(session: Connection, user_ids: list[int]) -> set[int]:
+    """Return the users among these at whom rows of the course point, by any foreign key."""
+    users = _Target(replicated("auth_user"))
+    among = sql.SQL("t.id = any ({})").format(sql.Literal(user_ids))
+    return set(_referenced(session, users, leaving=among)) if user_ids else set()
 
 
-def _referenced(session: Connection, target: _Table) -> list[int]:
+def _referenced(session: Connection, target: _Target, **more: sql.Composable) -> list[int]:
     """Return users that must go and that rows of the course's own point at."""
     queries = [
-        target.format(
-            "select t.id from {t} where not exists (select from {s} where s.{key} = t.{key})"
-            " and exists (select from {r} as r where {condition})",
-            r=reference.table,
-            condition=reference.condition,
-        )
-        for reference in _references(session, target)
+        target.format("merge_referenced", r=each.identifier, condition=each.condition, **more)
+        for each in _references(session, target)
     ]
     if not queries:
         return []
-    return [
-        int(user_id) for (user_id,) in session.execute(sql.SQL(" union ").join(queries)).fetchall()
-    ]
+    return [int(user_id) for (user_id,) in session.execute(sql.SQL(" union ").join(queries))]
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """A foreign key: its table, and what joins that as `r` to the table `t` it points at."""
-
-    name: str
-    described: str
-    table: sql.Identifier
-    condition: sql.Composed
-
-
-def _references(session: Connection, target: _Table) -> list[_Reference]:
+def _references(session: Connection, target: _Target) -> list[Reference]:
     """Return foreign keys that point at a table.
 
     Those of replicated tables count only where these aren't staged: else they go first.
     """
-    rows = session.execute(
-        "select con.conname::text, n.nspname::text, c.relname::text,"
-        " array(select a.attname::text from unnest(con.conkey) with ordinality as k (n, o)"
-        "        join pg_catalog.pg_attribute a on a.attrelid = con.conrelid and a.attnum = k.n"
-        "       order by k.o),"
-        " array(select a.attname::text from unnest(con.confkey) with ordinality as k (n, o)"
-        "        join pg_catalog.pg_attribute a on a.attrelid = con.confrelid and a.attnum = k.n"
-        "       order by k.o)"
-        " from pg_catalog.pg_constraint con"
-        " join pg_catalog.pg_class c on c.oid = con.conrelid"
-        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " where con.contype = 'f' and con.conparentid = 0"
-        " and con.confrelid = pg_catalog.to_regclass(%s)"
-        " and not (n.nspname = %s and c.relname = any (%s)"
-        "          and pg_catalog.to_regclass('pg_temp.pysync_' || c.relname) is not null)"
-        " order by 2, 3, 1",
-        (f"{target.schema}.{target.name}", target.schema, list(REPLICATED_TABLES[1:])),
-    ).fetchall()
     return [
-        _Reference(
-            name,
-            f"{schema}.{table}",
-            sql.Identifier(schema, table),
-            sql.SQL(" and ").join(
-                sql.SQL("{} = {}").format(sql.Identifier("r", a), sql.Identifier("t", b))
-                for a, b in zip(own, referred, strict=True)
-            ),
-        )
-        for name, schema, table, own, referred in rows
+        each
+        for each in references_to(session, f"{target.schema}.{target.table.name}")
+        if each.schema != target.schema
+        or each.table not in REPLICATED_TABLES
+        or fetch_value(session, "select to_regclass('pg_temp.pysync_' || %s) is null", each.table)
     ]

@@ -10,17 +10,19 @@ from pysync.models.replicated import PUBLISHED
 from pysync.replication.registry import Course
 
 
+def exists(portal: Connection, name: str) -> bool:
+    """Return whether a publication exists."""
+    query = "select true from pg_catalog.pg_publication where pubname = %s"
+    return fetch_value(portal, query, name) is not None
+
+
 def ensure(portal: Connection, course: Course) -> None:
     """Create a course's publication, unless it is there.
 
     Columns are listed: what the fan-out tables have beyond a course database's stays here. TRUNCATE
     isn't published, since row filters don't apply to it.
     """
-    if fetch_value(
-        portal,
-        "select true from pg_catalog.pg_publication where pubname = %s",
-        course.replication_name,
-    ):
+    if exists(portal, course.replication_name):
         return
     with translated(f"publication '{course.replication_name}'"):
         portal.execute(

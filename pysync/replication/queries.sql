@@ -91,3 +91,82 @@ update pysync.course
        replication_role = %(replication_role)s,
        course_system_identifier = %(course_system_identifier)s
  where course_id = %(course_id)s;
+
+-- name: leaving
+-- The rows of a table that a merge removes.
+{within} and not exists (select from {s} where s.{key} = t.{key})
+
+-- name: merge_compare
+-- How many rows a merge inserts, updates and removes.
+select count(*) filter (where t.{key} is null),
+       count(*) filter (where t.{key} is not null and s.{key} is not null
+                          and ({ours}) is distinct from ({theirs})),
+       count(*) filter (where s.{key} is null)
+  from {t}
+  full join {s} on s.{key} = t.{key};
+
+-- name: merge_renamed
+-- How many users must go who have the name of a user under another id.
+select count(*)
+  from {t}
+  join {s} on s.username = t.username and s.id <> t.id
+ where {leaving};
+
+-- name: merge_pointing
+-- How many rows of another table point at rows that must go.
+select count(*)
+  from {r} as r
+  join {t} on {condition}
+ where {leaving};
+
+-- name: merge_referenced
+-- The rows that must go and at which another table's rows point.
+select t.{key}
+  from {t}
+ where {leaving}
+   and exists (select from {r} as r where {condition})
+
+-- name: merge_lock_leaving
+-- Lock the rows that must go.
+select count(*)
+  from (select from {t} where {leaving} for update) as held;
+
+-- name: merge_keep_own
+-- Take what the course itself wrote into the staged rows.
+update {s}
+   set ({own}) = row({t_own})
+  from {t}
+ where t.{key} = s.{key};
+
+-- name: merge_stage_scrubbed
+-- Stage users who must stay as they are to stay.
+insert into {s} ({all})
+select {values}
+  from {t}
+ where t.{key} = any ({kept});
+
+-- name: merge_delete
+-- Remove the rows that must go.
+delete from {t}
+ where {leaving};
+
+-- name: merge_give_way
+-- Have rows give way that hold what is another's: a value of a kind that nobody has.
+update {t}
+   set {unique} = {parked}
+  from {s}
+ where s.{unique} = t.{unique} and s.{key} <> t.{key};
+
+-- name: merge_update
+-- Update the rows that differ.
+update {t}
+   set ({names}) = row({theirs})
+  from {s}
+ where s.{key} = t.{key} and ({ours}) is distinct from ({theirs});
+
+-- name: merge_insert
+-- Insert the rows that are missing.
+insert into {t} ({all}) overriding system value
+select {all}
+  from {s}
+ where not exists (select from {t} where t.{key} = s.{key});

@@ -8,12 +8,22 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
+from psycopg import sql
+
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.errors import ReplicationError
 from pysync.migrate import require_head
+from pysync.models.replicated import ReplicatedTable
 from pysync.replication import marks, registry, subscriptions
 from pysync.replication.registry import Course
-from pysync.verification.rows import TABLES, Hashed, Range, ReplicatedTable, pin
+from pysync.verification.rows import (
+    Hashed,
+    Range,
+    hashes_between,
+    hashes_of,
+    pin,
+    ranges,
+)
 
 FENCE_SECONDS: Final = 60
 """How long a course may take to receive what the portal had committed."""
@@ -112,9 +122,9 @@ def compare(sides: Sides, table: ReplicatedTable) -> Compared:
     """
     course_id = sides.course.course_id
     shift = _shift(sides.portal, table)
-    ours = table.ranges(sides.portal, shift, course_id)
+    ours = ranges(sides.portal, table, shift, course_id)
     sides.fence()
-    theirs = table.ranges(sides.database, shift, None)
+    theirs = ranges(sides.database, table, shift, None)
     differing = sorted(
         number for number in ours.keys() | theirs.keys() if ours.get(number) != theirs.get(number)
     )
@@ -129,15 +139,8 @@ def compare(sides: Sides, table: ReplicatedTable) -> Compared:
 
 
 def _shift(portal: Connection, table: ReplicatedTable) -> int:
-    largest = fetch_value(portal, _LARGEST[table.name]) or 0
+    largest = fetch_value(portal, sql.SQL("select max(id) from {}").format(table.identifier)) or 0
     return max(MIN_SHIFT, int(largest).bit_length() - RANGES.bit_length() + 1)
-
-
-_LARGEST: Final = {
-    "auth_user": "select max(id) from course.auth_user",
-    "auth_userprofile": "select max(id) from course.auth_userprofile",
-    "student_courseenrollment": "select max(id) from course.student_courseenrollment",
-}
 
 
 def _by_weight(
@@ -164,10 +167,10 @@ def _look_into(
     ours: dict[int, Hashed] = {}
     theirs: dict[int, Hashed] = {}
     for first, last in spans:
-        ours |= table.hashes_between(sides.portal, first, last, sides.course.course_id)
+        ours |= hashes_between(sides.portal, table, first, last, sides.course.course_id)
     sides.fence()
     for first, last in spans:
-        theirs |= table.hashes_between(sides.database, first, last, None)
+        theirs |= hashes_between(sides.database, table, first, last, None)
     for id_ in sorted(ours.keys() | theirs.keys()):
         our, their = ours.get(id_), theirs.get(id_)
         if our is None or their is None or our.hash != their.hash:
@@ -177,9 +180,9 @@ def _look_into(
 
 
 def _look_again(sides: Sides, table: ReplicatedTable, ids: list[int], compared: Compared) -> None:
-    ours = table.hashes_of(sides.portal, ids, sides.course.course_id)
+    ours = hashes_of(sides.portal, table, ids, sides.course.course_id)
     sides.fence()
-    theirs = table.hashes_of(sides.database, ids, None)
+    theirs = hashes_of(sides.database, table, ids, None)
     compared.ids += [id_ for id_ in ids if ours.get(id_) != theirs.get(id_)]
     compared.extra |= theirs.keys() - ours.keys()
 
@@ -189,6 +192,3 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-__all__ = ["TABLES", "Compared", "Sides", "batched", "compare", "sides"]

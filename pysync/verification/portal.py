@@ -12,6 +12,7 @@ from pysync.db.errors import translated
 from pysync.db.transactions import as_owner
 from pysync.replication.registry import Course
 from pysync.types import CourseId
+from pysync.verification.rows import QUERIES
 from pysync.verification.types import Difference, Kind, Place, Values
 
 
@@ -20,15 +21,7 @@ def differences(
 ) -> list[Difference]:
     """Return where a course's fan-out isn't what the source tables say."""
     with translated("portal"), as_owner(portal):
-        rows = portal.execute(
-            sql.SQL(
-                "select table_name, id, kind, columns, user_ids, {} from"
-                " pysync.fan_out_differences(%s) order by table_name, id"
-            ).format(
-                sql.SQL("expected, found" if with_values else "null, null"),
-            ),
-            (course_id,),
-        )
+        rows = portal.execute(QUERIES["fan_out_differences"], {"course_id": course_id})
         return [
             Difference(
                 Place.PORTAL,

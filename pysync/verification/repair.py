@@ -10,13 +10,14 @@ from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.errors import ReplicationError
 from pysync.migrate import require_head
+from pysync.models.replicated import REPLICATED, ReplicatedTable
 from pysync.replication import registry
 from pysync.replication.fan_out import BACKFILL_BATCH
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
-from pysync.verification.compare import TABLES, Compared, Sides, batched, compare, sides
-from pysync.verification.rows import ReplicatedTable
+from pysync.verification.compare import Compared, Sides, batched, compare, sides
+from pysync.verification.rows import hashes_of
 from pysync.verification.settle import settle
 from pysync.verification.types import Difference, Kind, Verification
 from pysync.verification.verify import verify_course
@@ -69,14 +70,14 @@ def repair(
         require_head(portal)
         course = registry.get(portal, course_id)
     if dry_run:
-        progress.step("comparing", 1 + len(TABLES))
+        progress.step("comparing", 1 + len(REPLICATED))
         found = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
         if found.error:
             raise found.error
         return Repair(found.differences, None, found.unsettled)
     with translated(f"course '{course_id}'"), sides(portal_conninfo, course) as both:
         mended = _repair(both, progress, with_values=with_values)
-    progress.step("verifying", 1 + len(TABLES))
+    progress.step("verifying", 1 + len(REPLICATED))
     after = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
     if after.error:
         raise after.error
@@ -118,16 +119,16 @@ def _repair(both: Sides, progress: Progress, *, with_values: bool) -> list[Diffe
 
 
 def _compare(both: Sides) -> dict[ReplicatedTable, Compared]:
-    return {table: compare(both, table) for table in TABLES}
+    return {table: compare(both, table) for table in REPLICATED}
 
 
 def _held(both: Sides, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
     """Return those rows that the course database has."""
     return {
         (table.name, id_)
-        for table in TABLES
+        for table in REPLICATED
         for batch in batched((i for name, i in keys if name == table.name), BACKFILL_BATCH)
-        for id_ in table.hashes_of(both.database, batch, None)
+        for id_ in hashes_of(both.database, table, batch, None)
     }
 
 
@@ -135,7 +136,7 @@ def _mend_extra(
     both: Sides, compared: Found, progress: Progress, *, with_values: bool
 ) -> list[Difference]:
     """Remove rows from the course: those that point at others first."""
-    ids = {table: sorted(compared[table].extra) for table in reversed(TABLES)}
+    ids = {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}
     return _mend(both, ids, (Kind.EXTRA,), progress, with_values=with_values)
 
 
@@ -144,7 +145,7 @@ def _mend_rest(
 ) -> list[Difference]:
     ids = {
         table: [id_ for id_ in compared[table].ids if id_ not in compared[table].extra]
-        for table in TABLES
+        for table in REPLICATED
     }
     return _mend(both, ids, (Kind.MISSING, Kind.DIFFERS), progress, with_values=with_values)
 

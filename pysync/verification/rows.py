@@ -10,20 +10,20 @@ a row, of which the text takes half; a sum of 64-bit hashes takes 2 to 5).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 
 from psycopg import sql
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer
+from sqlalchemy import String
 
 from pysync.db.connections import Connection
-from pysync.models.course import CourseDatabaseBase
-from pysync.models.replicated import REPLICATED_TABLES
+from pysync.db.queries import load
+from pysync.models.columns import type_name
+from pysync.models.replicated import ReplicatedTable
 from pysync.types import CourseId
 
-LOGIN: Final = "last_login"
-"""Written by course sites' own logins too: a note where it differs, nothing to mend."""
+QUERIES = load(__file__)
 
 _SETTINGS: Final = {
     "TimeZone": "UTC",
@@ -45,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Hashed:
-    """A row without its values."""
+    """A row without its values; `login` is what the course's own applications may write."""
 
     hash: bytes
     login: str
@@ -53,7 +53,7 @@ class Hashed:
 
 @dataclass(frozen=True)
 class Row:
-    """A row's replicated columns as text, in the order of :attr:`ReplicatedTable.columns`."""
+    """A row's replicated columns as text, in the order in which they are declared."""
 
     user_id: int
     values: tuple[str | None, ...]
@@ -65,138 +65,100 @@ def pin(connection: Connection) -> None:
         connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
-@dataclass(frozen=True)
-class ReplicatedTable:
-    """A replicated table, as it is on both sides."""
+def ranges(
+    connection: Connection, table: ReplicatedTable, shift: int, course_id: CourseId | None
+) -> dict[int, Range]:
+    """Hash a table, 2 to the power of `shift` keys at a time.
 
-    name: str
+    :param course_id: on the portal, whose rows to hash.
+    :returns: by number of the range; those without rows are left out.
+    """
+    query = QUERIES["ranges"].format(
+        shift=sql.Literal(shift), hashed=_hashed(table, sql.SQL("true"), course_id)
+    )
+    return {number: Range(*values) for number, *values in connection.execute(query)}
 
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """Return all replicated columns."""
-        return tuple(column.name for column in self._declared())
 
-    @property
-    def identifier(self) -> sql.Identifier:
-        """Return the table's name for a query."""
-        return sql.Identifier("course", self.name)
+def hashes_between(
+    connection: Connection,
+    table: ReplicatedTable,
+    first: int,
+    last: int,
+    course_id: CourseId | None,
+) -> dict[int, Hashed]:
+    """Return the rows whose keys are in a range, without their values."""
+    between = sql.SQL("id between {} and {}").format(sql.Literal(first), sql.Literal(last))
+    rows = connection.execute(_hashed(table, between, course_id))
+    return {id_: Hashed(*values) for id_, *values in rows}
 
-    @property
-    def user_column(self) -> str:
-        """Return the column with the id of the user a row belongs to."""
-        return "id" if self.name == "auth_user" else "user_id"
 
-    def ranges(
-        self, connection: Connection, shift: int, course_id: CourseId | None
-    ) -> dict[int, Range]:
-        """Hash a table, 2 to the power of `shift` keys at a time.
+def hashes_of(
+    connection: Connection, table: ReplicatedTable, ids: Ids, course_id: CourseId | None
+) -> dict[int, bytes]:
+    """Return the hashes of rows by their ids."""
+    rows = connection.execute(_hashed(table, _among(ids), course_id))
+    return {id_: hash_ for id_, hash_, _ in rows}
 
-        :param course_id: on the portal, whose rows to hash.
-        :returns: by number of the range; those without rows are left out.
-        """
-        rows = connection.execute(
-            sql.SQL(
-                "select id >> {shift}, count(*), sha256(string_agg(hash, '' order by id)),"
-                " sha256(convert_to(string_agg(login, ',' order by id), 'UTF8'))"
-                " from ({hashed} offset 0) as hashed group by 1"
-            ).format(shift=sql.Literal(shift), hashed=self._hashed(_whose(course_id)))
+
+def rows_of(
+    connection: Connection,
+    table: ReplicatedTable,
+    ids: Ids,
+    course_id: CourseId | None,
+    lock: LiteralString = "",
+) -> dict[int, Row]:
+    """Return whole rows by their ids.
+
+    :param lock: such as ``for share``.
+    """
+    query = QUERIES["rows"].format(
+        user=sql.Identifier(table.user_column),
+        columns=sql.SQL(", ").join(
+            sql.SQL("{}::text").format(each) for each in _cast(table, table.columns)
+        ),
+        table=table.identifier,
+        condition=_whose(_among(ids), course_id),
+        lock=sql.SQL(lock),
+    )
+    rows = connection.execute(query)
+    return {id_: Row(user_id, tuple(values)) for id_, user_id, values in rows}
+
+
+def _hashed(
+    table: ReplicatedTable, condition: sql.Composable, course_id: CourseId | None
+) -> sql.Composed:
+    guarded = [name for name in table.columns if name not in table.unguarded]
+    logins: list[sql.Composable] = [
+        sql.SQL("coalesce({}::text, '')").format(each) for each in _cast(table, table.unguarded)
+    ]
+    return QUERIES["hashed"].format(
+        columns=sql.SQL(", ").join(_cast(table, guarded)),
+        login=sql.SQL(" || ").join(logins or [sql.SQL("''")]),
+        table=table.identifier,
+        condition=_whose(condition, course_id),
+    )
+
+
+def _cast(table: ReplicatedTable, names: Iterable[str]) -> list[sql.Composed]:
+    """Return columns cast to their types: an adopted table's may be narrower.
+
+    Text without a length, which would cut.
+    """
+    return [
+        sql.SQL("{}::{}").format(
+            sql.Identifier(column.name),
+            sql.SQL("text" if isinstance(column.type, String) else type_name(column)),
         )
-        return {number: Range(*values) for number, *values in rows}
-
-    def hashes_between(
-        self, connection: Connection, first: int, last: int, course_id: CourseId | None
-    ) -> dict[int, Hashed]:
-        """Return the rows whose keys are in a range, without their values."""
-        condition = sql.SQL("id between {} and {} and {}").format(
-            sql.Literal(first), sql.Literal(last), _whose(course_id)
-        )
-        rows = connection.execute(self._hashed(condition))
-        return {id_: Hashed(*values) for id_, *values in rows}
-
-    def hashes_of(
-        self, connection: Connection, ids: Ids, course_id: CourseId | None
-    ) -> dict[int, bytes]:
-        """Return the hashes of rows by their ids."""
-        condition = sql.SQL("id = any (%s) and {}").format(_whose(course_id))
-        rows = connection.execute(self._hashed(condition), (ids,))
-        return {id_: hash_ for id_, hash_, _ in rows}
-
-    def rows_of(
-        self,
-        connection: Connection,
-        ids: Ids,
-        course_id: CourseId | None,
-        lock: LiteralString = "",
-    ) -> dict[int, Row]:
-        """Return whole rows by their ids.
-
-        :param lock: such as ``for share``.
-        """
-        rows = connection.execute(
-            sql.SQL(
-                "select id::bigint, {user}::bigint, array[{columns}] from {table}"
-                " where id = any (%s) and {whose} order by id {lock}"
-            ).format(
-                user=sql.Identifier(self.user_column),
-                columns=sql.SQL(", ").join(
-                    sql.SQL("{}::text").format(each) for each in self._cast(*self.columns)
-                ),
-                table=self.identifier,
-                whose=_whose(course_id),
-                lock=sql.SQL(lock),
-            ),
-            (ids,),
-        )
-        return {id_: Row(user_id, tuple(values)) for id_, user_id, values in rows}
-
-    def _hashed(self, condition: sql.Composable) -> sql.Composed:
-        login = (
-            sql.SQL("coalesce({}::text, '')").format(*self._cast(LOGIN))
-            if LOGIN in self.columns
-            else sql.SQL("''")
-        )
-        return sql.SQL(
-            "select id::bigint as id,"
-            " sha256(convert_to(row({columns})::text, 'UTF8')) as hash, {login} as login"
-            " from {table} where {condition}"
-        ).format(
-            columns=sql.SQL(", ").join(self._cast(*(c for c in self.columns if c != LOGIN))),
-            login=login,
-            table=self.identifier,
-            condition=condition,
-        )
-
-    def _cast(self, *names: str) -> list[sql.Composed]:
-        """Return columns cast to their types: an adopted table's may be narrower."""
-        return [
-            sql.SQL("{}::{}").format(sql.Identifier(column.name), _type(column))
-            for column in self._declared()
-            if column.name in names
-        ]
-
-    def _declared(self) -> list[Column[Any]]:
-        return list(CourseDatabaseBase.metadata.tables[f"course.{self.name}"].columns)
+        for column in table.declared
+        if column.name in names
+    ]
 
 
-TABLES: Final = tuple(map(ReplicatedTable, REPLICATED_TABLES))
+def _among(ids: Ids) -> sql.Composed:
+    return sql.SQL("id = any ({}::bigint[])").format(sql.Literal(ids))
 
 
-def _whose(course_id: CourseId | None) -> sql.Composable:
+def _whose(condition: sql.Composable, course_id: CourseId | None) -> sql.Composable:
     if course_id is None:
-        return sql.SQL("true")
-    return sql.SQL("course_id = {}").format(sql.Literal(str(course_id)))
-
-
-def _type(column: Column[Any]) -> sql.SQL:
-    match column.type:
-        case BigInteger():
-            return sql.SQL("bigint")
-        case Integer():
-            return sql.SQL("integer")
-        case Boolean():
-            return sql.SQL("boolean")
-        case DateTime():
-            return sql.SQL("timestamptz")
-        case _:
-            # Without a length, which would cut.
-            return sql.SQL("text")
+        return condition
+    return sql.SQL("{} and course_id = {}").format(condition, sql.Literal(str(course_id)))

@@ -26,9 +26,10 @@ from psycopg import errors, sql
 from pysync.db.connections import fetch_value
 from pysync.db.transactions import as_owner
 from pysync.errors import WaitTimeoutError
-from pysync.verification import mend
+from pysync.models.replicated import ReplicatedTable
+from pysync.replication import merge
 from pysync.verification.compare import Sides, batched
-from pysync.verification.rows import LOGIN, ReplicatedTable, Row
+from pysync.verification.rows import Row, rows_of
 from pysync.verification.types import Difference, Kind, Place, Values
 
 ROWS_LOCKED: Final = 100
@@ -111,8 +112,8 @@ class _Settler:
         """Settle rows; returns the ids of those that somebody else holds."""
         sides = self.sides
         sides.fence()  # so that the next one, behind locks, is short
-        ours = self.table.rows_of(sides.portal, ids, sides.course.course_id)
-        theirs = self.table.rows_of(sides.database, ids, None)
+        ours = rows_of(sides.portal, self.table, ids, sides.course.course_id)
+        theirs = rows_of(sides.database, self.table, ids, None)
         user_ids = sorted({row.user_id for side in (ours, theirs) for row in side.values()})
         known = {
             user_id
@@ -140,12 +141,12 @@ class _Settler:
         with as_owner(sides.portal):
             sides.portal.execute(_BRIEFLY)
             sides.portal.execute("select course.lock_members(%s)", (user_ids,))
-            ours = table.rows_of(sides.portal, ids, sides.course.course_id, lock="for share")
+            ours = rows_of(sides.portal, table, ids, sides.course.course_id, lock="for share")
             sides.fence(HELD_SECONDS)
             with sides.database.transaction():
                 sides.database.execute(_BRIEFLY)
                 lock = "for update" if self.mending else ""
-                theirs = table.rows_of(sides.database, ids, None, lock=lock)
+                theirs = rows_of(sides.database, table, ids, None, lock=lock)
                 # Somebody else's now, whom we didn't lock?
                 moved = [
                     id_
@@ -158,12 +159,12 @@ class _Settler:
                     for id_ in sorted(set(ids) - set(moved))
                     if (difference := _difference(table, id_, ours.get(id_), theirs.get(id_)))
                 ]
-                kept = mend.referenced(
-                    sides.database, [each.id for each in found if _is_scrubbed(table, each, theirs)]
-                )
+                kept = self._kept(found)
                 wrong = [each for each in found if each.id not in kept]
                 to_mend = [each for each in wrong if each.kind in self.mending]
-                mend.mend(sides.database, table, to_mend, ours)
+                if to_mend:
+                    rows = [ours[each.id].values for each in to_mend if each.id in ours]
+                    merge.mend(sides.database, table.name, [each.id for each in to_mend], rows)
         self.settled.kept += len(kept)
         self.settled.differences += [
             _with_values(table, each, ours.get(each.id), theirs.get(each.id))
@@ -172,6 +173,15 @@ class _Settler:
             for each in wrong
         ]
         return moved
+
+    def _kept(self, found: list[Difference]) -> set[int]:
+        """Return users that mustn't be there and stay, scrubbed: local rows point at them."""
+        extra = [each.id for each in found if each.kind is Kind.EXTRA]
+        if not extra or not self.table.scrubbed:
+            return set()
+        database = self.sides.database
+        left = database.execute("select course.personal_data_left(%s)", (extra,)).fetchall()
+        return merge.referenced(database, extra) - {user_id for (user_id,) in left}
 
     def _await_transactions(self) -> bool:
         """Wait until all transactions that run on the portal now have ended, if they do."""
@@ -202,7 +212,7 @@ def _difference(
     columns = tuple(
         name
         for name, right, found in zip(table.columns, our.values, their.values, strict=True)
-        if right != found and name != LOGIN
+        if right != found and name not in table.unguarded
     )
     if not columns:
         return None
@@ -225,11 +235,3 @@ def _with_values(
         if not difference.columns or name in difference.columns
     }
     return Difference(**{**vars(difference), "values": values})
-
-
-def _is_scrubbed(table: ReplicatedTable, difference: Difference, theirs: dict[int, Row]) -> bool:
-    """Return whether a row is one that :func:`pysync.verification.mend.mend` had to leave."""
-    if table.name != "auth_user" or difference.kind is not Kind.EXTRA:
-        return False
-    row = dict(zip(table.columns, theirs[difference.id].values, strict=True))
-    return row.items() >= mend.scrubbed(difference.id).items()

@@ -14,19 +14,20 @@ from pysync.db.connections import Connection
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 from pysync.migrate import require_head
+from pysync.models.replicated import REPLICATED, ReplicatedTable
 from pysync.replication import registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
-from pysync.verification.compare import TABLES, Sides, compare, sides
-from pysync.verification.rows import ReplicatedTable
+from pysync.verification.compare import Sides, compare, sides
+from pysync.verification.rows import QUERIES
 from pysync.verification.settle import settle
 from pysync.verification.types import Verification
 
 JOBS: Final = 4
 """Courses verified at a time by default; each takes two connections to the portal and one more."""
 
-STEPS: Final = 1 + len(TABLES)
+STEPS: Final = 1 + len(REPLICATED)
 """What the progress counts for each course."""
 
 
@@ -119,7 +120,7 @@ def verify_course(
                 both.portal, course.course_id, with_values=with_values
             )
             step()
-            for table in TABLES:
+            for table in REPLICATED:
                 _compare_table(both, table, verification, with_values=with_values)
                 step()
             record(both.portal, verification)
@@ -145,12 +146,9 @@ def _compare_table(
 def record(portal: Connection, verification: Verification) -> None:
     """Write to the portal when a course was verified and how much differed."""
     portal.execute(
-        "insert into pysync.verification as latest (course_id, verified_at, differences)"
-        " select course_id, clock_timestamp(), %s from pysync.course where course_id = %s"
-        " on conflict (course_id) do update"
-        " set verified_at = excluded.verified_at, differences = excluded.differences",
-        (
-            len(verification.differences) + verification.unsettled,
-            verification.course_id,
-        ),
+        QUERIES["record"],
+        {
+            "course_id": verification.course_id,
+            "differences": len(verification.differences) + verification.unsettled,
+        },
     )

@@ -13,6 +13,7 @@ from pysync.db.connections import connect
 from pysync.errors import LockedError, ReplicationError
 from pysync.lifecycle import handover
 from pysync.lifecycle.resync import resync
+from pysync.lifecycle.work import Work
 from pysync.replication import registry, snapshots
 from pysync.types import CourseId
 from tests.acceptance.test_cli_course_add import Start, await_blocked, slots, start
@@ -127,8 +128,11 @@ def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, l
         closing(connect(site.databases["A"])) as database,
     ):
         course = registry.get(portal, CourseId("A"))
-        handover.subscribe(portal, database, course, site.portal)
-        with handover.merged(site.portal, portal, site.databases["A"], course, Silent()):
+        work = Work(
+            site.portal, portal, course, site.databases["A"], database, site.portal, Silent()
+        )
+        handover.subscribe(work)
+        with handover.merged(work):
             enroll(site, insert_user(site, "meanwhile"), "A")
     assert state_of(site, "A") == ("lost" if lost else "paused")
     assert slots(site) == ([] if lost else [replication_name(site, "A")])

@@ -1,0 +1,55 @@
+-- name: set_back_origin
+-- Set a subscription's position back where it is past the portal's.
+select pg_catalog.pg_replication_origin_advance(origin, lsn)
+  from (values (%(origin)s::text, %(lsn)s::pg_lsn)) as point (origin, lsn)
+ where pg_catalog.pg_replication_origin_progress(origin, true) > lsn;
+
+-- name: count_fan_out
+-- How many rows a course's first copy has.
+select (select count(*) from course.auth_user where course_id = %(course_id)s)
+     + (select count(*) from course.auth_userprofile where course_id = %(course_id)s)
+     + (select count(*) from course.student_courseenrollment where course_id = %(course_id)s);
+
+-- name: retained_wal
+-- How much WAL a slot keeps, and how much it may keep at most, in bytes.
+select (select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
+          from pg_catalog.pg_replication_slots
+         where slot_name = %(name)s),
+       (select nullif(setting::bigint, -1) * 1024 * 1024
+          from pg_catalog.pg_settings
+         where name = 'max_slot_wal_keep_size');
+
+-- name: pending_erasures
+-- Erasures under a username that courses have still to confirm.
+select distinct user_id
+  from pysync.erasure
+ where username_digest =
+       encode(sha256(convert_to(user_id || ':' || %(username)s, 'UTF8')), 'hex')
+ order by 1;
+
+-- name: ask_for_erasure
+-- Remember whom to ask whether a user is erased: courses with a copy.
+insert into pysync.erasure (user_id, course_id, username_digest)
+select id, course_id, %(digest)s
+  from course.auth_user
+ where id = %(user_id)s;
+
+-- name: unconfirmed_erasures
+-- Which courses have still to confirm the erasure of users, and of whom.
+select course_id, array_agg(user_id order by user_id)
+  from pysync.erasure
+ where user_id = any (%(user_ids)s)
+ group by course_id
+ order by course_id;
+
+-- name: forget_erasures
+-- Forget erasures that were confirmed.
+delete from pysync.erasure
+ using unnest(%(user_ids)s::bigint[], %(course_ids)s::text[]) as done (user_id, course_id)
+ where erasure.user_id = done.user_id and erasure.course_id = done.course_id;
+
+-- name: doomed
+-- What goes with a user.
+select (select count(*) from public.auth_userprofile where user_id = %(user_id)s),
+       (select count(*) from public.student_courseenrollment where user_id = %(user_id)s),
+       array(select course_id::text from course.auth_user where id = %(user_id)s order by 1);

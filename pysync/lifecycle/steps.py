@@ -1,0 +1,182 @@
+"""The states of a course that is added or removed, and the step that leads on from each.
+
+A state is what is there: nothing records it, so nothing can be wrong about it, and whoever was
+interrupted goes on from where the course is. What leads from ``READY`` to ``LEAVING`` and out of it
+is :func:`pysync.lifecycle.courses.remove`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+from pysync.diagnosis import checks
+from pysync.errors import ReplicationError, UnsuitableDatabaseError
+from pysync.lifecycle import first_copy, handover, replicas
+from pysync.lifecycle.work import Work
+from pysync.migrate import current_revision, migrate
+from pysync.migrate.lineage import COURSE
+from pysync.replication import fan_out, publications, registry, slots, subscriptions
+
+
+class State(IntEnum):
+    """How far a course is, in the order in which it gets there."""
+
+    NEW = 0
+    """It isn't registered."""
+    REGISTERED = 1
+    """Triggers copy its members' changes; those who were there before may be missing."""
+    FANNED_OUT = 2
+    """The fan-out has all it must hold, and its publication."""
+    SUBSCRIBED = 3
+    """Its subscription runs, and copies the tables or has copied them."""
+    READY = 4
+    """Its database has been complete, and streams unless something is wrong."""
+    LEAVING = 5
+    """Its removal has begun: triggers copy nothing any more."""
+
+
+def state(work: Work) -> State:
+    """Return how far a course is."""
+    registered = registry.find(work.portal, work.course.course_id)
+    if registered is None:
+        return State.NEW
+    if not registered.fans_out:
+        return State.LEAVING
+    name = registered.replication_name
+    if not publications.exists(work.portal, name):
+        return State.REGISTERED
+    subscription = subscriptions.find(work.database, name)
+    if subscription is None or not subscription.enabled or not slots.exists(work.portal, name):
+        return State.FANNED_OUT
+    return State.READY if registered.ready else State.SUBSCRIBED
+
+
+def refuse(work: Work, *, adopt: bool) -> None:
+    """Refuse to go on from states from which there is another way, and say which.
+
+    :raises ReplicationError: if the course is being removed or added otherwise, or lost changes.
+    :raises UnsuitableDatabaseError: if its database is another portal's, or isn't empty.
+    """
+    at, course, database = state(work), work.course, work.database
+    subscription = subscriptions.find(database, course.replication_name)
+    command = f"'pysync course %s {shlex.quote(course.course_id)} %s'"
+    if at is State.LEAVING:
+        raise ReplicationError(
+            f"{work.subject} is half removed",
+            f"run {command % ('remove', '--yes')} to finish that first",
+        )
+    if at is not State.NEW and adopt and not course.adopts and not course.ready:
+        raise ReplicationError(
+            f"{work.subject} is being added without --adopt already",
+            f"run {command % ('add', '…')} without it, or remove the course first",
+        )
+    if at is State.NEW and subscription is not None:
+        raise UnsuitableDatabaseError(
+            f"database '{database.info.dbname}' is subscribed to another portal already: "
+            f"subscription '{course.replication_name}'",
+            "drop that subscription, or give the course a database of its own",
+        )
+    is_migrated = current_revision(database, COURSE) is not None
+    if at is State.NEW and is_migrated and not course.adopts:
+        checks.check_empty(database, course.course_id)
+    if course.ready and subscription is None and is_migrated and replicas.has_users(database):
+        raise subscriptions.lost("subscription", course)
+    if course.ready and subscription and not slots.exists(work.portal, course.replication_name):
+        raise subscriptions.lost("slot", course)
+
+
+def run(work: Work) -> State:
+    """Make a course ready, from where it is; returns where that was."""
+    begin = state(work)
+    _prepare(work, begin)
+    for at, step in STEPS.items():
+        # One that is ready is only looked at once more.
+        if at >= min(begin, State.SUBSCRIBED):
+            step(work)
+    return begin
+
+
+def _prepare(work: Work, at: State) -> None:
+    """See to what a course needs in any state: the revision, rights, and how it is reached."""
+    portal, database, course = work.portal, work.database, work.course
+    work.progress.step("migrating the course database")
+    migrate(work.conninfo, COURSE, work.subject, course=course.course_id, merging=course.adopts)
+    # Another course may have been given the same database at the same moment, and got it first.
+    checks.check_database(portal, database, course.course_id, course.replication_name)
+    publications.grant_reading(portal, course.replication_role)
+    if at is State.NEW:
+        return
+    before = registry.get(portal, course.course_id)
+    if (
+        before.portal_conninfo != course.portal_conninfo
+        and subscriptions.find(database, course.replication_name) is not None
+    ):
+        subscriptions.reconnect(database, course, work.subscriber)
+    registry.reregister(portal, course)
+
+
+def _register(work: Work) -> None:
+    registry.register(work.portal, work.course)
+
+
+def _fan_out(work: Work) -> None:
+    course_id = work.course.course_id
+    total = fan_out.count_members(work.portal, course_id)
+    work.progress.step("copying members into the fan-out", total)
+    done = 0
+
+    def advance(members: int) -> None:
+        nonlocal done
+        done += members
+        work.progress.advance(min(done, total))
+
+    fan_out.backfill(work.portal, course_id, advance)
+    publications.ensure(work.portal, work.course)
+
+
+def _subscribe(work: Work) -> None:
+    if work.course.adopts and not work.course.ready:
+        _merge(work)
+        return
+    portal, database, course = work.portal, work.database, work.course
+    work.progress.step("subscribing")
+    if subscriptions.find(database, course.replication_name) is None:
+        replicas.make_vacant(database, course)
+        # A slot without its subscription is of no use: its position may be past what is needed.
+        slots.drop(portal, course)
+        subscriptions.create(database, course, work.subscriber)
+    course = handover.record(work).course
+    try:
+        if not slots.exists(portal, course.replication_name):
+            slots.create(portal, course.replication_name)
+        subscriptions.enable(database, course)
+    except BaseException:
+        if not portal.closed:
+            slots.drop(portal, course)
+        raise
+
+
+def _merge(work: Work) -> None:
+    """Fill a database that holds users already."""
+    replicas.close(work.database, work.course)
+    handover.subscribe(work)
+    work = handover.record(work)
+    with handover.merged(work) as merged:
+        handover.start(work, merged.point)
+
+
+def _follow(work: Work) -> None:
+    first_copy.wait(work)
+    registry.record_ready(work.portal, work.course.course_id)
+
+
+STEPS: Final[dict[State, Callable[[Work], None]]] = {
+    State.NEW: _register,
+    State.REGISTERED: _fan_out,
+    State.FANNED_OUT: _subscribe,
+    State.SUBSCRIBED: _follow,
+}
+"""What leads from each state to the next."""
