@@ -13,14 +13,19 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.catalog import references_to
+from pysync.db.connections import Connection, connect, fetch_row, fetch_value
 from pysync.db.errors import meaning, translated
+from pysync.db.queries import load
 from pysync.errors import InUseError, NotFoundError, PysyncError
+from pysync.models.replicated import REPLICATED, REPLICATED_TABLES
 from pysync.replication import marks, registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 
 COURSES_AT_A_TIME: Final = 16
+
+QUERIES = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,7 @@ class Pending:
 def pending(portal_conninfo: str, username: str) -> Pending | None:
     """Return earlier erasures under this username that aren't confirmed everywhere."""
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        rows = portal.execute(
-            "select distinct user_id from pysync.erasure where username_digest ="
-            " encode(sha256(convert_to(user_id || ':' || %s, 'UTF8')), 'hex') order by 1",
-            (username,),
-        ).fetchall()
+        rows = portal.execute(QUERIES["pending_erasures"], {"username": username}).fetchall()
         if not rows:
             return None
         return Pending([user_id for (user_id,) in rows], _find(portal, username) is not None)
@@ -98,16 +99,16 @@ def erase(portal_conninfo: str, username: str) -> int:
         portal.execute("select from public.auth_user where username = %s for update", (username,))
         doomed = _doomed(portal, username)
         portal.execute(
-            "insert into pysync.erasure (user_id, course_id, username_digest)"
-            " select id, course_id, %s from course.auth_user where id = %s",
-            (digest(doomed.user_id, username), doomed.user_id),
+            QUERIES["ask_for_erasure"],
+            {"user_id": doomed.user_id, "digest": digest(doomed.user_id, username)},
         )
-        for statement in (
-            "delete from public.student_courseenrollment where user_id = %s",
-            "delete from public.auth_userprofile where user_id = %s",
-            "delete from public.auth_user where id = %s",
-        ):
-            portal.execute(statement, (doomed.user_id,))
+        for table in reversed(REPLICATED):
+            delete = sql.SQL("delete from {} where {} = {}").format(
+                sql.Identifier("public", table.name),
+                sql.Identifier(table.user_column),
+                sql.Literal(doomed.user_id),
+            )
+            portal.execute(delete)
         return doomed.user_id
 
 
@@ -183,16 +184,7 @@ def _left(
         with closing(connect(portal_conninfo)) as portal:
             mark = marks.mark(portal, course.course_id)
         marks.wait_for(database, course.course_id, mark, timeout_seconds)
-        rows = database.execute(
-            "select id from course.auth_user where id = any (%(ids)s) and not"
-            " (username like 'deleted-' || id || '%%' and first_name = '' and last_name = ''"
-            "  and email = '' and password = '!' and last_login is null and not is_active"
-            "  and not is_staff and not is_superuser)"
-            " union select user_id from course.auth_userprofile where user_id = any (%(ids)s)"
-            " union select user_id from course.student_courseenrollment"
-            "  where user_id = any (%(ids)s)",
-            {"ids": user_ids},
-        ).fetchall()
+        rows = database.execute("select course.personal_data_left(%s)", (user_ids,))
         return {user_id for (user_id,) in rows}
 
 
@@ -205,12 +197,7 @@ def _doomed(portal: Connection, username: str) -> Doomed:
     user_id = _find(portal, username)
     if user_id is None:
         raise NotFoundError(f"user '{username}' doesn't exist on the portal", "check the username")
-    profiles, enrollments, courses = portal.execute(
-        "select (select count(*) from public.auth_userprofile where user_id = %(id)s),"
-        " (select count(*) from public.student_courseenrollment where user_id = %(id)s),"
-        " array(select course_id::text from course.auth_user where id = %(id)s order by 1)",
-        {"id": user_id},
-    ).fetchone() or (0, 0, [])
+    profiles, enrollments, courses = fetch_row(portal, QUERIES["doomed"], user_id=user_id)
     cascades, forbidding = _referring(portal, user_id)
     if forbidding:
         listed = ", ".join(f"{table} ({rows} rows)" for table, rows in forbidding.items())
@@ -223,30 +210,17 @@ def _doomed(portal: Connection, username: str) -> Doomed:
 
 def _referring(portal: Connection, user_id: int) -> tuple[dict[str, int], dict[str, int]]:
     """Return how many rows of other tables go or change with a user, and how many forbid it."""
-    keys = portal.execute(
-        "select n.nspname::text, c.relname::text, a.attname::text,"
-        " con.confdeltype in ('c', 'n', 'd')"
-        " from pg_catalog.pg_constraint con"
-        " join pg_catalog.pg_class c on c.oid = con.conrelid"
-        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " join pg_catalog.pg_attribute a on a.attrelid = con.conrelid and a.attnum = con.conkey[1]"
-        " where con.contype = 'f' and con.conparentid = 0"
-        " and con.confrelid = 'public.auth_user'::regclass"
-        " and not (n.nspname = 'public'"
-        "          and c.relname in ('auth_userprofile', 'student_courseenrollment'))"
-        " order by 1, 2, 3"
-    ).fetchall()
     cascades: dict[str, int] = {}
     forbidding: dict[str, int] = {}
-    for schema, table, column, follows in keys:
-        rows = fetch_value(
-            portal,
-            sql.SQL("select count(*) from {} where {} = {}").format(
-                sql.Identifier(schema, table), sql.Identifier(column), sql.Literal(user_id)
-            ),
-        )
+    for each in references_to(portal, "public.auth_user"):
+        if each.schema == "public" and each.table in REPLICATED_TABLES:
+            continue
+        query = sql.SQL(
+            "select count(*) from {} as r join public.auth_user as t on {} where t.id = {}"
+        ).format(each.identifier, each.condition, sql.Literal(user_id))
+        rows = fetch_value(portal, query)
         if rows:
-            found = cascades if follows else forbidding
-            name = f"{schema}.{table}"
+            found = cascades if each.follows else forbidding
+            name = f"{each.schema}.{each.table}"
             found[name] = found.get(name, 0) + rows
     return cascades, forbidding

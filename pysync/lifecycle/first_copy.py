@@ -10,21 +10,18 @@ import psycopg
 from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value
-from pysync.db.queries import load
 from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError
 from pysync.findings import Finding
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import REPLICATED_TABLES
-from pysync.replication import registry, slots, subscriptions
+from pysync.replication import registry, slots, snapshots, subscriptions
 
 FAILURES_TO_GIVE_UP: Final = 5
 """Failed tries to copy, without a table getting ready in between: one may be bad luck."""
 
 _TRIAL_SECONDS: Final = 5
-
-QUERIES = load(__file__)
 
 
 def wait(work: Work) -> None:
@@ -38,7 +35,8 @@ def wait(work: Work) -> None:
     course, database, progress = work.course, work.database, work.progress
     before = subscriptions.copy_state(database, course)
     errors = before.errors
-    total = fetch_value(work.portal, QUERIES["count_fan_out"], course_id=course.course_id)
+    queries = snapshots.fan_out(course.course_id)
+    total = sum(snapshots.count(work.portal, queries[table]) for table in REPLICATED_TABLES)
     progress.step("first copy", max(total, 1))
     pause_seconds = 0.02
     while not (state := subscriptions.copy_state(database, course)).complete:

@@ -14,9 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from psycopg import sql
-
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
@@ -110,7 +108,7 @@ def _with_scrubbed(changes: Changes, scrubbed: int) -> Changes:
 
 def _stage(work: Work, point: Point, session: Connection) -> None:
     for table, query in snapshots.fan_out(work.course.course_id).items():
-        rows = fetch_value(point.reader, sql.SQL("select count(*) from ({}) as r").format(query))
+        rows = snapshots.count(point.reader, query)
         work.progress.step(f"copying {table}", rows)
         merge.stage(point.reader, session, table, query, work.progress.advance)
 

@@ -4,12 +4,6 @@ select pg_catalog.pg_replication_origin_advance(origin, lsn)
   from (values (%(origin)s::text, %(lsn)s::pg_lsn)) as point (origin, lsn)
  where pg_catalog.pg_replication_origin_progress(origin, true) > lsn;
 
--- name: count_fan_out
--- How many rows a course's first copy has.
-select (select count(*) from course.auth_user where course_id = %(course_id)s)
-     + (select count(*) from course.auth_userprofile where course_id = %(course_id)s)
-     + (select count(*) from course.student_courseenrollment where course_id = %(course_id)s);
-
 -- name: retained_wal
 -- How much WAL a slot keeps, and how much it may keep at most, in bytes.
 select (select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint

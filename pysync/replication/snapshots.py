@@ -13,7 +13,14 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_row, parse
+from pysync.db.connections import (
+    CONNECT_TIMEOUT_SECONDS,
+    Connection,
+    connect,
+    fetch_row,
+    fetch_value,
+    parse,
+)
 from pysync.db.errors import meaning, translated
 from pysync.errors import PysyncError
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
@@ -46,6 +53,12 @@ def fan_out(course: CourseId) -> dict[str, sql.Composed]:
         )
         for table in PUBLISHED
     }
+
+
+def count(portal: Connection, query: sql.Composed) -> int:
+    """Return how many rows one of these queries has."""
+    counting = sql.SQL("select count(*) from ({}) as counted").format(query)
+    return int(fetch_value(portal, counting))
 
 
 def members(course: CourseId) -> dict[str, sql.Composed]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
@@ -20,9 +21,7 @@ from pysync.verification.compare import Compared, Sides, batched, compare, sides
 from pysync.verification.rows import hashes_of
 from pysync.verification.settle import settle
 from pysync.verification.types import Difference, Kind, Verification
-from pysync.verification.verify import verify_course
-
-Found = dict[ReplicatedTable, Compared]
+from pysync.verification.verify import STEPS, verify_course
 
 
 @dataclass(frozen=True)
@@ -69,107 +68,93 @@ def repair(
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         require_head(portal)
         course = registry.get(portal, course_id)
-    if dry_run:
-        progress.step("comparing", 1 + len(REPLICATED))
-        found = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
+
+    def verified(step: str) -> Verification:
+        progress.step(step, STEPS)
+        parts = count(1)
+        found = verify_course(
+            portal_conninfo,
+            course,
+            lambda: progress.advance(next(parts)),
+            with_values=with_values,
+        )
         if found.error:
             raise found.error
+        return found
+
+    if dry_run:
+        found = verified("comparing")
         return Repair(found.differences, None, found.unsettled)
     with translated(f"course '{course_id}'"), sides(portal_conninfo, course) as both:
-        mended = _repair(both, progress, with_values=with_values)
-    progress.step("verifying", 1 + len(REPLICATED))
-    after = verify_course(portal_conninfo, course, _Counter(progress), with_values=with_values)
-    if after.error:
-        raise after.error
-    return Repair(mended, after, after.unsettled)
+        work = _Repair(both, progress, with_values)
+        work.run()
+    after = verified("verifying")
+    return Repair(work.mended, after, after.unsettled)
 
 
-class _Counter:
-    """Tell progress one unit more with each call."""
+@dataclass
+class _Repair:
+    both: Sides
+    progress: Progress
+    with_values: bool
+    mended: list[Difference] = field(default_factory=list)
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._done = 0
+    def run(self) -> None:
+        both, course = self.both, self.both.course
+        self.progress.step("comparing")
+        on_portal = portal_leg.differences(
+            both.portal, course.course_id, with_values=self.with_values
+        )
+        compared = self._compare()
+        # The fan-out lacks them and the course has them: they are right, and stay with whatever
+        # columns the course added. Copied into the fan-out they mustn't be replicated.
+        lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
+        held = self._held(lacking)
+        for table, found in compared.items():
+            found.extra -= {id_ for name, id_ in held if name == table.name}
+        self._mend_extra(compared)
+        if on_portal:
+            users = {user_id for each in on_portal for user_id in each.user_ids}
+            silent = {user_id for key in held for user_id in lacking[key].user_ids}
+            _mend_portal(both.portal, course, users - silent, self.progress, silently=False)
+            _mend_portal(both.portal, course, silent, self.progress, silently=True)
+            self.mended = on_portal + self.mended
+            compared = self._compare()
+            self._mend_extra(compared)
+        rest = {table: [i for i in f.ids if i not in f.extra] for table, f in compared.items()}
+        self._mend(rest, Kind.MISSING, Kind.DIFFERS)
 
-    def __call__(self) -> None:
-        self._done += 1
-        self._progress.advance(self._done)
+    def _compare(self) -> dict[ReplicatedTable, Compared]:
+        return {table: compare(self.both, table) for table in REPLICATED}
 
+    def _held(self, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those rows that the course database has."""
+        return {
+            (table.name, id_)
+            for table in REPLICATED
+            for batch in batched((i for name, i in keys if name == table.name), BACKFILL_BATCH)
+            for id_ in hashes_of(self.both.database, table, batch, None)
+        }
 
-def _repair(both: Sides, progress: Progress, *, with_values: bool) -> list[Difference]:
-    progress.step("comparing")
-    on_portal = portal_leg.differences(both.portal, both.course.course_id, with_values=with_values)
-    compared = _compare(both)
-    # The fan-out lacks them and the course has them: they are right, and stay with whatever columns
-    # the course added. Copied into the fan-out they mustn't be replicated.
-    lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
-    held = _held(both, lacking)
-    for table, found in compared.items():
-        found.extra -= {id_ for name, id_ in held if name == table.name}
-    mended = _mend_extra(both, compared, progress, with_values=with_values)
-    if on_portal:
-        users = {user_id for each in on_portal for user_id in each.user_ids}
-        silent = {user_id for key in held for user_id in lacking[key].user_ids}
-        _mend_portal(both.portal, both.course, users - silent, progress, silently=False)
-        _mend_portal(both.portal, both.course, silent, progress, silently=True)
-        mended = on_portal + mended
-        compared = _compare(both)
-        mended += _mend_extra(both, compared, progress, with_values=with_values)
-    return mended + _mend_rest(both, compared, progress, with_values=with_values)
+    def _mend_extra(self, compared: dict[ReplicatedTable, Compared]) -> None:
+        """Remove rows from the course: those that point at others first."""
+        self._mend(
+            {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}, Kind.EXTRA
+        )
 
-
-def _compare(both: Sides) -> dict[ReplicatedTable, Compared]:
-    return {table: compare(both, table) for table in REPLICATED}
-
-
-def _held(both: Sides, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Return those rows that the course database has."""
-    return {
-        (table.name, id_)
-        for table in REPLICATED
-        for batch in batched((i for name, i in keys if name == table.name), BACKFILL_BATCH)
-        for id_ in hashes_of(both.database, table, batch, None)
-    }
-
-
-def _mend_extra(
-    both: Sides, compared: Found, progress: Progress, *, with_values: bool
-) -> list[Difference]:
-    """Remove rows from the course: those that point at others first."""
-    ids = {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}
-    return _mend(both, ids, (Kind.EXTRA,), progress, with_values=with_values)
-
-
-def _mend_rest(
-    both: Sides, compared: Found, progress: Progress, *, with_values: bool
-) -> list[Difference]:
-    ids = {
-        table: [id_ for id_ in compared[table].ids if id_ not in compared[table].extra]
-        for table in REPLICATED
-    }
-    return _mend(both, ids, (Kind.MISSING, Kind.DIFFERS), progress, with_values=with_values)
-
-
-def _mend(
-    both: Sides,
-    ids: dict[ReplicatedTable, list[int]],
-    kinds: tuple[Kind, ...],
-    progress: Progress,
-    *,
-    with_values: bool,
-) -> list[Difference]:
-    total = sum(map(len, ids.values()))
-    if not total:
-        return []
-    progress.step("mending rows of the course", total)
-    mended: list[Difference] = []
-    done = 0
-    for table, candidates in ids.items():
-        settled = settle(both, table, candidates, mending=kinds, with_values=with_values)
-        mended += [each for each in settled.differences if each.kind in kinds]
-        done += len(candidates)
-        progress.advance(done)
-    return mended
+    def _mend(self, ids: dict[ReplicatedTable, list[int]], *kinds: Kind) -> None:
+        total = sum(map(len, ids.values()))
+        if not total:
+            return
+        self.progress.step("mending rows of the course", total)
+        done = 0
+        for table, candidates in ids.items():
+            settled = settle(
+                self.both, table, candidates, mending=kinds, with_values=self.with_values
+            )
+            self.mended += [each for each in settled.differences if each.kind in kinds]
+            done += len(candidates)
+            self.progress.advance(done)
 
 
 def _mend_portal(
