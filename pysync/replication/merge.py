@@ -28,6 +28,7 @@ from pysync.types import Progress
 
 QUERIES = load(__file__)
 
+_LEAVING: Final = sql.SQL("{within} and not exists (select from {s} where s.{key} = t.{key})")
 _ROWS_PER_REPORT: Final = 10_000
 _PARKED_USER_ID: Final = -(2**62)
 """Nobody has ids near this one: where user ids wait that are about to change hands."""
@@ -114,7 +115,7 @@ class _Target:
             if self.ids is None
             else sql.SQL("t.{} = any ({})").format(places["key"], sql.Literal(self.ids))
         )
-        places["leaving"] = QUERIES["leaving"].format(within=within, **places)
+        places["leaving"] = _LEAVING.format(within=within, **places)
         return QUERIES[name].format(**places | more)
 
 

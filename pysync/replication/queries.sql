@@ -92,10 +92,6 @@ update pysync.course
        course_system_identifier = %(course_system_identifier)s
  where course_id = %(course_id)s;
 
--- name: leaving
--- The rows of a table that a merge removes.
-{within} and not exists (select from {s} where s.{key} = t.{key})
-
 -- name: merge_compare
 -- How many rows a merge inserts, updates and removes.
 select count(*) filter (where t.{key} is null),

@@ -2,7 +2,7 @@
 -- Hash a table, a range of keys at a time. The rows' hashes are made first, one by one.
 select id >> {shift}, count(*), sha256(string_agg(hash, '' order by id)),
        sha256(convert_to(string_agg(login, ',' order by id), 'UTF8'))
-  from ({hashed} offset 0) as hashed
+  from {hashed} as hashed
  group by 1;
 
 -- name: hashed
@@ -17,7 +17,7 @@ select id::bigint as id, sha256(convert_to(row({columns})::text, 'UTF8')) as has
 select id::bigint, {user}::bigint, array[{columns}]
   from {table}
  where {condition}
- order by id {lock};
+ order by id;
 
 -- name: fan_out_differences
 -- Where a course's fan-out isn't what the source tables say.

@@ -74,7 +74,8 @@ def ranges(
     :returns: by number of the range; those without rows are left out.
     """
     query = QUERIES["ranges"].format(
-        shift=sql.Literal(shift), hashed=_hashed(table, sql.SQL("true"), course_id)
+        shift=sql.Literal(shift),
+        hashed=sql.SQL("({} offset 0)").format(_hashed(table, sql.SQL("true"), course_id)),
     )
     return {number: Range(*values) for number, *values in connection.execute(query)}
 
@@ -118,9 +119,8 @@ def rows_of(
         ),
         table=table.identifier,
         condition=_whose(_among(ids), course_id),
-        lock=sql.SQL(lock),
     )
-    rows = connection.execute(query)
+    rows = connection.execute(sql.SQL("{} {}").format(query, sql.SQL(lock)))
     return {id_: Row(user_id, tuple(values)) for id_, user_id, values in rows}
 
 

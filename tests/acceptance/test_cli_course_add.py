@@ -87,7 +87,7 @@ def assert_whole(site: Site, course_id: str) -> None:
     site.wait(course_id)
     assert_live_rows(site, course_id)
     found = courses_of("status", course_id, portal=site.portal)[course_id]
-    assert found.items() >= STREAMING.items()
+    assert found.items() >= STREAMING.items(), found
     name = site.one("select replication_name from pysync.course where course_id = %s", course_id)
     assert slots(site) == [name]
 

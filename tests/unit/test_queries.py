@@ -28,5 +28,6 @@ def test_each_query_has_a_name_a_comment_and_one_statement(file: Path) -> None:
     queries = load(str(file.with_name("any.py")))
     assert [*queries] == names
     for name, query in queries.items():
-        plain = re.sub(r"%\(\w+\)s|%s|\{\w*\}", "null", query.as_string(None).replace("%%", "%"))
+        plain = re.sub(r"%\(\w+\)s|%s", "null", query.as_string(None).replace("%%", "%"))
+        plain = re.sub(r"\{\w*\}", "place", plain)
         assert len(pglast.split(plain, only_slices=True)) == 1, f"{name} in {file}"
