@@ -134,6 +134,23 @@ OWN_TABLES = [
         schema="course",
     ),
     sa.Table(
+        "installed",
+        metadata,
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column(
+            "relation",
+            sa.Text,
+            nullable=False,
+            comment="the table that it is on; empty for what is on none",
+        ),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("facts", postgresql.JSONB, nullable=False, comment="in every major the same"),
+        sa.Column("definition", sa.Text, comment="as the server spells it"),
+        sa.Column("major", sa.Integer, nullable=False, comment="of the server that spelled it"),
+        sa.PrimaryKeyConstraint("kind", "relation", "name", name="installed_pkey"),
+        schema="course",
+    ),
+    sa.Table(
         "adoption",
         metadata,
         sa.Column("table_name", sa.String(63), nullable=False),

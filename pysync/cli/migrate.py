@@ -35,6 +35,9 @@ ToOption = Annotated[
     str, typer.Option("--to", metavar="REVISION", help="A revision, 'head' or 'base'.")
 ]
 SqlOption = Annotated[bool, typer.Option("--sql", help="Print the SQL and run nothing.")]
+ReinstallOption = Annotated[
+    bool, typer.Option("--reinstall", help="Also make functions, triggers and policies anew.")
+]
 
 
 @app.callback()
@@ -42,6 +45,7 @@ def migrate(
     context: typer.Context,
     to: ToOption = "head",
     sql: SqlOption = False,
+    reinstall: ReinstallOption = False,
     _portal: PortalOption = None,
 ) -> None:
     """Bring databases to a revision of their lineage: all of them, unless one is named.
@@ -50,9 +54,9 @@ def migrate(
     rather than block applications.
     """
     if context.invoked_subcommand is None:
-        _run_all(context, to, sql=sql)
-    elif sql or to != "head":
-        raise typer.BadParameter(f"write --to and --sql after '{context.invoked_subcommand}'")
+        _run_all(context, to, sql=sql, reinstall=reinstall)
+    elif sql or reinstall or to != "head":
+        raise typer.BadParameter(f"write options after '{context.invoked_subcommand}'")
 
 
 @app.command("all")
@@ -60,10 +64,11 @@ def migrate_all(
     context: typer.Context,
     to: ToOption = "head",
     sql: SqlOption = False,
+    reinstall: ReinstallOption = False,
     _portal: PortalOption = None,
 ) -> None:
     """Migrate every registered course database, then the portal."""
-    _run_all(context, to, sql=sql)
+    _run_all(context, to, sql=sql, reinstall=reinstall)
 
 
 @app.command("portal")
@@ -71,10 +76,11 @@ def migrate_portal(
     context: typer.Context,
     to: ToOption = "head",
     sql: SqlOption = False,
+    reinstall: ReinstallOption = False,
     _portal: PortalOption = None,
 ) -> None:
     """Migrate the portal database."""
-    _print(*run_portal(portal_conninfo(context), to, offline=sql))
+    _print(*run_portal(portal_conninfo(context), to, offline=sql, reinstall=reinstall))
 
 
 @app.command("course")
@@ -83,10 +89,15 @@ def migrate_course(
     course: CourseArgument,
     to: ToOption = "head",
     sql: SqlOption = False,
+    reinstall: ReinstallOption = False,
     _portal: PortalOption = None,
 ) -> None:
     """Migrate one registered course's database."""
-    _print(*run_course(portal_conninfo(context), course_id(course), to, offline=sql))
+    _print(
+        *run_course(
+            portal_conninfo(context), course_id(course), to, offline=sql, reinstall=reinstall
+        )
+    )
 
 
 @app.command("status")
@@ -166,8 +177,8 @@ def _print_checks(found: list[Check]) -> None:
     print_table(table)
 
 
-def _run_all(context: typer.Context, to: str, *, sql: bool) -> None:
-    for name, migrated in run_all(portal_conninfo(context), to, offline=sql):
+def _run_all(context: typer.Context, to: str, *, sql: bool, reinstall: bool) -> None:
+    for name, migrated in run_all(portal_conninfo(context), to, offline=sql, reinstall=reinstall):
         _print(name, migrated)
 
 
@@ -178,3 +189,6 @@ def _print(name: str, migrated: Migrated) -> None:
         say(f"{name}: at {migrated.after or 'base'} already")
     else:
         say(f"{name}: {migrated.before or 'base'} -> {migrated.after or 'base'}")
+    if (left := migrated.differences) is not None:
+        still = f", {len(left)} still differ: see 'pysync doctor'" if left else ""
+        say(f"{name}: all objects installed again{still}")

@@ -21,7 +21,7 @@ _RUN_LOCK: Final = 0x7079_7379_6E63_7275  # "pysyncru": a whole run, held on the
 
 
 def run_all(
-    portal_conninfo: str, target: str = "head", *, offline: bool = False
+    portal_conninfo: str, target: str = "head", *, offline: bool = False, reinstall: bool = False
 ) -> Iterator[tuple[str, Migrated]]:
     """Migrate every registered course database and the portal.
 
@@ -49,7 +49,10 @@ def run_all(
         failures = []
         for course in wanted:
             try:
-                yield course.course_id, _migrate_course(course, target, offline=offline)
+                yield (
+                    course.course_id,
+                    _migrate_course(course, target, offline=offline, reinstall=reinstall),
+                )
             except PysyncError as error:
                 failures.append(f"course '{course.course_id}': {error.message}")
         if failures:
@@ -58,19 +61,36 @@ def run_all(
                 f"be migrated: {'; '.join(failures)}",
                 "mend them and run the command again",
             )
-        yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, offline=offline)
+        yield (
+            "portal",
+            migrate(
+                portal_conninfo,
+                PORTAL,
+                "portal",
+                target=target,
+                offline=offline,
+                reinstall=reinstall,
+            ),
+        )
 
 
 def run_portal(
-    portal_conninfo: str, target: str = "head", *, offline: bool = False
+    portal_conninfo: str, target: str = "head", *, offline: bool = False, reinstall: bool = False
 ) -> tuple[str, Migrated]:
     """Migrate the portal alone."""
     with exclusive(portal_conninfo):
-        return "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, offline=offline)
+        return "portal", migrate(
+            portal_conninfo, PORTAL, "portal", target=target, offline=offline, reinstall=reinstall
+        )
 
 
 def run_course(
-    portal_conninfo: str, course_id: CourseId, target: str = "head", *, offline: bool = False
+    portal_conninfo: str,
+    course_id: CourseId,
+    target: str = "head",
+    *,
+    offline: bool = False,
+    reinstall: bool = False,
 ) -> tuple[str, Migrated]:
     """Migrate one registered course's database alone.
 
@@ -79,10 +99,10 @@ def run_course(
     with exclusive(portal_conninfo) as portal:
         registry.require(portal)
         course = registry.get(portal, course_id)
-        return course_id, _migrate_course(course, target, offline=offline)
+        return course_id, _migrate_course(course, target, offline=offline, reinstall=reinstall)
 
 
-def _migrate_course(course: Course, target: str, *, offline: bool) -> Migrated:
+def _migrate_course(course: Course, target: str, *, offline: bool, reinstall: bool) -> Migrated:
     return migrate(
         course.conninfo,
         COURSE,
@@ -90,6 +110,7 @@ def _migrate_course(course: Course, target: str, *, offline: bool) -> Migrated:
         course=course.course_id,
         target=target,
         offline=offline,
+        reinstall=reinstall,
     )
 
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -18,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import meaning
-from pysync.db.sql_files import folder
+from pysync.db.sql_files import folder, frozen, statements
 from pysync.errors import (
     AdoptionError,
     LockedError,
@@ -26,6 +27,7 @@ from pysync.errors import (
     PysyncError,
     UnsuitableDatabaseError,
 )
+from pysync.migrate.installed import Difference, differences, record
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
 from pysync.models.replicated import REPLICATED_TABLES
@@ -40,11 +42,15 @@ _MIGRATION_LOCK: Final = 0x7079_7379_6E63  # "pysync"
 
 @dataclass(frozen=True)
 class Migrated:
-    """What a migration did: revisions before and after (``None`` is "not migrated"), or its SQL."""
+    """What a migration did: revisions before and after (``None`` is "not migrated"), or its SQL.
+
+    ``differences`` are what is left of them after objects were installed again.
+    """
 
     before: str | None
     after: str | None
     script: str | None = None
+    differences: tuple[Difference, ...] | None = None
 
 
 def migrate(
@@ -56,6 +62,7 @@ def migrate(
     merging: bool = False,
     target: str = "head",
     offline: bool = False,
+    reinstall: bool = False,
 ) -> Migrated:
     """Upgrade or downgrade one database.
 
@@ -65,6 +72,7 @@ def migrate(
     :param merging: take over a course's tables with their rows: a merge is going to follow.
     :param target: a revision of the lineage, ``head`` or ``base``.
     :param offline: return the SQL instead of running it.
+    :param reinstall: run the newest frozen copies of all objects again.
     :raises MigrationError: if the target doesn't exist or a revision fails.
     :raises AdoptionError: if a table that is there already can't be adopted.
     :raises UnsuitableDatabaseError: if the database has another part to play.
@@ -74,7 +82,7 @@ def migrate(
     from alembic import command
 
     config = _config(lineage)
-    target = _resolve(lineage, target)
+    target = _resolve(lineage, target, reinstall=reinstall)
     with _transaction(conninfo, subject) as (sqlalchemy_connection, connection):
         before = current_revision(connection, lineage)
         if before is None:
@@ -90,7 +98,8 @@ def migrate(
             "adopted_tables": _adopted_tables(connection, lineage) if before else None,
         }
         if offline:
-            return Migrated(before, before, _script(config, lineage, before, target))
+            script = _script(config, lineage, before, target, reinstall=reinstall)
+            return Migrated(before, before, script)
         if before is None:
             connection.execute(
                 sql.SQL("create schema if not exists {}").format(
@@ -104,7 +113,17 @@ def migrate(
             command.upgrade(config, target)
         if target == "base":
             _remove_version_table(connection, lineage)
-        return Migrated(before, current_revision(connection, lineage))
+            return Migrated(before, None)
+        for statement in record(lineage, again=before == target):
+            connection.execute(statement)
+        left = _install(connection, lineage) if reinstall else None
+        return Migrated(before, target, differences=left)
+
+
+def _install(connection: Connection, lineage: Lineage) -> tuple[Difference, ...]:
+    for statement in _objects(lineage):
+        connection.execute(sql.SQL(statement))
+    return tuple(differences(connection, lineage))
 
 
 @contextmanager
@@ -179,7 +198,7 @@ def _config(lineage: Lineage) -> Config:
     return config
 
 
-def _resolve(lineage: Lineage, target: str) -> str:
+def _resolve(lineage: Lineage, target: str, *, reinstall: bool) -> str:
     known = revisions(lineage)
     if target == "head":
         return known[-1]
@@ -187,6 +206,12 @@ def _resolve(lineage: Lineage, target: str) -> str:
         raise MigrationError(
             f"revision '{target}' unknown in lineage '{lineage.name}'",
             f"choose one of: base, {', '.join(known)}, head",
+        )
+    if reinstall and target != known[-1]:
+        raise MigrationError(
+            f"objects of revision '{target}' can't be made anew: this pysync has those of "
+            f"'{known[-1]}'",
+            "run it without --to",
         )
     return target
 
@@ -242,7 +267,19 @@ def _adopted_tables(connection: Connection, lineage: Lineage) -> dict[str, list[
     return dict(rows)
 
 
-def _script(config: Config, lineage: Lineage, before: str | None, target: str) -> str:
+def _objects(lineage: Lineage) -> Iterator[str]:
+    """Return the statements of the newest frozen copies of all files, which may run twice."""
+    living = folder("sql") / lineage.name
+    copies = {Path(name): copy for name, copy in frozen(lineage.name).items()}
+    # The role that owns functions goes first, what is in folders last, as when they were made.
+    for name in sorted(copies, key=lambda n: (n.name != "owner.sql", len(n.parts) > 1, n)):
+        if (living / name).exists():  # else a revision has dropped it
+            yield from statements(copies[name])
+
+
+def _script(
+    config: Config, lineage: Lineage, before: str | None, target: str, *, reinstall: bool
+) -> str:
     """Return what an online run would do, in one transaction and with the same settings."""
     from alembic import command
 
@@ -264,6 +301,10 @@ def _script(config: Config, lineage: Lineage, before: str | None, target: str) -
             f"DROP TABLE {lineage.version_schema}.{VERSION_TABLE};\n\n"
             f"DROP SCHEMA {lineage.version_schema};\n\n"
         )
+    elif before != target:
+        buffer.writelines(f"{each.as_string(None)};\n\n" for each in record(lineage))
+    if reinstall:
+        buffer.writelines(f"{each};\n\n" for each in _objects(lineage))
     buffer.write("COMMIT;\n")
     return buffer.getvalue()
 

@@ -8,8 +8,10 @@ so none can have a column that the others lack. How the tables are carried says
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pysync.types import MAX_COURSE_ID_LENGTH
@@ -61,6 +63,19 @@ class MarkColumns:
     course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH), primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
     marked_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class InstalledColumns:
+    """An object as a revision made it: what drift is measured by."""
+
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    relation: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="the table that it is on; empty for what is on none"
+    )
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="in every major the same")
+    definition: Mapped[str | None] = mapped_column(Text, comment="as the server spells it")
+    major: Mapped[int] = mapped_column(Integer, comment="of the server that spelled it")
 
 
 PROFILE_INDEXES = (

@@ -22,6 +22,7 @@ from pysync.models.columns import (
     ENROLLMENT_INDEXES,
     PROFILE_INDEXES,
     EnrollmentColumns,
+    InstalledColumns,
     MarkColumns,
     ProfileColumns,
     UserColumns,
@@ -114,6 +115,13 @@ class ThisCourse(CourseDatabaseBase):
 
     singleton: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
     course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+
+
+class CourseInstalled(InstalledColumns, CourseDatabaseBase):
+    """What pysync made in this database."""
+
+    __tablename__ = "installed"
+    __table_args__ = ({"schema": "course"},)
 
 
 class CourseAdoption(CourseDatabaseBase):

@@ -26,6 +26,7 @@ from pysync.models.columns import (
     PROFILE_CHECKS,
     PROFILE_INDEXES,
     EnrollmentColumns,
+    InstalledColumns,
     MarkColumns,
     ProfileColumns,
     UserColumns,
@@ -284,6 +285,13 @@ class RegistryChange(PortalBase):
     changed_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=text("now()")
     )
+
+
+class PortalInstalled(InstalledColumns, PortalBase):
+    """What pysync made in the portal."""
+
+    __tablename__ = "installed"
+    __table_args__ = ({"schema": "pysync"},)
 
 
 class PortalAdoption(PortalBase):

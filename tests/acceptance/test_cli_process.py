@@ -31,7 +31,6 @@ from psycopg.conninfo import make_conninfo
 
 import pysync
 from pysync.demo.servers import Server, make_folder, readable
-from pysync.diagnosis.drift import prepare
 from tests.conftest import INSTALLATIONS, SETTINGS, SLOTS
 from tests.support import Cluster, Site, enroll, eventually, insert_user, run_cli
 
@@ -39,7 +38,6 @@ pytestmark = pytest.mark.newest("what the command line makes of its input, whate
 
 ESCAPE = "\x1b"
 
-prepare()  # or each fork would parse sql/ for itself
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [

@@ -141,8 +141,8 @@ def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[A
     assert trigger["cause"] == "is missing in the course database"
     follow(site, column["remedy"])
     site.wait()
-    file = Path(trigger["remedy"].partition("\\i ")[2])
-    course.execute(file.read_bytes())
+    assert trigger["remedy"] == "run 'pysync migrate course A --reinstall'"
+    succeed("migrate", "course", "A", "--reinstall", portal=site.portal)
     mend(site, "repair")
 
 
@@ -181,9 +181,8 @@ def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection
         " security definer set search_path = '' as 'begin return null; end'"
     )
     found = become(site, "drifted", "function course.user_updated() was altered on the portal")
-    file = Path(found["remedy"].partition("\\i ")[2])
-    with site.connect() as portal:
-        portal.execute(file.read_bytes())
+    assert found["remedy"] == "run 'pysync migrate portal --reinstall'"
+    succeed("migrate", "portal", "--reinstall", portal=site.portal)
     become(site, "streaming")
 
 

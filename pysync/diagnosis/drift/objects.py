@@ -1,162 +1,157 @@
-"""The functions and triggers that the SQL files declare, against those in a database."""
+"""Functions, triggers, policies, rights, …: what was recorded when they were made and is now."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
-import pglast
-from pglast import ast
+from psycopg import errors, sql
 
 from pysync.db.connections import Connection
-from pysync.db.sql_files import frozen
-from pysync.diagnosis.drift import trees
 from pysync.findings import ON_PORTAL, Finding, run
+from pysync.migrate.installed import Difference, differences
+from pysync.migrate.lineage import Lineage
 
-_ENABLED: Final = "O"
-_OFF: Final = {
+_ENABLED: Final = {
     "D": "is disabled",
     "R": "fires for replication only",
     "A": "fires for replication, too",
 }
+_ROW_SECURITY: Final = {
+    ("row security", "on"): "enable",
+    ("row security", "off"): "disable",
+    ("row security of owners", "on"): "force",
+    ("row security of owners", "off"): "no force",
+}
+_OF_ITS_OWN: Final = frozenset({"enabled", "owner", "public", "pysync_owner"}).union(
+    fact for fact, _ in _ROW_SECURITY
+)
+"""Facts that are told, and mended, one by one."""
+
+_ALTERED: Final = {"function": "routine", "view": "table"}
+"""How ``alter`` and ``revoke`` call what goes by another name."""
+
+_CONSEQUENCES: Final = {
+    "policy": ": roles of courses may read what isn't theirs, or not what is",
+    "pysync_this_course": ": rows of other courses would be let in",
+}
 
 
-@dataclass(frozen=True)
-class Declared:
-    """An object that a file declares; ``table`` of triggers, ``owner`` where the file says."""
-
-    name: str
-    file: Path
-    tree: trees.Tree
-    table: str | None = None
-    owner: str | None = None
-
-
-@dataclass(frozen=True)
-class Declarations:
-    """What the files of one lineage declare."""
-
-    functions: dict[tuple[str, ...], Declared]
-    triggers: dict[tuple[str, str], Declared]
-
-
-@cache
-def declarations(lineage: str) -> Declarations:
-    """Read the newest frozen copies of a lineage's SQL files."""
-    found = Declarations({}, {})
-    for _, file in sorted(frozen(lineage).items()):
-        statements = pglast.parse_sql(file.read_text(encoding="utf-8"))
-        owners = {
-            _name(each.stmt.object.objname): str(getattr(each.stmt.newowner, "rolename", None))
-            for each in statements
-            if isinstance(each.stmt, ast.AlterOwnerStmt)
-            and isinstance(each.stmt.object, ast.ObjectWithArgs)
-        }
-        for each in statements:
-            match each.stmt:
-                case ast.CreateFunctionStmt() as node:
-                    name = _name(node.funcname)
-                    found.functions[trees.signature(node)] = Declared(
-                        name,
-                        file,
-                        trees.function_of(node),
-                        owner=owners.get(name),
-                    )
-                case ast.CreateTrigStmt() as node:
-                    assert node.relation is not None and node.trigname  # noqa: S101, PT018
-                    table = f"{node.relation.schemaname}.{node.relation.relname}"
-                    found.triggers[table, node.trigname] = Declared(
-                        node.trigname, file, trees.of(node), table=table
-                    )
-    return found
-
-
-def _name(parts: tuple[Any, ...] | None) -> str:
-    return ".".join(str(part.sval) for part in parts or ())
-
-
-_FUNCTIONS: Final = """
-select pg_catalog.pg_get_functiondef(p.oid),
-       pg_catalog.pg_get_userbyid(p.proowner)::text
-  from pg_catalog.pg_proc p
-  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
- where n.nspname || '.' || p.proname = any (%s)
-"""
-_TRIGGERS: Final = """
-select n.nspname || '.' || c.relname, t.tgname::text, t.tgenabled::text,
-       pg_catalog.pg_get_triggerdef(t.oid)
-  from pg_catalog.pg_trigger t
-  join pg_catalog.pg_class c on c.oid = t.tgrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where not t.tgisinternal and n.nspname || '.' || c.relname = any (%s)
-   and t.tgname like 'pysync\\_%%'
-"""
-
-
-def object_findings(connection: Connection, lineage: str, where: str) -> list[Finding]:
-    """Compare functions and triggers with those of the SQL files.
+def object_findings(
+    connection: Connection, lineage: Lineage, where: str, reinstall: str
+) -> list[Finding]:
+    """Compare what revisions made with what is there.
 
     :param where: the database in words, such as ``on the portal``.
+    :param reinstall: the command that makes anew what lies in files.
+    :returns: what differs; nothing for a role that may not read what was recorded.
     """
-    declared = declarations(lineage)
-    names = sorted({name for name, *_ in declared.functions})
-    functions = {
-        trees.signature_of(definition): (definition, owner)
-        for definition, owner in connection.execute(_FUNCTIONS, (names,)).fetchall()
-    }
-    tables = sorted({table for table, _ in declared.triggers})
-    triggers = {
-        (table, name): (enabled, definition)
-        for table, name, enabled, definition in connection.execute(_TRIGGERS, (tables,)).fetchall()
-    }
-    findings = []
-    for key, trigger in declared.triggers.items():
-        if finding := _trigger_finding(trigger, triggers.get(key), where):
-            findings.append(finding)
-    for signature, function in declared.functions.items():
-        if finding := _function_finding(function, functions.get(signature), where):
-            findings.append(finding)
-    return findings
+    with suppress(errors.InsufficientPrivilege):
+        return [
+            finding
+            for difference in differences(connection, lineage)
+            for finding in _findings(difference, where, f"run '{reinstall}'")
+        ]
+    return []
 
 
-def _trigger_finding(
-    declared: Declared, found: tuple[str, str] | None, where: str
-) -> Finding | None:
-    subject = f"trigger '{declared.name}' on {declared.table}"
-    if found is None:
-        return Finding(subject, f"is missing {where}", _reinstall(declared, where))
-    enabled, definition = found
-    if enabled != _ENABLED:
-        afterwards = "; then 'pysync rebuild' for what was missed" if where == ON_PORTAL else ""
-        return Finding(
-            subject,
-            f"{_OFF.get(enabled, 'is not as it should be')} {where}",
-            run(f"alter table {declared.table} enable trigger {declared.name}", where) + afterwards,
-        )
-    if trees.trigger(definition) != declared.tree:
-        return Finding(subject, f"was altered {where}", _reinstall(declared, where))
-    return None
+def _findings(found: Difference, where: str, reinstall: str) -> Iterator[Finding]:
+    subject = _subject(found)
+    consequence = _CONSEQUENCES.get(found.name) or _CONSEQUENCES.get(found.kind, "")
+    if found.present is None:
+        yield Finding(subject, f"is missing {where}{consequence}", _remedy(found, where, reinstall))
+        return
+    if found.recorded is None:
+        yield Finding(subject, f"was added {where}{consequence}", run(_drop(found), where))
+        return
+    changed = [
+        (fact, then, found.present.get(fact))
+        for fact, then in found.recorded.items()
+        if then != found.present.get(fact)
+    ]
+    rest = [
+        f"{fact} is {now} rather than {then}"
+        for fact, then, now in changed
+        if fact not in {*_OF_ITS_OWN, "body"}
+    ]
+    if rest or all(fact not in _OF_ITS_OWN for fact, *_ in changed):
+        cause = f"was altered {where}{consequence}" + (f" ({'; '.join(rest)})" if rest else "")
+        yield Finding(subject, cause, _remedy(found, where, reinstall))
+    for fact, then, now in changed:
+        if fact in _OF_ITS_OWN and (told := _told(found, fact, then, now)):
+            cause, statement, afterwards = told
+            remedy = run(statement, where) if statement else reinstall
+            if afterwards and where == ON_PORTAL:
+                remedy += afterwards
+            yield Finding(subject, f"{cause} {where}", remedy)
 
 
-def _function_finding(
-    declared: Declared, found: tuple[str, str] | None, where: str
-) -> Finding | None:
-    subject = f"function {declared.name}()"
-    if found is None:
-        return Finding(subject, f"is missing {where}", _reinstall(declared, where))
-    definition, owner = found
-    if trees.function(definition) != declared.tree:
-        return Finding(subject, f"was altered {where}", _reinstall(declared, where))
-    if declared.owner and owner != declared.owner:
-        return Finding(
-            subject,
-            f"belongs to role '{owner}' rather than '{declared.owner}' {where}",
-            _reinstall(declared, where),
-        )
-    return None
+def _told(found: Difference, fact: str, then: Any, now: Any) -> tuple[str, str, str] | None:
+    """Return what is wrong with one fact, the statement that mends it, and what then is due."""
+    name = f"{_ALTERED.get(found.kind, found.kind)} {found.name}"
+    match fact:
+        case "enabled":
+            statement = f"alter table {found.relation} enable trigger {_quoted(found.name)}"
+            return _ENABLED[now], statement, "; then 'pysync rebuild' for what was missed"
+        case "owner":
+            then, now = then or found.installer, now or found.installer
+            cause = f"belongs to role '{now}' rather than '{then}'"
+            return cause, f"alter {name} owner to {_quoted(then)}", ""
+        case "public" if more := ", ".join(sorted({*now} - {*then})):
+            return f"grants {more} to PUBLIC", f"revoke {more} on {name} from public", ""
+        case "pysync_owner" if less := ", ".join(sorted({*then} - {*(now or ())})):
+            return f"doesn't grant {less} to role 'pysync_owner'", "", ""
+        case "public" | "pysync_owner":
+            return None
+    statement = f"alter table {found.name} {_ROW_SECURITY[fact, then]} row level security"
+    return f"has {fact} {now} rather than {then}", statement, ""
 
 
-def _reinstall(declared: Declared, where: str) -> str:
-    return run(f"\\i {declared.file}", where)
+def _subject(found: Difference) -> str:
+    if not found.relation:
+        return f"{found.kind} {found.name}"
+    return f"{found.kind} '{found.name}' on {found.relation}"
+
+
+def _remedy(found: Difference, where: str, reinstall: str) -> str:
+    """Return what makes an object as it was."""
+    alter, name, facts = f"alter table {found.relation}", _quoted(found.name), found.recorded or {}
+    match found.kind:
+        case "schema" | "table":
+            return f"restore it {where} from a backup"
+        case "column":
+            default = f"default {found.definition}" if found.definition else ""
+            if found.present is None:
+                null = "" if facts["nullable"] else " not null"
+                column = f"{name} {facts['type']} {default}".rstrip() + null
+                return run(f"{alter} add column {column}", where)
+            changes = []
+            if facts["type"] != found.present["type"]:
+                changes.append(f"type {facts['type']}")
+            if facts["nullable"] != found.present["nullable"]:
+                changes.append("drop not null" if facts["nullable"] else "set not null")
+            if not changes:
+                changes.append(f"set {default}" if default else "drop default")
+            return run("; ".join(f"{alter} alter column {name} {each}" for each in changes), where)
+        case "constraint":
+            statement = f"{alter} add constraint {name} {found.definition}"
+        case "index":
+            statement = str(found.definition)
+        case _:
+            return reinstall
+    return run(statement if found.present is None else f"{_drop(found)}; {statement}", where)
+
+
+def _drop(found: Difference) -> str:
+    name = _quoted(found.name)
+    match found.kind:
+        case "constraint":
+            return f"alter table {found.relation} drop constraint {name}"
+        case "index":
+            return f"drop index {found.relation.partition('.')[0]}.{name}"
+    return f"drop {found.kind} {name} on {found.relation}"
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)

@@ -27,9 +27,9 @@ def portal_findings(portal: Connection) -> list[Finding]:
     """Return what concerns every course."""
     findings = revision_findings(portal, PORTAL, "portal", "pysync migrate")
     if findings:
-        # The files beside this program are of another revision than the database.
+        # What was recorded is what another revision made.
         return findings
-    return object_findings(portal, PORTAL.name, ON_PORTAL)
+    return object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall")
 
 
 @dataclass(frozen=True)

@@ -14,3 +14,15 @@ select p.pubname::text as publication, p.pubinsert as inserts, p.pubupdate as up
   left join pg_catalog.pg_class c on c.oid = r.prrelid
   left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where p.pubname = any (%(names)s);
+
+-- name: surroundings
+-- What hides the replicated tables from applications, and the database's own search_path.
+select array(select c.relname::text
+               from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+              where n.nspname = 'public' and c.relname = any (%(tables)s) order by 1),
+       (select pg_catalog.substr(setting, 13)
+          from pg_catalog.pg_db_role_setting s
+          join pg_catalog.pg_database d on d.oid = s.setdatabase
+          cross join unnest(s.setconfig) as setting
+         where d.datname = pg_catalog.current_database() and s.setrole = 0
+           and setting ^@ 'search_path=');

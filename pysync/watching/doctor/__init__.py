@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from pysync.diagnosis.drift import prepare
 from pysync.errors import PysyncError
 from pysync.findings import Finding
 from pysync.replication import registry
@@ -50,7 +49,6 @@ def examine(portal_conninfo: str, course_id: CourseId | None = None) -> list[Dia
             for must, finding in examine_portal(portal, registered, wanted)
         ]
         clock = read_clock(portal)
-    prepare()
     answers = ask_each(wanted, partial(examine_course, clock=clock))
     told: set[tuple[object, ...]] = set()
     for course, answer in zip(wanted, answers, strict=True):

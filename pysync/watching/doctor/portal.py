@@ -113,10 +113,12 @@ def _our_role(portal: Connection) -> Iterator[Judged]:
         "select r.rolname::text, r.rolsuper or r.rolreplication,"
         " r.rolsuper or pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'usage'),"
         " coalesce(pg_catalog.has_function_privilege("
-        "   pg_catalog.to_regprocedure('pysync.send_marks(text[])'), 'execute'), true)"
+        "   pg_catalog.to_regprocedure('pysync.send_marks(text[])'), 'execute'), true),"
+        " coalesce(pg_catalog.has_table_privilege("
+        "   pg_catalog.to_regclass('pysync.installed'), 'select'), true)"
         " from pg_catalog.pg_roles r where r.rolname = current_user"
     ).fetchone()
-    name, may_replicate, sees_statistics, may_send = row or ("", True, True, True)
+    name, may_replicate, sees_statistics, may_send, may_compare = row or ("", *[True] * 4)
     for holds, what, remedy in (
         (
             may_replicate,
@@ -132,6 +134,11 @@ def _our_role(portal: Connection) -> Iterator[Judged]:
             may_send,
             "can't send marks: whether a course has everything is judged by WAL positions",
             f'grant execute on function pysync.send_marks(text[]) to "{name}"',
+        ),
+        (
+            may_compare,
+            "can't tell whether functions, triggers and policies are as they were made",
+            f'grant select on pysync.installed to "{name}"',
         ),
     ):
         if not holds:

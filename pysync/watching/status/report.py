@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from pysync.db.connections import Connection, connect
-from pysync.diagnosis.drift import portal_findings, prepare, publication_findings
+from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.errors import PysyncError
 from pysync.findings import Finding
 from pysync.migrate import current_revision, head_revision
@@ -60,7 +60,6 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
 
         active = frozenset(i for i, slot in slots_before.items() if slot.slot_active)
         known = [course.replication_name for course in registered]
-        prepare()
         looking = Looking(asked, known, active)
         common = tuple(portal_findings(portal))
         publications = publication_findings(portal, wanted)

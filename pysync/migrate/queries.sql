@@ -1,0 +1,208 @@
+-- name: objects
+-- What pysync has in a database, a row per object. `facts` are what the catalog itself says, in
+-- every major the same; `definition` is what the server makes of a parse tree, which the next major
+-- may spell differently. Run with search_path = pg_catalog, so that all names are qualified.
+-- Of tables that belong to applications or a site, only what is called pysync_* is ours, and what
+-- pysync_owner may do with them.
+with relations as (
+    select c.oid, c.oid::pg_catalog.regclass::text as name, c.relkind, c.relowner, c.relacl,
+           c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
+           n.nspname || '.' || c.relname = any ({tables})
+               or c.relkind = 'v' and n.nspname = any ({schemas}) as ours
+      from pg_catalog.pg_class c
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p', 'v')
+       and (n.nspname = any ({schemas}) or n.nspname = 'public')
+), functions as (
+    select p.*
+      from pg_catalog.pg_proc p
+      join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+     where n.nspname = any ({schemas}) and p.prokind in ('f', 'p')
+), rights as (
+    select of.oid,
+           coalesce(pg_catalog.jsonb_agg(distinct of.may) filter (where of.grantee = 0), '[]')
+               as public,
+           coalesce(pg_catalog.jsonb_agg(distinct of.may) filter (
+               where of.grantee = pg_catalog.to_regrole('pysync_owner')), '[]') as pysync_owner
+      from (select r.oid, a.grantee, pg_catalog.lower(a.privilege_type) as may
+              from relations r
+              cross join pg_catalog.aclexplode(
+                  coalesce(r.relacl, pg_catalog.acldefault('r', r.relowner))) as a
+            union all
+            select r.oid, a.grantee,
+                   pg_catalog.lower(a.privilege_type) || ' (' || c.attname || ')'
+              from relations r
+              join pg_catalog.pg_attribute c on c.attrelid = r.oid and c.attacl is not null
+              cross join pg_catalog.aclexplode(c.attacl) as a
+            union all
+            select f.oid, a.grantee, pg_catalog.lower(a.privilege_type)
+              from functions f
+              cross join pg_catalog.aclexplode(
+                  coalesce(f.proacl, pg_catalog.acldefault('f', f.proowner))) as a
+            union all
+            select n.oid, a.grantee, pg_catalog.lower(a.privilege_type)
+              from pg_catalog.pg_namespace n
+              cross join pg_catalog.aclexplode(
+                  coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) as a
+             where n.nspname = any ({schemas})) as of
+     group by of.oid
+), owners as (
+    -- Null is whoever migrated: a restored dump may have all of it belong to somebody else.
+    select r.oid, nullif(r.oid, installed.relowner) as named, r.rolname
+      from pg_catalog.pg_roles r
+      cross join (select c.relowner from pg_catalog.pg_class c
+                   where c.oid = {installed}::pg_catalog.regclass) as installed
+)
+select 'schema' as kind, '' as relation, n.nspname::text as name,
+       pg_catalog.jsonb_build_object(
+           'public', rights.public, 'pysync_owner', rights.pysync_owner) as facts,
+       null::text as definition
+  from pg_catalog.pg_namespace n
+  join rights on rights.oid = n.oid
+ where {is_portal} and n.nspname = any ({schemas})
+union all
+select case r.relkind when 'v' then 'view' else 'table' end, '', r.name,
+       pg_catalog.jsonb_build_object(
+           'owner', case when owner.named is not null then owner.rolname end,
+           'row security', case when r.relrowsecurity then 'on' else 'off' end,
+           'row security of owners', case when r.relforcerowsecurity then 'on' else 'off' end,
+           'options', case r.relkind when 'v' then r.reloptions end,
+           'public', rights.public,
+           'pysync_owner', rights.pysync_owner),
+       case r.relkind when 'v' then pg_catalog.pg_get_viewdef(r.oid) end
+  from relations r
+  join rights on rights.oid = r.oid
+  join owners owner on owner.oid = r.relowner
+ where r.ours
+union all
+select 'table', '', r.name, pg_catalog.jsonb_build_object('pysync_owner', rights.pysync_owner), null
+  from relations r
+  join rights on rights.oid = r.oid
+ where not r.ours and rights.pysync_owner <> '[]'
+union all
+select 'column', r.name, a.attname::text,
+       pg_catalog.jsonb_build_object(
+           'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+           'nullable', not a.attnotnull,
+           'identity', a.attidentity::text),
+       pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+  from relations r
+  join pg_catalog.pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+ where r.ours and r.relkind <> 'v'
+union all
+select 'constraint', r.name, k.conname::text,
+       pg_catalog.jsonb_build_object(
+           'kind', k.contype::text,
+           'columns', (select pg_catalog.jsonb_agg(a.attname order by of.position)
+                         from unnest(k.conkey) with ordinality as of (attnum, position)
+                         join pg_catalog.pg_attribute a
+                           on a.attrelid = k.conrelid and a.attnum = of.attnum),
+           'to', nullif(k.confrelid, 0)::pg_catalog.regclass::text,
+           'valid', k.convalidated,
+           'deferrable', k.condeferrable),
+       pg_catalog.pg_get_constraintdef(k.oid)
+  from relations r
+  join pg_catalog.pg_constraint k on k.conrelid = r.oid and k.contype in ('c', 'f', 'p', 'u', 'x')
+ where r.ours or k.conname ^@ 'pysync_'
+union all
+select 'index', r.name, c.relname::text,
+       pg_catalog.jsonb_build_object('unique', i.indisunique, 'valid', i.indisvalid),
+       pg_catalog.pg_get_indexdef(i.indexrelid)
+  from relations r
+  join pg_catalog.pg_index i on i.indrelid = r.oid
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+ where r.ours
+   and not exists (select from pg_catalog.pg_constraint k
+                    where k.conindid = i.indexrelid and k.conrelid = i.indrelid
+                      and k.contype in ('p', 'u', 'x'))
+union all
+select 'trigger', r.name, t.tgname::text,
+       pg_catalog.jsonb_build_object(
+           'enabled', t.tgenabled::text,
+           'function', t.tgfoid::pg_catalog.regproc::text,
+           'events', t.tgtype,
+           'arguments', pg_catalog.encode(t.tgargs, 'escape'),
+           'deferrable', t.tgdeferrable),
+       pg_catalog.pg_get_triggerdef(t.oid)
+  from relations r
+  join pg_catalog.pg_trigger t on t.tgrelid = r.oid and not t.tgisinternal
+ where r.ours or t.tgname ^@ 'pysync_'
+union all
+select 'policy', r.name, p.polname::text,
+       pg_catalog.jsonb_build_object(
+           'permissive', p.polpermissive,
+           'command', p.polcmd::text,
+           'roles', (select pg_catalog.jsonb_agg(coalesce(role.rolname, 'public') order by 1)
+                       from unnest(p.polroles) as of (oid)
+                       left join pg_catalog.pg_roles role on role.oid = of.oid)),
+       pg_catalog.concat_ws(' with check ', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+                            pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
+  from relations r
+  join pg_catalog.pg_policy p on p.polrelid = r.oid
+ where r.ours or p.polname ^@ 'pysync_'
+union all
+select 'function', '', f.oid::pg_catalog.regprocedure::text,
+       pg_catalog.jsonb_build_object(
+           -- Spaces and comments may differ; what is quoted may not.
+           'body', pg_catalog.md5(pg_catalog.btrim(pg_catalog.regexp_replace(
+                       pg_catalog.regexp_replace(f.prosrc, e'(''[^'']*'')|--[^\n]*', '\1', 'g'),
+                       '\s+', ' ', 'g'))),
+           'language', l.lanname,
+           'security', case when f.prosecdef then 'definer' else 'invoker' end,
+           'settings', f.proconfig,
+           'volatility', f.provolatile::text,
+           'strict', f.proisstrict,
+           'parallel', f.proparallel::text,
+           'owner', case when owner.named is not null then owner.rolname end)
+       || case when {is_portal} then pg_catalog.jsonb_build_object('public', rights.public)
+               else '{{}}' end,
+       pg_catalog.concat_ws(' ', pg_catalog.pg_get_function_arguments(f.oid),
+                            pg_catalog.pg_get_function_result(f.oid),
+                            pg_catalog.pg_get_function_sqlbody(f.oid))
+  from functions f
+  join pg_catalog.pg_language l on l.oid = f.prolang
+  join rights on rights.oid = f.oid
+  join owners owner on owner.oid = f.proowner
+
+-- name: record
+-- Remember what a migration has made.
+insert into {table} (kind, relation, name, facts, definition, major)
+select kind, relation, name, facts, definition,
+       pg_catalog.current_setting('server_version_num')::integer / 10000
+  from {objects} as present
+
+-- name: refresh
+-- Remember how this major spells what another one recorded, where the facts are the same.
+update {table} as recorded
+   set definition = present.definition,
+       major = pg_catalog.current_setting('server_version_num')::integer / 10000
+  from {objects} as present
+ where (recorded.kind, recorded.relation, recorded.name)
+       = (present.kind, present.relation, present.name)
+   and recorded.facts = present.facts
+   and recorded.major <> pg_catalog.current_setting('server_version_num')::integer / 10000
+
+-- name: differences
+-- What is missing, differs from what was recorded, or was added where it does harm. Of a table that
+-- is missing nothing else is told.
+select kind, relation, name, recorded.facts as recorded, present.facts as present,
+       recorded.definition,
+       (select c.relowner from pg_catalog.pg_class c
+         where c.oid = {installed}::pg_catalog.regclass)::pg_catalog.regrole::text as installer
+  from {table} as recorded
+  full join {objects} as present using (kind, relation, name)
+ where case
+           when present.facts is null then
+               relation = '' or pg_catalog.to_regclass(relation) is not null
+           when recorded.facts is null then
+               {is_portal} and relation ^@ 'course.'
+               and (kind in ('constraint', 'policy', 'trigger')
+                    or kind = 'index' and (present.facts ->> 'unique')::boolean)
+           else
+               recorded.facts - 'pysync_owner' <> present.facts - 'pysync_owner'
+               or not (present.facts -> 'pysync_owner') @> (recorded.facts -> 'pysync_owner')
+               or recorded.major = pg_catalog.current_setting('server_version_num')::integer / 10000
+                  and recorded.definition is distinct from present.definition
+       end
+ order by kind, relation, name
