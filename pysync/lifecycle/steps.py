@@ -20,6 +20,8 @@ from pysync.migrate import current_revision, migrate
 from pysync.migrate.lineage import COURSE
 from pysync.replication import fan_out, publications, registry, slots, subscriptions
 
+Step = Callable[[Work], None]
+
 
 class State(IntEnum):
     """How far a course is, in the order in which it gets there."""
@@ -173,7 +175,7 @@ def _follow(work: Work) -> None:
     registry.record_ready(work.portal, work.course.course_id)
 
 
-STEPS: Final[dict[State, Callable[[Work], None]]] = {
+STEPS: Final[dict[State, Step]] = {
     State.NEW: _register,
     State.REGISTERED: _fan_out,
     State.FANNED_OUT: _subscribe,
