@@ -180,7 +180,7 @@ def test_ids_are_any_text(site: Site) -> None:
     assert "mitx_6_002x_2012_fall" in names[0]
 
 
-@pytest.mark.every_major("a subscription within one cluster would wait for itself")
+@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_one_server_can_be_portal_and_course(site: Site) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A", site.portal_server)
@@ -391,7 +391,7 @@ def test_a_run_that_loses_a_server_says_so_and_is_finished_by_the_next(
     assert_whole(site, "A")
 
 
-@pytest.mark.every_major("what a failing worker leaves behind")
+@pytest.mark.oldest_and_newest("what a failing worker leaves behind")
 def test_a_first_copy_that_fails_leaves_neither_slot_nor_subscription(
     site: Site, start: Start
 ) -> None:

@@ -58,7 +58,7 @@ def assert_forgotten(site: Site, course_id: str) -> None:
     assert course_id not in courses_of("course", "list", portal=site.portal)
 
 
-@pytest.mark.every_major("what dropping a subscription leaves")
+@pytest.mark.oldest_and_newest("what dropping a subscription leaves")
 def test_a_removed_course_keeps_its_data_and_can_be_written(site: Site) -> None:
     enroll_users(site, "A", 3)
     site.add("A")

@@ -32,7 +32,7 @@ def pending(site: Site) -> list[tuple[object, ...]]:
     return site.execute("select user_id, course_id from pysync.erasure order by 1, 2")
 
 
-@pytest.mark.every_major("what erases is carried by replication")
+@pytest.mark.oldest_and_newest("what erases is carried by replication")
 def test_an_erasure_is_shown_done_and_proven(site: Site, ada: int) -> None:
     before = footprint(site.portal)
     shown = cli("erase", "ada", portal=site.portal)

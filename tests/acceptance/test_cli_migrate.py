@@ -18,7 +18,9 @@ from tests.acceptance.test_cli_process import (
 )
 from tests.support import Cluster, Site
 
-pytestmark = pytest.mark.every_major("revisions, up and down")
+pytestmark = pytest.mark.oldest_and_newest(
+    "commands around the revisions, which run on every version"
+)
 
 PORTAL_HEAD = head_revision(PORTAL)
 COURSE_HEAD = head_revision(COURSE)
@@ -69,6 +71,7 @@ def test_a_course_that_fails_leaves_the_portal_and_not_the_others(site: Site) ->
     assert "portal left as it is" in result.stderr
 
 
+@pytest.mark.every_major("revisions, up and down")
 def test_down_to_base_and_up_again(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     before = footprint(portal)
@@ -87,6 +90,7 @@ def run_script(conninfo: str, script: str) -> None:
         connection.execute(script.encode())
 
 
+@pytest.mark.every_major("revisions, as a script that is printed")
 def test_sql_is_printed_and_not_run_and_does_the_same(site: Site) -> None:
     portal, twin = (site.new_database(site.portal_server) for _ in range(2))
     before = footprint(portal)

@@ -24,8 +24,8 @@ from tests.acceptance.test_cli_process import (
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
-pytestmark = pytest.mark.every_major(
-    "16 made it a subscription's own setting whether a password is needed"
+pytestmark = pytest.mark.oldest_and_newest(
+    "from 16 on it is a subscription's own setting whether a password is needed"
 )
 
 ADMIN, REPLICATOR = "gehe1m-admin", "gehe1m-replicator"

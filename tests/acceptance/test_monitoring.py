@@ -159,7 +159,7 @@ def test_watch_reports_again_and_again_until_interrupted(site: Site) -> None:
     assert process.returncode == 130
 
 
-@pytest.mark.every_major("who may see what of replication")
+@pytest.mark.oldest_and_newest("who may see what of replication")
 def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: str) -> None:
     with as_role(courses, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("select from pysync.subscription_status")
@@ -253,7 +253,9 @@ def findings(site: Site, *arguments: str) -> dict[str, dict[str, Any]]:
     return {each["object"]: each for each in document["findings"]}
 
 
-@pytest.mark.every_major("settings come and go with versions")
+@pytest.mark.oldest_and_newest(
+    "settings come and go with versions; those between have the oldest's"
+)
 def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
     site.add("A")
     well = findings(site)
