@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from psycopg import sql
@@ -10,6 +11,7 @@ from psycopg import sql
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import translated
 from pysync.db.transactions import as_owner, patiently
+from pysync.models.replicated import PUBLISHED, Membership, ReplicatedTable
 from pysync.types import CourseId
 
 BACKFILL_BATCH: Final = 2000
@@ -67,20 +69,17 @@ def stop(portal: Connection, course: CourseId) -> None:
 def clear(portal: Connection, course: CourseId) -> None:
     """Delete the rows of a course that fans out no longer."""
 
-    def wait_for_profiles() -> None:
+    def wait_for_writers(table: ReplicatedTable) -> None:
+        lock = sql.SQL("lock table {} in share row exclusive mode")
         with portal.transaction():
-            portal.execute("lock table public.auth_userprofile in share row exclusive mode")
+            portal.execute(lock.format(sql.Identifier("public", table.name)))
 
     with translated(f"course '{course}'"):
-        for table in ("student_courseenrollment", "auth_user", "mark"):
-            _delete(portal, table, course)
-        # A profile's change under way may have seen the enrollment, and copies it still.
-        patiently(wait_for_profiles)
-        _delete(portal, "auth_userprofile", course)
-
-
-def _delete(portal: Connection, table: str, course: CourseId) -> None:
-    portal.execute(
-        sql.SQL("delete from {} where course_id = %s").format(sql.Identifier("course", table)),
-        (course,),
-    )
+        # Enrollments first: what belongs to users is copied where these are.
+        belong = [table for table in PUBLISHED if table.membership is Membership.OF_USER]
+        for table in [*reversed([each for each in PUBLISHED if each not in belong]), *belong]:
+            if table.membership is Membership.OF_USER:
+                # A change of theirs that is under way may have seen the enrollment.
+                patiently(partial(wait_for_writers, table))
+            delete = sql.SQL("delete from {} where course_id = %s").format(table.identifier)
+            portal.execute(delete, (course,))

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg import sql
+from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.transactions import as_owner
+from pysync.models.replicated import PUBLISHED
 from pysync.types import CourseId
 
 _COUNT_TIMEOUT_MILLISECONDS: Final = 800
@@ -121,21 +123,18 @@ def read_verifications(portal: Connection) -> Mapping[str, tuple[datetime, int]]
 
 def count_rows(portal: Connection, course_id: CourseId) -> dict[str, int]:
     """Return how many rows each table of a course has, or nothing if that takes too long."""
-    counts = (
-        "select (select count(*) from course.auth_user where course_id = %(id)s) as auth_user,"
-        " (select count(*) from course.auth_userprofile where course_id = %(id)s)"
-        "   as auth_userprofile,"
-        " (select count(*) from course.student_courseenrollment where course_id = %(id)s)"
-        "   as student_courseenrollment, 1 as mark"
+    counts = sql.SQL(" union all ").join(
+        sql.SQL("select {}, count(*) from {} where course_id = {}").format(
+            sql.Literal(table.name), table.identifier, sql.Literal(str(course_id))
+        )
+        for table in PUBLISHED
     )
     with suppress(psycopg.errors.QueryCanceled), portal.transaction():
         portal.execute(
             "select pg_catalog.set_config('statement_timeout', %s, true)",
             (f"{_COUNT_TIMEOUT_MILLISECONDS}ms",),
         )
-        with portal.cursor(row_factory=dict_row) as cursor:
-            row: dict[str, Any] | None = cursor.execute(counts, {"id": course_id}).fetchone()
-            return dict(row or {})
+        return dict(portal.execute(counts).fetchall())
     return {}
 
 

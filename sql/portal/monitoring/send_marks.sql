@@ -5,8 +5,9 @@ volatile
 security definer
 set search_path = ''
 as $$
-    -- As pysync.mark() does for one course. Whose row is locked is being sent a mark by somebody
-    -- else: a report doesn't wait for that.
+    -- Whose row is locked is being sent a mark by somebody else: a report doesn't wait for that. Marks
+    -- are microseconds since 1970, so that they keep growing for a course that was removed and added
+    -- again, or a portal that was restored.
     update course.mark as latest
        set number = greatest(
                latest.number + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
