@@ -16,22 +16,18 @@ alter function course.refuse_truncate() owner to pysync_owner;
 revoke all on function course.refuse_truncate() from public;
 comment on function course.refuse_truncate() is 'Refuse TRUNCATE of a fan-out table.';
 
-create or replace trigger pysync_refuse_truncate
-    before truncate on course.auth_user
-    for each statement
-    execute function course.refuse_truncate();
-
-create or replace trigger pysync_refuse_truncate
-    before truncate on course.auth_userprofile
-    for each statement
-    execute function course.refuse_truncate();
-
-create or replace trigger pysync_refuse_truncate
-    before truncate on course.student_courseenrollment
-    for each statement
-    execute function course.refuse_truncate();
-
-create or replace trigger pysync_refuse_truncate
-    before truncate on course.mark
-    for each statement
-    execute function course.refuse_truncate();
+do $$
+declare
+    fan_out_table regclass;
+begin
+    foreach fan_out_table in array array[
+        {'published_tables'}
+    ]::regclass[]
+    loop
+        execute format(
+            'create or replace trigger pysync_refuse_truncate before truncate on %s '
+            'for each statement execute function course.refuse_truncate()',
+            fan_out_table);
+    end loop;
+end
+$$;
