@@ -8,14 +8,12 @@ import sys
 from importlib import import_module
 from typing import Annotated, Any, Final
 
-import psycopg
 import typer
 from typer.core import TyperGroup
 
 from pysync import __version__
 from pysync.cli.output import say, say_aside
-from pysync.cli.parameters import PortalOption
-from pysync.db.errors import meaning
+from pysync.cli.parameters import OptionalPortal
 from pysync.errors import PysyncError
 
 INTERRUPTED: Final = 130
@@ -25,26 +23,29 @@ INTERRUPTED: Final = 130
 UsageError: Final[type[Any]] = typer.BadParameter.__mro__[1]
 
 COMMANDS: Final = {
-    "migrate": "migrate:app",
-    "course": "course:app",
-    "user": "user:app",
-    "group": "group:app",
-    "account": "account:app",
-    "testcenter": "testcenter:app",
-    "discussion": "discussion:app",
-    "status": "status:status",
-    "doctor": "doctor:doctor",
-    "serve": "serve:serve",
-    "wait": "wait:wait",
-    "verify": "verify:verify",
-    "repair": "verify:repair",
-    "rebuild": "verify:rebuild",
-    "resync": "resync:resync",
-    "guard": "guard:guard",
-    "erase": "erase:erase",
-    "demo": "demo:demo",
+    "migrate": "Bring databases to a revision of their lineage.",
+    "course": "Add, remove, pause, move and list courses.",
+    "user": "Look at users and change them.",
+    "group": "Create groups, and add and remove users.",
+    "account": "Register accounts, activate them, approve their changes.",
+    "testcenter": "Check, create and register test-center users.",
+    "discussion": "Tell the discussion service about users.",
+    "status": "Report how replication is, with cause and remedy.",
+    "doctor": "Examine servers, roles and tables; name what to mend.",
+    "serve": "Serve a page for people, and metrics for Prometheus.",
+    "wait": "Wait until what the portal committed is in a course.",
+    "verify": "Compare courses with the portal, row by row.",
+    "repair": "Mend the rows that differ, while the course streams.",
+    "rebuild": "Make the fan-out what the portal's own tables say.",
+    "resync": "Make a course equal to the portal again, by a merge.",
+    "guard": "Drop the slots of dead courses that retain too much WAL.",
+    "erase": "Delete a user, and see that every course has forgotten it.",
+    "demo": "Replay a university's registrations on its own servers.",
 }
-"""Where each command is: a module here, and a function or a group of commands in it."""
+"""What each command is for, as its own help begins: the list needs no command to be imported."""
+
+_MODULES: Final = {"repair": "verify", "rebuild": "verify"}
+"""Where commands are that don't lie in a module of their name."""
 
 
 class _Commands(TyperGroup):
@@ -54,22 +55,25 @@ class _Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        return _load(cmd_name) if cmd_name in COMMANDS else None
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in COMMANDS:
-            self.commands = {name: _load(name) for name in COMMANDS}  # to suggest one of them
+        self.commands: Any = dict.fromkeys(COMMANDS)  # names are enough to suggest one of them
         return super().resolve_command(ctx, args)
 
 
-def _load(name: str) -> Any:
-    module, _, attribute = COMMANDS[name].partition(":")
-    found = getattr(import_module(f"pysync.cli.{module}"), attribute)
-    if not isinstance(found, typer.Typer):
-        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name)(found)
-        found = alone
-    command = typer.main.get_command(found)
+def load(name: str) -> Any:
+    """Import a command, or a group of commands, by its name."""
+    module = import_module(f"pysync.cli.{_MODULES.get(name, name)}")
+    group = getattr(module, "app", None)
+    if group is None:
+        group = typer.Typer(add_completion=False, rich_markup_mode=None)
+        group.command(name)(getattr(module, name))
+    command = typer.main.get_command(group)
     command.name = name
     return command
 
@@ -96,7 +100,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    _portal: PortalOption = None,
+    portal: OptionalPortal,
     version: Annotated[
         bool | None,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
@@ -117,7 +121,17 @@ def _run() -> int:
     status: int | None = app(standalone_mode=False)
     if status == INTERRUPTED:  # Typer catches it on the way and says nothing
         raise KeyboardInterrupt
+    sys.stdout.flush()
     return status or 0
+
+
+def _of_database(error: Exception) -> PysyncError | None:
+    """Return what an error of psycopg's means, which isn't imported to find out."""
+    if (psycopg := sys.modules.get("psycopg")) and isinstance(error, psycopg.Error):
+        from pysync.db.errors import meaning
+
+        return meaning(error, "database")
+    return None
 
 
 def main() -> None:
@@ -134,16 +148,16 @@ def main() -> None:
     except typer.Abort:
         say_aside("pysync: not confirmed, nothing was changed")
         sys.exit(1)
-    except PysyncError as error:
-        say_aside(f"pysync: {error}".replace("\n", " "), style="red")
-        sys.exit(1)
-    except psycopg.Error as error:
-        say_aside(f"pysync: {meaning(error, 'database')}".replace("\n", " "), style="red")
-        sys.exit(1)
     except KeyboardInterrupt:
         say_aside("pysync: interrupted; the same command goes on where it stopped")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone; closing it again must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        known = error if isinstance(error, PysyncError) else _of_database(error)
+        if known is None:
+            raise
+        say_aside(f"pysync: {known}".replace("\n", " "), style="red")
         sys.exit(1)

@@ -13,9 +13,9 @@ from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
     FormatOption,
+    Portal,
     PortalForCourseOption,
-    PortalOption,
-    portal_conninfo,
+    group,
 )
 from pysync.cli.status import print_report
 from pysync.lifecycle import adopt as adoption
@@ -25,14 +25,11 @@ from pysync.lifecycle import pause as pausing
 from pysync.types import course_id
 from pysync.watching.status import report
 
-app = typer.Typer(
-    help="Add, remove, pause, move and list courses.", no_args_is_help=True, rich_markup_mode=None
-)
+app = group("Add, remove, pause, move and list courses.")
 
 
 @app.command()
 def add(
-    context: typer.Context,
     course: CourseArgument,
     *,
     conninfo: Annotated[
@@ -54,7 +51,7 @@ def add(
     yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it.")] = False,
     dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
     """Make a database a course's database and fill it.
 
@@ -62,24 +59,16 @@ def add(
     the first copy. After an interruption the same command goes on. A database that holds users, by
     an older way of copying them, is merged with --adopt; without --yes that is a dry run.
     """
+    named = (portal, course_id(course), conninfo)
     if adopt and (dry_run or not yes):
         with steps() as progress:
-            found = adoption.preview(
-                portal_conninfo(context),
-                course_id(course),
-                conninfo,
-                progress,
-                portal_conninfo_for_course=portal_for_course,
-            )
-        print_comparison(found, format, course=course, done=False)
-        if format is Format.TABLE:
-            say("dry run: nothing was changed; confirm with --yes")
+            found = adoption.preview(*named, progress, portal_conninfo_for_course=portal_for_course)
+        ending = "dry run: nothing was changed; confirm with --yes"
+        print_comparison(found, format, course=course, done=False, ending=ending)
         return
     with steps() as progress:
         added = courses.add(
-            portal_conninfo(context),
-            course_id(course),
-            conninfo,
+            *named,
             progress,
             portal_conninfo_for_course=portal_for_course,
             adopt=adopt,
@@ -105,7 +94,6 @@ def add(
 
 @app.command()
 def remove(
-    context: typer.Context,
     course: CourseArgument,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
@@ -121,17 +109,15 @@ def remove(
         ),
     ] = None,
     dry_run: DryRunOption = False,
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
-    """End a course's replication; its database keeps its data and becomes writable."""
+    """End a course's replication; its database becomes writable."""
     checked = course_id(course)
     if not yes and not dry_run:
         if not sys.stdin.isatty():
             raise typer.BadParameter("confirm with --yes", param_hint="--yes")
         typer.confirm(f"End replication to course '{course}'?", abort=True)
-    removed = courses.remove(
-        portal_conninfo(context), checked, conninfo=conninfo, force=force, dry_run=dry_run
-    )
+    removed = courses.remove(portal, checked, conninfo=conninfo, force=force, dry_run=dry_run)
     if dry_run:
         name = removed.course.replication_name
         there = (
@@ -150,14 +136,9 @@ def remove(
 
 
 @app.command()
-def pause(
-    context: typer.Context,
-    course: CourseArgument,
-    dry_run: DryRunOption = False,
-    _portal: PortalOption = None,
-) -> None:
-    """Stop a course's replication for a while; the portal keeps WAL for it meanwhile."""
-    done = pausing.switch(portal_conninfo(context), course_id(course), on=False, dry_run=dry_run)
+def pause(course: CourseArgument, portal: Portal, dry_run: DryRunOption = False) -> None:
+    """Stop a course's replication; the portal keeps WAL meanwhile."""
+    done = pausing.switch(portal, course_id(course), on=False, dry_run=dry_run)
     limit = (
         f"max_slot_wal_keep_size loses the course beyond {bytes_text(done.limit_bytes)}"
         if done.limit_bytes is not None
@@ -171,14 +152,9 @@ def pause(
 
 
 @app.command()
-def resume(
-    context: typer.Context,
-    course: CourseArgument,
-    dry_run: DryRunOption = False,
-    _portal: PortalOption = None,
-) -> None:
+def resume(course: CourseArgument, portal: Portal, dry_run: DryRunOption = False) -> None:
     """Go on with a course's replication."""
-    done = pausing.switch(portal_conninfo(context), course_id(course), on=True, dry_run=dry_run)
+    done = pausing.switch(portal, course_id(course), on=True, dry_run=dry_run)
     if not done.changed:
         say(f"course '{course}' isn't paused")
         return
@@ -190,7 +166,6 @@ def resume(
 
 @app.command()
 def move(
-    context: typer.Context,
     course: CourseArgument,
     *,
     conninfo: Annotated[
@@ -205,16 +180,17 @@ def move(
     dry_run: DryRunOption = False,
     portal_for_course: PortalForCourseOption = None,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
-    """Have another database take over a course, usually on another server.
+    """Have another database take over a course.
 
-    Restore a dump of the old database there first, or give --fresh: a merge brings it up to date.
-    The old database keeps its data and becomes writable. After an interruption run it again.
+    Usually one on another server. Restore a dump of the old database there first, or give --fresh:
+    a merge brings it up to date. The old database keeps its data and becomes writable. After an
+    interruption run it again.
     """
     with steps() as progress:
         found = relocation.move(
-            portal_conninfo(context),
+            portal,
             course_id(course),
             conninfo,
             progress,
@@ -223,14 +199,11 @@ def move(
             portal_conninfo_for_course=portal_for_course,
             dry_run=dry_run,
         )
-    print_comparison(found, format, course=course, done=not dry_run)
-    if format is Format.TABLE:
-        say("dry run: nothing was changed" if dry_run else f"course '{course}' moved")
+    ending = "dry run: nothing was changed" if dry_run else f"course '{course}' moved"
+    print_comparison(found, format, course=course, done=not dry_run, ending=ending)
 
 
 @app.command("list")
-def list_courses(
-    context: typer.Context, format: FormatOption = Format.TABLE, _portal: PortalOption = None
-) -> None:
-    """List the courses with the state of their replication, as 'pysync status' does."""
-    print_report(report(portal_conninfo(context)), format)
+def list_courses(portal: Portal, format: FormatOption = Format.TABLE) -> None:
+    """List the courses and their states, as 'pysync status' does."""
+    print_report(report(portal), format)

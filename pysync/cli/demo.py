@@ -7,13 +7,13 @@ import shlex
 import shutil
 import signal
 import sys
+from dataclasses import astuple
 from types import FrameType
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
-from pysync.cli.output import escape, new_table, print_table, say, say_aside, steps
+from pysync.cli.output import Format, print_rows, say, say_aside, steps
 from pysync.demo import Examination, Report, differences, oulad, run
 from pysync.demo.site import Site
 from pysync.types import CourseId
@@ -30,7 +30,7 @@ def demo(
         bool, typer.Option("--keep", help="Leave the servers running, to look around.")
     ] = False,
 ) -> None:
-    """Replay a university's registrations on servers of its own, and check what arrives.
+    """Replay a university's registrations on its own servers.
 
     Starts two PostgreSQL servers (a portal, and one for 22 courses), replays what 28,785 students
     did while replication runs, compares every row, and measures how soon a change is visible.
@@ -66,35 +66,18 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _print_report(report: Report) -> None:
-    courses = report.comparisons
+    courses, counts = report.comparisons, report.counts
     say(
         f"Two servers and {len(courses)} courses set up in {report.setup_seconds:.1f} s.\n"
-        f"{report.registrations:,} registrations and {report.unregistrations:,} unregistrations "
-        f"of {report.students:,} students\n"
+        f"{counts.registrations:,} registrations and {counts.unregistrations:,} unregistrations "
+        f"of {counts.students:,} students\n"
         f"replayed in {report.replay_seconds:.1f} s; all courses had everything "
         f"{report.catch_up_seconds:.1f} s later."
     )
     numbers = ("enrolled on portal", "in course", "users there", "rows that differ")
-    table = new_table("course", *numbers, right=numbers)
-    for each in courses:
-        _add_row(
-            table,
-            each.course_id,
-            each.enrolled_on_portal,
-            each.enrolled_in_course,
-            each.users_in_course,
-            each.rows_that_differ,
-        )
-    table.add_section()
-    _add_row(
-        table,
-        "total",
-        sum(each.enrolled_on_portal for each in courses),
-        sum(each.enrolled_in_course for each in courses),
-        sum(each.users_in_course for each in courses),
-        sum(each.rows_that_differ for each in courses),
-    )
-    print_table(table)
+    rows = [astuple(each) for each in courses]
+    total = ("total", *map(sum, list(zip(*rows, strict=True))[1:]))
+    print_rows(Format.TABLE, {}, ("course", *numbers), rows, right=numbers, total=total)
     _print_examination(report.examination)
     say(
         "Users there are all who ever registered: those who left stay as frozen copies.\n"
@@ -113,10 +96,6 @@ def _print_examination(done: Examination) -> None:
         f"Corrected, it makes candidate {done.client_candidate_id}; the registration "
         f"{done.client_authorization_id}\nis {', then '.join(done.states)}.\n"
     )
-
-
-def _add_row(table: Table, name: str, *numbers: int) -> None:
-    table.add_row(escape(name), *(f"{number:,}" for number in numbers))
 
 
 def _percentile(report: Report, percent: int) -> float:

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from pysync.cli.output import say, say_aside
-from pysync.cli.parameters import PortalOption, portal_conninfo
+from pysync.cli.parameters import Portal
 from pysync.lifecycle import erase as service
 from pysync.lifecycle.erase import Doomed, Proof
 
 
 def erase(
-    context: typer.Context,
     username: Annotated[str, typer.Argument(metavar="USERNAME", help="Who is to be forgotten.")],
+    portal: Portal,
     yes: Annotated[bool, typer.Option("--yes", help="Delete, don't only show what.")] = False,
     timeout: Annotated[
         float,
@@ -22,28 +22,27 @@ def erase(
             "--timeout", metavar="SECONDS", min=0, max=3600, help="How long a course may take."
         ),
     ] = 10,
-    _portal: PortalOption = None,
 ) -> None:
-    """Delete a user on the portal and see to it that every course has forgotten it.
+    """Delete a user, and see that every course has forgotten it.
 
-    Looks into each course that held a copy, after the deletion has arrived there. Ends with status
-    1 while one hasn't confirmed; the same command asks those again, and only those.
+    Deletes on the portal; looks into each course that held a copy, after the deletion has arrived
+    there. Ends with status 1 while one hasn't confirmed; the same command asks those again, and
+    only those.
     """
-    conninfo = portal_conninfo(context)
-    known = service.pending(conninfo, username)
+    known = service.pending(portal, username)
     if known is None:
         if not yes:
-            _show(service.preview(conninfo, username))
+            _show(service.preview(portal, username))
             say_aside("pysync: nothing was changed; confirm with --yes")
             raise typer.Exit(1)
-        user_ids = [service.erase(conninfo, username)]
+        user_ids = [service.erase(portal, username)]
         say(f"user '{username}' (id {user_ids[0]}) deleted on the portal")
     else:
         user_ids = known.user_ids
         say(f"user '{username}' was deleted before; asking the courses that didn't confirm")
         if known.taken:
             say(f"note: somebody else is called '{username}' now, who isn't touched")
-    proofs = service.prove(conninfo, user_ids, timeout)
+    proofs = service.prove(portal, user_ids, timeout)
     _report(username, proofs)
     if not all(proof.confirmed for proof in proofs):
         raise typer.Exit(1)

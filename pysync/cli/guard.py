@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from pysync.cli.output import bytes_text, say, say_aside
-from pysync.cli.parameters import DryRunOption, PortalOption, portal_conninfo, size_bytes
+from pysync.cli.parameters import DryRunOption, Portal, size_bytes
 from pysync.errors import PysyncError
 from pysync.watching import guard as service
 from pysync.watching.guard import Judged, Verdict
 
 
 def guard(
-    context: typer.Context,
+    portal: Portal,
     max_retained: Annotated[
         str,
         typer.Option(
@@ -31,9 +31,8 @@ def guard(
         typer.Option("--interval", metavar="SECONDS", min=0.1, max=86400, help="Between looks."),
     ] = service.DEFAULT_INTERVAL_SECONDS,
     dry_run: DryRunOption = False,
-    _portal: PortalOption = None,
 ) -> None:
-    """Drop the slots of dead courses that retain more WAL than the budget.
+    """Drop the slots of dead courses that retain too much WAL.
 
     Dead is a course whose subscription wasn't connected at two looks in a row and whose slot didn't
     move between them; a healthy one is never touched. A course sacrificed so is lost until 'pysync
@@ -46,7 +45,7 @@ def guard(
 
     said: dict[str, str] = {}
     for judged in service.watch(
-        portal_conninfo(context), budget, interval, once=once, dry_run=dry_run, failed=failed
+        portal, budget, interval, once=once, dry_run=dry_run, failed=failed
     ):
         for each in judged:
             if said.get(each.course_id) != each.reason:  # not every round anew

@@ -1,50 +1,31 @@
-"""One place for everything that is printed: tables, JSON, progress, errors."""
+"""One place for everything that is printed: tables, JSON, progress, errors.
+
+Rich takes longer to import than most commands run: only what draws does so.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import date
 from enum import StrEnum
-from typing import Any, Final
-
-import typer
-from rich import box, markup
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from pysync.types import JSON_VERSION
 
-__all__ = [
-    "FORMAT_OPTION",
-    "JSON_VERSION",
-    "Format",
-    "Steps",
-    "bytes_text",
-    "clear",
-    "err",
-    "escape",
-    "new_table",
-    "out",
-    "print_json",
-    "print_raw",
-    "print_table",
-    "printable",
-    "say",
-    "say_aside",
-    "seconds_text",
-    "steps",
-]
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
 _CONTROLS: Final = {code: ascii(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 PIPE_WIDTH: Final = 2000
 """Columns that a table may take where nobody looks at it: nothing is folded."""
-
-out: Final = Console(highlight=False, soft_wrap=False, emoji=False)
-err: Final = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class Format(StrEnum):
@@ -54,14 +35,38 @@ class Format(StrEnum):
     JSON = "json"
 
 
-FORMAT_OPTION: Final = typer.Option(
-    "--format", help="Print a table for people or JSON for programs."
-)
+@cache
+def out() -> Console:
+    """Return standard output, to draw on."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False, emoji=False)
 
 
-def print_json(document: dict[str, Any]) -> None:
+@cache
+def err() -> Console:
+    """Return standard error, to draw on."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
     """Print a JSON document, never wrapped or coloured."""
-    sys.stdout.write(json.dumps({"version": JSON_VERSION, **document}, indent=2) + "\n")
+    print_raw(json.dumps({"version": JSON_VERSION, **plain(document)}, indent=2) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: rows by their fields' names, dates as ISO 8601 has them."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def print_raw(text: str) -> None:
@@ -74,28 +79,41 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def say(text: str) -> None:
+    """Print lines to standard output."""
+    _write(sys.stdout, _printable_lines(text))
+
+
+def say_aside(text: str, style: str | None = None) -> None:
+    """Print a line to standard error: progress, warnings, errors."""
+    if style and sys.stderr.isatty():
+        err().print(_printable_lines(text), markup=False, style=style)
+    else:
+        _write(sys.stderr, _printable_lines(text))
+
+
 def _printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
 def escape(text: str) -> str:
     """Return text for a table's cell: neither markup nor control characters count."""
+    from rich import markup
+
     return markup.escape(printable(text))
 
 
-def say(text: str) -> None:
-    """Print lines to standard output."""
-    out.print(_printable_lines(text), markup=False, soft_wrap=True)
-
-
-def say_aside(text: str, style: str | None = None) -> None:
-    """Print a line to standard error: progress, warnings, errors."""
-    err.print(_printable_lines(text), markup=False, style=style)
-
-
-def new_table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+def new_table(*columns: str, right: Iterable[str] = (), whole: Iterable[str] = ()) -> Table:
     """Return an empty table; `right` names columns with numbers, `whole` those never folded."""
-    ascii_only = (out.encoding or "").lower().replace("-", "") != "utf8"
+    from rich import box
+    from rich.table import Table
+
+    ascii_only = (out().encoding or "").lower().replace("-", "") != "utf8"
     table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(
@@ -109,11 +127,63 @@ def new_table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...]
 
 def print_table(table: Table) -> None:
     """Print a table: fitted to a terminal, never cut in a pipe."""
-    if out.is_terminal:
-        out.print(table)
+    if out().is_terminal:
+        out().print(table)
     else:
+        from rich.console import Console
+
         wide = Console(file=sys.stdout, width=PIPE_WIDTH, highlight=False, emoji=False)
         wide.print(table)
+
+
+def print_rows(
+    format: Format,
+    document: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    *,
+    right: Iterable[str] = (),
+    none: str | None = None,
+    total: Sequence[object] = (),
+    notes: Iterable[str] = (),
+) -> None:
+    """Print what was found: rows as a table for people, or a document as JSON for programs.
+
+    :param columns: the table's headings; without text in any of them, none is shown.
+    :param rows: a value per column: numbers get their commas, ``None`` is shown as ``-``.
+    :param right: columns with numbers.
+    :param none: what to say if there are no rows.
+    :param total: a last row, set off from the others.
+    :param notes: lines below the table.
+    """
+    if format is Format.JSON:
+        print_json(document)
+        return
+    cells = [[_cell(value) for value in row] for row in rows]
+    if none is not None and not cells:
+        say(none)
+        return
+    table = new_table(*columns, right=right)
+    table.show_header = any(columns)
+    for each in cells:
+        table.add_row(*each)
+    if total:
+        table.add_section()
+        table.add_row(*map(_cell, total))
+    print_table(table)
+    for note in notes:
+        say(printable(note))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: ``1 row``, ``2,000 rows``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def bytes_text(count: int | None) -> str:
@@ -140,20 +210,20 @@ def seconds_text(seconds: float | None) -> str:
 
 def clear() -> None:
     """Clear a terminal, for what is printed again and again; a pipe gets it all."""
-    if out.is_terminal:
-        out.clear()
+    if sys.stdout.isatty():
+        out().clear()
 
 
 class Steps:
     """Progress of a command in steps: a bar on a terminal, a line per step elsewhere."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
         self._task: Any = None
 
     def step(self, description: str, total: int | None = None) -> None:
         """Begin a step of `total` units, or of unknown length."""
-        if not self._progress.console.is_terminal:
+        if self._progress is None:
             say_aside(f"{description} …" if total is None else f"{description} ({total:,}) …")
             return
         self._finish()
@@ -161,7 +231,7 @@ class Steps:
 
     def advance(self, done: int) -> None:
         """Tell how many units of the step are done altogether."""
-        if self._task is not None:
+        if self._progress is not None:
             self._progress.update(self._task, completed=done)
 
     def warn(self, message: str) -> None:
@@ -169,7 +239,7 @@ class Steps:
         say_aside(f"warning: {message}", style="yellow")
 
     def _finish(self) -> None:
-        if self._task is not None:
+        if self._progress is not None and self._task is not None:
             task = self._progress.tasks[self._task]
             total = task.total if task.total is not None else 1
             self._progress.update(self._task, total=total, completed=total)
@@ -178,16 +248,21 @@ class Steps:
 @contextmanager
 def steps() -> Iterator[Steps]:
     """Show progress on standard error while the block runs."""
+    if not sys.stderr.isatty():
+        yield Steps()
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        console=err,
+        console=err(),
         # What is printed meanwhile goes above the bar if it goes to the terminal, too.
-        redirect_stdout=out.is_terminal,
-        disable=not err.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not err().is_terminal,
     )
     with progress:
         shown = Steps(progress)

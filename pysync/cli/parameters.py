@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from pysync.cli.output import FORMAT_OPTION, Format
+from pysync.cli.output import Format
 from pysync.errors import PysyncError
 from pysync.types import CourseId, course_id
 
 
-def _name_portal(context: typer.Context, conninfo: str | None) -> None:
+def group(help: str, *, runs: bool = False) -> typer.Typer:
+    """Return a group of commands: called without one it explains itself, unless it `runs`."""
+    return typer.Typer(
+        help=help,
+        invoke_without_command=runs,
+        no_args_is_help=not runs,
+        add_completion=False,
+        rich_markup_mode=None,
+    )
+
+
+def _named(context: typer.Context, conninfo: str | None) -> str | None:
     """Remember the portal, wherever on the command line it was named; the last one counts."""
     root = context.find_root()
-    source = context.get_parameter_source("_portal")
-    from_environment = source is not None and source.name == "ENVIRONMENT"
-    if conninfo is not None and not (from_environment and root.obj):
+    source = context.get_parameter_source("portal")
+    if not root.obj or (source is not None and source.name == "COMMANDLINE"):
         root.obj = conninfo
+    return root.obj or None
 
 
-PortalOption = Annotated[
-    str | None,
-    typer.Option(
+def required(portal: str | None) -> str:
+    """Return how to reach the portal.
+
+    :raises PysyncError: if nobody said.
+    """
+    if not portal:
+        raise PysyncError(
+            "portal isn't named", "set PYSYNC_PORTAL or --portal to its conninfo string or URI"
+        )
+    return portal
+
+
+def _portal_option(callback: Any) -> Any:
+    return typer.Option(
         "--portal",
         metavar="CONNINFO",
         envvar="PYSYNC_PORTAL",
         help="The portal database: a libpq conninfo string or URI.",
-        callback=_name_portal,
-        expose_value=False,
-    ),
-]
+        callback=callback,
+        default_factory=str,
+        show_default=False,
+    )
+
+
+def _required(context: typer.Context, conninfo: str | None) -> str:
+    return required(_named(context, conninfo))
+
+
+Portal = Annotated[str, _portal_option(_required)]
+"""How to reach the portal: named before or after the command, or by the environment."""
+
+OptionalPortal = Annotated[str | None, _portal_option(_named)]
+"""The same for whatever can do without: a group, whose command may name the portal."""
+
 CourseArgument = Annotated[str, typer.Argument(metavar="COURSE_ID", help="The course's id.")]
 OptionalCourseArgument = Annotated[
     str | None, typer.Argument(metavar="COURSE_ID", help="The course's id; all if left out.")
@@ -47,21 +81,9 @@ PortalForCourseOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
 ]
-FormatOption = Annotated[Format, FORMAT_OPTION]
-
-
-def portal_conninfo(context: typer.Context) -> str:
-    """Return how to reach the portal.
-
-    :raises PysyncError: if nobody said.
-    """
-    conninfo = context.find_root().obj
-    if not conninfo:
-        raise PysyncError(
-            "portal isn't named", "set PYSYNC_PORTAL or --portal to its conninfo string or URI"
-        )
-    return str(conninfo)
-
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="Print a table for people or JSON for programs.")
+]
 
 _UNITS: Final = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 

@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from pysync.cli.comparison import print_comparison
-from pysync.cli.output import Format, say, steps
+from pysync.cli.output import Format, steps
 from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
     FormatOption,
+    Portal,
     PortalForCourseOption,
-    PortalOption,
-    portal_conninfo,
 )
 from pysync.lifecycle import resync as service
 from pysync.models.replicated import REPLICATED_TABLES
@@ -25,8 +24,8 @@ Table = StrEnum("Table", {name: name for name in REPLICATED_TABLES})  # type: ig
 
 
 def resync(
-    context: typer.Context,
     course: CourseArgument,
+    portal: Portal,
     *,
     table: Annotated[
         Table | None,
@@ -35,27 +34,21 @@ def resync(
     dry_run: DryRunOption = False,
     portal_for_course: PortalForCourseOption = None,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
 ) -> None:
-    """Make a course's replicated tables equal to the portal's again, and go on streaming.
+    """Make a course equal to the portal again, by a merge.
 
-    Merges: nothing is emptied, readers aren't disturbed, columns and tables of the course's own
-    survive. Recovers a course that has lost its slot, too. After an interruption run it again.
+    Its replicated tables are made equal, and stream on. Nothing is emptied, readers aren't
+    disturbed, columns and tables of the course's own survive. Recovers a course that has lost its
+    slot, too. After an interruption run it again.
     """
-    checked, conninfo = course_id(course), portal_conninfo(context)
-    name = None if table is None else str(table.value)
+    checked, name = course_id(course), None if table is None else str(table.value)
     with steps() as progress:
         found = (
-            service.preview(conninfo, checked, progress, table=name)
+            service.preview(portal, checked, progress, table=name)
             if dry_run
             else service.resync(
-                conninfo,
-                checked,
-                progress,
-                table=name,
-                portal_conninfo_for_course=portal_for_course,
+                portal, checked, progress, table=name, portal_conninfo_for_course=portal_for_course
             )
         )
-    print_comparison(found, format, course=course, done=not dry_run)
-    if format is Format.TABLE:
-        say("dry run: nothing was changed" if dry_run else f"course '{course}' resynchronised")
+    ending = "dry run: nothing was changed" if dry_run else f"course '{course}' resynchronised"
+    print_comparison(found, format, course=course, done=not dry_run, ending=ending)

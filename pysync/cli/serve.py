@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from pysync.cli.output import say, say_aside
-from pysync.cli.parameters import PortalOption, portal_conninfo
+from pysync.cli.parameters import Portal
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9543"
 
@@ -29,7 +29,7 @@ def _split(listen: str) -> tuple[str, int]:
 
 
 def serve(
-    context: typer.Context,
+    portal: Portal,
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen.")
     ] = DEFAULT_LISTEN,
@@ -37,13 +37,12 @@ def serve(
         float,
         typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Report this often."),
     ] = 5.0,
-    _portal: PortalOption = None,
 ) -> None:
-    """Serve a page for people, and metrics for Prometheus, until stopped.
+    """Serve a page for people, and metrics for Prometheus.
 
     / is the page, /metrics what Prometheus reads, /api/status the JSON of 'pysync status',
     /healthz says whether reports come, /grafana-dashboard.json and /alert-rules.yml are for
-    Grafana and Prometheus. There is no login.
+    Grafana and Prometheus. They are there until it is stopped. There is no login.
     """
     # Costly to import, and no other command needs it.
     from pysync.watching.serving import server
@@ -53,7 +52,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        watch = Watch(portal_conninfo(context), interval, _log)
+        watch = Watch(portal, interval, _log)
         listener, address = server.listen(asked)
         with listener, watch:
             if not address.is_loopback:

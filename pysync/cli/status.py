@@ -22,12 +22,7 @@ from pysync.cli.output import (
     say,
     seconds_text,
 )
-from pysync.cli.parameters import (
-    OptionalCourseArgument,
-    PortalOption,
-    checked,
-    portal_conninfo,
-)
+from pysync.cli.parameters import OptionalCourseArgument, OptionalPortal, checked, required
 from pysync.errors import PysyncError
 from pysync.watching.status import Report, report
 from pysync.watching.status.document import document, tsv_lines
@@ -49,7 +44,7 @@ def _threshold(name: str, what: str) -> Any:
 
 
 def status(  # noqa: PLR0917 - Typer reads options from parameters
-    context: typer.Context,
+    portal: OptionalPortal,
     course: OptionalCourseArgument = None,
     watch: Annotated[
         float | None,
@@ -59,8 +54,7 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
         bool, typer.Option("--check", help="Print one line, end with 0 to 3, as Nagios plugins do.")
     ] = False,
     format: Annotated[
-        StatusFormat,
-        typer.Option("--format", help="A table, JSON, lines, metrics, or a page."),
+        StatusFormat, typer.Option("--format", help="A table, JSON, lines, metrics, or a page.")
     ] = StatusFormat.TABLE,
     warning_lag_bytes: Annotated[
         int | None, _threshold("--warning-lag-bytes", "WAL not applied")
@@ -86,9 +80,8 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
     critical_loss_seconds: Annotated[
         float | None, _threshold("--critical-loss-seconds", "time left to a slot's loss")
     ] = None,
-    _portal: PortalOption = None,
 ) -> None:
-    """Report how each course's replication is, with cause and remedy.
+    """Report how replication is, with cause and remedy.
 
     A course that can't be reached is reported so within 3 seconds, and the others still are.
     """
@@ -103,9 +96,9 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
             warning_loss_seconds,
             critical_loss_seconds,
         )
-        _check(context, course, thresholds)
+        _check(portal, course, thresholds)
     while True:
-        found = report(portal_conninfo(context), checked(course))
+        found = report(required(portal), checked(course))
         if watch is not None:
             clear()
         print_report(found, format)
@@ -115,9 +108,9 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
         time.sleep(watch)
 
 
-def _check(context: typer.Context, course: str | None, thresholds: Thresholds) -> None:
+def _check(portal: str | None, course: str | None, thresholds: Thresholds) -> None:
     try:
-        level, line = check(report(portal_conninfo(context), checked(course)), thresholds)
+        level, line = check(report(required(portal), checked(course)), thresholds)
     except PysyncError as error:
         level, line = Level.UNKNOWN, f"PYSYNC UNKNOWN - {' '.join(str(error).split())}"
     say(printable(line))

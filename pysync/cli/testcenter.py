@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from pysync.cli.output import Format, escape, new_table, print_json, print_table, say
-from pysync.cli.parameters import CourseArgument, FormatOption, PortalOption, portal_conninfo
-from pysync.cli.rows import JsonReport, TableReport, format_of, opened, with_progress
+from pysync.cli.output import Format, plain, print_rows, say
+from pysync.cli.parameters import CourseArgument, FormatOption, Portal, group
+from pysync.cli.rows import Report, format_of, opened, with_progress
 from pysync.db.sessions import portal_session
 from pysync.errors import InvalidValueError
 from pysync.students import accounts, testcenter
 from pysync.students.rows import InputFormat, read_rows
 from pysync.students.validation import RULES, FieldError, row_errors, testcenter_user_errors
 
-app = typer.Typer(
-    help="Check, create and register test-center users.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = group("Check, create and register test-center users.")
 
 UsernameArgument = Annotated[
     str, typer.Argument(metavar="USERNAME", help="The user's name on the portal.")
@@ -47,8 +42,8 @@ def check(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A .json file (an array, or one object per line) or a .csv file with a header; "
-            "- is standard input.",
+            help="A .json file (an array of up to 64 MiB, or an object per line) or a .csv file "
+            "with a header; - is standard input.",
         ),
     ],
     input_format: Annotated[
@@ -60,10 +55,11 @@ def check(
     """Check a file of data, without a database.
 
     Prints all errors of each row. Rows count from 1, a CSV file's header not among them. Ends with
-    status 1 if any row has errors. Files of any size take the same memory.
+    status 1 if any row has errors. Lines and CSV files of any size take the same memory; an array,
+    and the errors for --format json, are held in memory.
     """
     kind = input_format or format_of(file)
-    report = JsonReport() if format is Format.JSON else TableReport()
+    report = Report(format)
     with opened(file) as stream:
         try:
             for row in with_progress(stream, read_rows(stream, kind, frozenset(RULES))):
@@ -78,19 +74,15 @@ def check(
 
 @app.command()
 def create(
-    context: typer.Context,
-    username: UsernameArgument,
-    file: DataArgument = None,
-    values: SetOption = None,
-    _portal: PortalOption = None,
+    username: UsernameArgument, portal: Portal, file: DataArgument = None, values: SetOption = None
 ) -> None:
     """Make a user a test-center user.
 
     The user gets a fresh client_candidate_id, which is printed.
     """
-    data = {**_read_object(file), **_parse(values)}
+    data = _fields(file, values)
     _require_no_errors(username, testcenter_user_errors(data))
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         user_id = accounts.find_user(session, username)
         testcenter.create(session, user_id, data)
         created = testcenter.get_testcenter_user(session, user_id)
@@ -99,20 +91,16 @@ def create(
 
 @app.command()
 def update(
-    context: typer.Context,
-    username: UsernameArgument,
-    file: DataArgument = None,
-    values: SetOption = None,
-    _portal: PortalOption = None,
+    username: UsernameArgument, portal: Portal, file: DataArgument = None, values: SetOption = None
 ) -> None:
     """Change fields of a test-center user.
 
     Fields that aren't named stay as they are; if none differs, nothing is changed.
     """
-    changes = {**_read_object(file), **_parse(values)}
-    with portal_session(portal_conninfo(context)) as session:
+    changes = _fields(file, values)
+    with portal_session(portal) as session:
         user_id = accounts.find_user(session, username)
-        present = testcenter.get_testcenter_user(session, user_id)._mapping  # noqa: SLF001
+        present = testcenter.get_testcenter_user(session, user_id)._asdict()
         data = {name: changes.get(name, present[name]) for name in RULES}
         _require_no_errors(username, testcenter_user_errors(data))
         changed = testcenter.update(session, user_id, data)
@@ -121,7 +109,6 @@ def update(
 
 @app.command()
 def register(
-    context: typer.Context,
     username: UsernameArgument,
     course: CourseArgument,
     *,
@@ -132,11 +119,10 @@ def register(
     last: Annotated[
         str, typer.Option("--last", metavar="YYYY-MM-DD", help="The last day to take the exam.")
     ],
+    portal: Portal,
     accommodation_request: Annotated[
-        str,
-        typer.Option("--accommodation-request", metavar="TEXT", help="What the user asks for."),
+        str, typer.Option("--accommodation-request", metavar="TEXT", help="What the user asks for.")
     ] = "",
-    _portal: PortalOption = None,
 ) -> None:
     """Register a test-center user for a course's exam."""
     exam = {
@@ -144,7 +130,7 @@ def register(
         "First_Eligible_Appointment_Date": first,
         "Last_Eligible_Appointment_Date": last,
     }
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         user_id = accounts.find_user(session, username)
         _require_no_errors(
             f"{username}' in course '{course}",
@@ -156,83 +142,58 @@ def register(
 
 @app.command()
 def accommodate(
-    context: typer.Context,
     registration: AuthorizationArgument,
     codes: Annotated[
-        list[str], typer.Argument(metavar="CODE...", help="Accommodation codes, see 'codes'.")
+        list[str], typer.Argument(metavar="CODE", help="Accommodation codes, see 'codes'.")
     ],
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
     """Set the accommodation codes of a registration."""
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         testcenter.set_accommodation_codes(session, registration, codes)
     say(f"registration '{registration}' has accommodation codes {', '.join(codes)}")
 
 
 @app.command()
-def accept(
-    context: typer.Context, registration: AuthorizationArgument, _portal: PortalOption = None
-) -> None:
+def accept(registration: AuthorizationArgument, portal: Portal) -> None:
     """Record that the test center accepted a registration."""
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         testcenter.record_registration_upload(session, registration, "Accepted")
     say(f"registration '{registration}' accepted")
 
 
 @app.command()
 def reject(
-    context: typer.Context,
     registration: AuthorizationArgument,
     reason: Annotated[str, typer.Argument(metavar="REASON", help="What the test center said.")],
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
     """Record that the test center rejected a registration."""
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         testcenter.record_registration_upload(session, registration, "Error", reason)
     say(f"registration '{registration}' rejected")
 
 
 @app.command()
-def codes(
-    context: typer.Context, format: FormatOption = Format.TABLE, _portal: PortalOption = None
-) -> None:
+def codes(portal: Portal, format: FormatOption = Format.TABLE) -> None:
     """List the accommodation codes."""
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         known = testcenter.accommodation_codes(session)
-    if format is Format.JSON:
-        print_json({"accommodation_codes": known})
-        return
-    table = new_table("code", "accommodation")
-    for code, name in known.items():
-        table.add_row(escape(code), escape(name))
-    print_table(table)
+    print_rows(
+        format, {"accommodation_codes": known}, ("code", "accommodation"), list(known.items())
+    )
 
 
 @app.command()
-def show(
-    context: typer.Context,
-    username: UsernameArgument,
-    format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
-) -> None:
+def show(username: UsernameArgument, portal: Portal, format: FormatOption = Format.TABLE) -> None:
     """Show a test-center user and their registrations."""
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         user_id = accounts.find_user(session, username)
-        user = _plain(testcenter.get_testcenter_user(session, user_id)._mapping)  # noqa: SLF001
-        registrations = [
-            _plain(each._mapping)  # noqa: SLF001
-            for each in testcenter.get_testcenter_registrations(session, user_id)
-        ]
+        user = plain(testcenter.get_testcenter_user(session, user_id))
+        registrations = plain(testcenter.get_testcenter_registrations(session, user_id))
+    filled = [(name, str(value)) for name, value in user.items() if value not in (None, "")]
+    print_rows(format, {"user": user, "registrations": registrations}, ("field", "value"), filled)
     if format is Format.JSON:
-        print_json({"user": user, "registrations": registrations})
-        return
-    table = new_table("field", "value")
-    for name, value in user.items():
-        if value not in (None, ""):
-            table.add_row(name, escape(str(value)))
-    print_table(table)
-    if not registrations:
-        say("no registrations")
         return
     columns = {
         "registration": "client_authorization_id",
@@ -243,18 +204,8 @@ def show(
         "accommodation": "accommodation_code",
         "state": "state",
     }
-    table = new_table(*columns)
-    for each in registrations:
-        table.add_row(*(escape(str(each[column] or "-")) for column in columns.values()))
-    print_table(table)
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row as JSON has it."""
-    return {
-        str(name): value.isoformat() if isinstance(value, date | datetime) else value
-        for name, value in row.items()
-    }
+    rows = [[str(each[name] or "-") for name in columns.values()] for each in registrations]
+    print_rows(format, {}, list(columns), rows, none="no registrations")
 
 
 def _require_no_errors(name: str, errors: Sequence[FieldError]) -> None:
@@ -263,8 +214,14 @@ def _require_no_errors(name: str, errors: Sequence[FieldError]) -> None:
         raise InvalidValueError(f"test-center user '{name}' refused: {listed}", "correct this")
 
 
-def _parse(values: list[str] | None) -> dict[str, str]:
-    parsed = {}
+def _fields(file: str | None, values: list[str] | None) -> dict[str, Any]:
+    fields = {}
+    if file is not None:
+        with opened(file) as stream:
+            rows = list(islice(read_rows(stream, InputFormat.JSON, frozenset(RULES)), 2))
+        if len(rows) != 1 or not isinstance(rows[0], dict):
+            raise InvalidValueError(f"file '{file}' refused: not one JSON object", "give one")
+        fields = rows[0]
     for each in values or ():
         name, separator, value = each.partition("=")
         if not separator or name not in RULES:
@@ -272,15 +229,5 @@ def _parse(values: list[str] | None) -> dict[str, str]:
                 f"--set '{each}' refused: it names no field",
                 f"write FIELD=VALUE with one of: {', '.join(RULES)}",
             )
-        parsed[name] = value
-    return parsed
-
-
-def _read_object(file: str | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    with opened(file) as stream:
-        rows = list(islice(read_rows(stream, InputFormat.JSON, frozenset(RULES)), 2))
-    if len(rows) != 1 or not isinstance(rows[0], dict):
-        raise InvalidValueError(f"file '{file}' refused: not one JSON object", "give one")
-    return rows[0]
+        fields[name] = value
+    return fields

@@ -3,95 +3,71 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
 
-from pysync.cli.output import Format, escape, new_table, print_json, print_table, say
-from pysync.cli.parameters import FormatOption, PortalOption, portal_conninfo
+from pysync.cli.output import Format, plain, print_json, print_rows, say
+from pysync.cli.parameters import FormatOption, Portal, group
 from pysync.db.sessions import portal_session
 from pysync.errors import PysyncError
 from pysync.students import users
 
 SECRET_KEY: Final = "PYSYNC_SECRET_KEY"  # noqa: S105 - the variable's name
 
-app = typer.Typer(
-    help="Look at users and change them.", no_args_is_help=True, rich_markup_mode=None
-)
-
+app = group("Look at users and change them.")
 
 EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.")]
 
 
 @app.command()
-def info(
-    context: typer.Context,
-    email: EmailArgument,
-    format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
-) -> None:
+def info(email: EmailArgument, portal: Portal, format: FormatOption = Format.TABLE) -> None:
     """Show the user with an e-mail address."""
-    with portal_session(portal_conninfo(context)) as session:
-        found = users.user_info(session, email)
-    if format is Format.JSON:
-        print_json(asdict(found))
-        return
-    table = new_table("", "")
-    for label, value in (
-        ("User id", str(found.id)),
-        ("Username", found.username),
-        ("E-mail", found.email),
-        ("Name", found.name),
-        ("Location", found.location),
-        ("Language", found.language),
-    ):
-        table.add_row(label, escape(value))
-    table.show_header = False
-    print_table(table)
+    with portal_session(portal) as session:
+        found = plain(users.user_info(session, email))
+    labels = ("User id", "Username", "E-mail", "Name", "Location", "Language")
+    values = map(str, found.values())
+    print_rows(format, found, ("", ""), list(zip(labels, values, strict=True)))
 
 
 @app.command("change-email")
 def change_email(
-    context: typer.Context,
     old: Annotated[str, typer.Argument(metavar="OLD", help="The address as it is.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The address to be.")],
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
-    """Give a user another e-mail address, unless another user has it.
+    """Give a user another e-mail address, unless it is taken.
 
     The change reaches the courses that the user is enrolled in.
     """
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         user_id = users.change_email(session, old, new)
     say(f"user {user_id}: e-mail is '{new}' now")
 
 
 @app.command("change-name")
 def change_name(
-    context: typer.Context,
     email: EmailArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name to be.")],
-    _portal: PortalOption = None,
+    portal: Portal,
 ) -> None:
     """Change the name in a user's profile.
 
     The change reaches the courses that the user is enrolled in.
     """
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         user_id = users.change_name(session, email, name)
     say(f"user {user_id}: name is '{name}' now")
 
 
 @app.command()
 def count(
-    context: typer.Context,
+    portal: Portal,
     active: Annotated[bool, typer.Option("--active", help="Count active users only.")] = False,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
 ) -> None:
     """Print how many users there are."""
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         number = users.active_user_count(session) if active else users.user_count(session)
     if format is Format.JSON:
         print_json({"active_users" if active else "users": number})
@@ -101,17 +77,14 @@ def count(
 
 @app.command("unique-id")
 def unique_id(
-    context: typer.Context,
+    portal: Portal,
     username: Annotated[
-        str | None,
-        typer.Argument(metavar="USERNAME", help="The user's name."),
+        str | None, typer.Argument(metavar="USERNAME", help="The user's name.")
     ] = None,
     email: Annotated[
-        str | None,
-        typer.Option("--email", help="The user's address, instead."),
+        str | None, typer.Option("--email", help="The user's address, instead.")
     ] = None,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
 ) -> None:
     """Print the id that stands for a user in survey links.
 
@@ -123,7 +96,7 @@ def unique_id(
     secret_key = os.fsencode(os.environ.get(SECRET_KEY, ""))
     if not secret_key:
         raise PysyncError("secret key isn't known", f"set {SECRET_KEY}")
-    with portal_session(portal_conninfo(context)) as session:
+    with portal_session(portal) as session:
         if username is not None:
             user_id = users.user_id_by_username(session, username)
         else:

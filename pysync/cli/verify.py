@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
 
 import typer
 
 from pysync import verification
-from pysync.cli.output import (
-    Format,
-    escape,
-    new_table,
-    print_json,
-    print_table,
-    printable,
-    say,
-    steps,
-)
+from pysync.cli.output import Format, counted, print_json, print_rows, say, steps
 from pysync.cli.parameters import (
     CourseArgument,
+    DryRunOption,
     FormatOption,
     OptionalCourseArgument,
-    PortalOption,
+    Portal,
     checked,
-    portal_conninfo,
 )
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import course_id
@@ -38,13 +30,10 @@ ValuesOption = Annotated[
     bool,
     typer.Option("--show-values", help="Show the values of columns that differ: personal data."),
 ]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")
-]
 
 
 def verify(
-    context: typer.Context,
+    portal: Portal,
     courses: Annotated[
         list[str] | None,
         typer.Argument(metavar="COURSE_ID", help="The courses' ids; all if left out."),
@@ -54,49 +43,40 @@ def verify(
     ] = JOBS,
     show_values: ValuesOption = False,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
 ) -> None:
-    """Compare courses with the portal's own tables, every row and every replicated column.
+    """Compare courses with the portal, row by row.
 
-    Safe while both sides are written to. Ends with status 1 if a row differs, or if a course
-    couldn't be compared.
+    That is with the portal's own tables, every row and every replicated column. Safe while both
+    sides are written to. Ends with status 1 if a row differs, or if a course couldn't be compared.
     """
     with steps() as progress:
         found = verification.verify(
-            portal_conninfo(context),
+            portal,
             [course_id(each) for each in courses or ()],
             progress,
             jobs=jobs,
             with_values=show_values,
         )
-    if format is Format.JSON:
-        print_json({"courses": [_as_json(each) for each in found]})
-    else:
-        _print(found)
+    _print(found, format)
     if not all(each.clean for each in found):
         raise typer.Exit(1)
 
 
 def repair(
-    context: typer.Context,
     course: CourseArgument,
+    portal: Portal,
     dry_run: DryRunOption = False,
     show_values: ValuesOption = False,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
 ) -> None:
-    """Mend the rows of a course that differ, on the portal or in the course, while it streams.
+    """Mend the rows that differ, while the course streams.
 
-    Columns and rows that the course added aren't touched. Ends with status 1 if something differs
-    afterwards.
+    They are mended where they are wrong, on the portal or in the course. Columns and rows that the
+    course added aren't touched. Ends with status 1 if something differs afterwards.
     """
     with steps() as progress:
         done = verification.repair(
-            portal_conninfo(context),
-            course_id(course),
-            progress,
-            dry_run=dry_run,
-            with_values=show_values,
+            portal, course_id(course), progress, dry_run=dry_run, with_values=show_values
         )
     if format is Format.JSON:
         print_json(
@@ -115,37 +95,34 @@ def repair(
 
 
 def _print_repair(course: str, done: Repair, *, dry_run: bool) -> None:
-    count = len(done.mended)
-    for each in done.mended[:SHOWN]:
-        say(f"{_line(each)}: {_action(each, dry_run=dry_run)}")
-    if count > SHOWN:
-        say(f"… and {count - SHOWN:,} more; --format json has them all")
-    if count:
-        outcome = "would be mended, nothing was changed" if dry_run else "mended"
-        say(f"course '{course}': {_rows(count)} {outcome}")
+    for line in _first(
+        done.mended, lambda each: f"{_line(each)}: {_action(each, dry_run=dry_run)}"
+    ):
+        say(line)
+    if count := len(done.mended):
+        say(f"course '{course}': {counted(count, 'row')} {_mended(dry_run=dry_run)}")
     elif done.unsettled:
-        say(f"course '{course}': nothing to mend, but {_rows(done.unsettled)} couldn't be settled")
+        rows = counted(done.unsettled, "row")
+        say(f"course '{course}': nothing to mend, but {rows} couldn't be settled")
     else:
         say(f"course '{course}' equals the portal: nothing to mend")
     if done.after and not done.after.clean:
-        _print([done.after])
+        _print([done.after], Format.TABLE)
 
 
 def rebuild(
-    context: typer.Context,
+    portal: Portal,
     course: OptionalCourseArgument = None,
     dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
-    _portal: PortalOption = None,
 ) -> None:
-    """Make the fan-out what the portal's own tables say, after a restore without triggers.
+    """Make the fan-out what the portal's own tables say.
 
-    Only rows that are wrong are written, in batches; applications go on meanwhile.
+    For after a restore without triggers. Only rows that are wrong are written, in batches;
+    applications go on meanwhile.
     """
     with steps() as progress:
-        done = verification.rebuild(
-            portal_conninfo(context), checked(course), progress, dry_run=dry_run
-        )
+        done = verification.rebuild(portal, checked(course), progress, dry_run=dry_run)
     if format is Format.JSON:
         print_json(
             {
@@ -161,34 +138,44 @@ def rebuild(
         )
         return
     for each in done:
-        count = sum(each.rows.values())
-        verb = "would be mended, nothing was changed" if dry_run else "mended"
-        say(f"course '{each.course_id}': {_rows(count)} of the fan-out {verb}")
+        count = counted(sum(each.rows.values()), "row")
+        say(f"course '{each.course_id}': {count} of the fan-out {_mended(dry_run=dry_run)}")
     if not done:
         say("no courses registered")
 
 
-def _print(found: list[Verification]) -> None:
-    if not found:
-        say("no courses registered")
-        return
+def _first(differences: list[Difference], line: Callable[[Difference], str]) -> Iterator[str]:
+    yield from map(line, differences[:SHOWN])
+    if (more := len(differences) - SHOWN) > 0:
+        yield f"… and {more:,} more; --format json has them all"
+
+
+def _print(found: list[Verification], format: Format) -> None:
     numbers = ("users", "profiles", "enrollments", "differences")
-    table = new_table("course", "result", *numbers, right=numbers)
-    for each in found:
-        counts = [
-            f"{each.rows[name]:,}{_wrong(each, name)}" if name in each.rows else "-"
-            for name in REPLICATED_TABLES
-        ]
-        total = "-" if each.error else f"{len(each.differences):,}"
-        table.add_row(escape(each.course_id), _result(each), *counts, total)
-    print_table(table)
-    for each in found:
-        _print_causes(each)
+    print_rows(
+        format,
+        {"courses": [_as_json(each) for each in found]},
+        ("course", "result", *numbers),
+        [
+            (
+                each.course_id,
+                _result(each),
+                *(_count(each, table) for table in REPLICATED_TABLES),
+                None if each.error else len(each.differences),
+            )
+            for each in found
+        ],
+        right=numbers,
+        none="no courses registered",
+        notes=[f"{each.course_id}: {cause}" for each in found for cause in _causes(each)],
+    )
 
 
-def _wrong(each: Verification, table: str) -> str:
-    count = sum(difference.table == table for difference in each.differences)
-    return f" ({count:,} wrong)" if count else ""
+def _count(each: Verification, table: str) -> str | None:
+    if table not in each.rows:
+        return None
+    wrong = sum(difference.table == table for difference in each.differences)
+    return f"{each.rows[table]:,}" + (f" ({wrong:,} wrong)" if wrong else "")
 
 
 def _result(each: Verification) -> str:
@@ -199,25 +186,22 @@ def _result(each: Verification) -> str:
     return "unsettled" if each.unsettled else "equal"
 
 
-def _print_causes(each: Verification) -> None:
-    name = printable(each.course_id)
+def _causes(each: Verification) -> Iterator[str]:
+    name = shlex.quote(each.course_id)
     if each.error:
-        say(f"{name}: {each.error}")
-    for difference in each.differences[:SHOWN]:
-        say(f"{name}: {_line(difference)}")
-    if len(each.differences) > SHOWN:
-        say(f"{name}: … and {len(each.differences) - SHOWN:,} more; --format json has them all")
+        yield str(each.error)
+    yield from _first(each.differences, _line)
     if each.unsettled:
-        say(
-            f"{name}: {_rows(each.unsettled)} couldn't be settled: changing, locked, or behind long"
-            f" transactions; run 'pysync verify {shlex.quote(each.course_id)}' again"
+        yield (
+            f"{counted(each.unsettled, 'row')} couldn't be settled: changing, locked, or behind "
+            f"long transactions; run 'pysync verify {name}' again"
         )
     if each.differences:
-        say(f"{name}: run 'pysync repair {shlex.quote(each.course_id)}'")
+        yield f"run 'pysync repair {name}'"
     if each.logins:
-        say(f"{name}: note: last_login is another in the course for {each.logins:,} users")
+        yield f"note: last_login is another in the course for {each.logins:,} users"
     if each.kept:
-        say(f"{name}: note: {_rows(each.kept)} scrubbed, kept because local rows point there")
+        yield f"note: {counted(each.kept, 'row')} scrubbed, kept because local rows point there"
 
 
 def _line(each: Difference) -> str:
@@ -247,8 +231,8 @@ def _action(each: Difference, *, dry_run: bool) -> str:
     return f"would be {would}" if dry_run else would
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
+def _mended(*, dry_run: bool) -> str:
+    return "would be mended, nothing was changed" if dry_run else "mended"
 
 
 def _as_json(each: Verification) -> dict[str, Any]:
@@ -265,13 +249,8 @@ def _as_json(each: Verification) -> dict[str, Any]:
 
 
 def _difference_json(each: Difference) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "table": each.table,
-        "id": each.id,
-        "place": each.place.value,
-        "kind": each.kind.value,
-        "columns": list(each.columns),
-    }
+    names = ("table", "id", "place", "kind", "columns")
+    document = {name: getattr(each, name) for name in names}
     if each.values is not None:
         document["values"] = {
             name: {"expected": right, "found": found}

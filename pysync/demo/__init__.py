@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pysync.demo import check, examination, oulad, replay, site
 from pysync.demo.check import Comparison
 from pysync.demo.examination import Examination
+from pysync.demo.replay import Counts
 from pysync.demo.site import Site
 from pysync.errors import DemoError
 from pysync.types import Progress
@@ -31,9 +32,7 @@ class Report:
     are sorted.
     """
 
-    students: int
-    registrations: int
-    unregistrations: int
+    counts: Counts
     setup_seconds: float
     replay_seconds: float
     catch_up_seconds: float
@@ -62,9 +61,7 @@ def run(progress: Progress, *, keep: bool = False) -> Iterator[Report]:
         caught_up = time.perf_counter()
         comparisons = check.compare(opened, registrations, progress)
         yield Report(
-            students=counts.students,
-            registrations=counts.registrations,
-            unregistrations=counts.unregistrations,
+            counts=counts,
             setup_seconds=started - began,
             replay_seconds=replayed - started,
             catch_up_seconds=caught_up - replayed,

@@ -75,10 +75,9 @@ def compare_course(
 
     :param members: the usernames of all who were ever enrolled, and haven't changed since.
     """
-    arguments: dict[str, object] = {"members": members, "course_id": course_id}
     expected = {
-        table: _rows(portal, "public", table, condition, arguments)
-        for table, condition in _ON_PORTAL.items()
+        table: _rows(portal, "public", table, where, members=members, course_id=course_id)
+        for table, where in _ON_PORTAL.items()
     }
     found = {table: _rows(database, "course", table) for table in REPLICATED_TABLES}
     return Comparison(
@@ -95,18 +94,14 @@ def compare_course(
 
 
 def _rows(
-    connection: Connection,
-    schema: str,
-    table: str,
-    condition: LiteralString = "",
-    arguments: dict[str, object] | None = None,
+    connection: Connection, schema: str, table: str, where: LiteralString = "", **arguments: object
 ) -> dict[int, str]:
     """Return rows by id, as PostgreSQL writes them: all columns of the portal's table."""
     columns = PortalBase.metadata.tables[f"public.{table}"].columns.keys()
     query = sql.SQL("select id, row({})::text from {} {}").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.Identifier(schema, table),
-        sql.SQL(condition),
+        sql.SQL(where),
     )
     return dict(connection.execute(query, arguments).fetchall())
 

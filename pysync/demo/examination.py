@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import text
-
 from pysync.db.sessions import Executor, portal_session
 from pysync.demo.site import Site
 from pysync.students import accounts, testcenter, validation
@@ -56,24 +54,17 @@ def register(site: Site) -> Examination:
         authorization_id = testcenter.register(
             session, user_id, COURSE, _EXAM, "half an hour more, please"
         )
-        states = [_state(session, authorization_id)]
+        states = [_state(session, user_id)]
         testcenter.set_accommodation_codes(session, authorization_id, ["ET30MN"])
-        states.append(_state(session, authorization_id))
+        states.append(_state(session, user_id))
         testcenter.record_registration_upload(session, authorization_id, "Accepted")
-        states.append(_state(session, authorization_id))
+        states.append(_state(session, user_id))
         candidate = testcenter.get_testcenter_user(session, user_id)
     return Examination(
         STUDENT, COURSE, errors, candidate.client_candidate_id, authorization_id, states
     )
 
 
-def _state(executor: Executor, authorization_id: str) -> str:
-    return str(
-        executor.scalar(
-            text(
-                "select state from student.testcenter_registration"
-                " where client_authorization_id = :authorization_id"
-            ),
-            {"authorization_id": authorization_id},
-        )
-    )
+def _state(executor: Executor, user_id: int) -> str:
+    (registration,) = testcenter.get_testcenter_registrations(executor, user_id)
+    return str(registration.state)

@@ -2,17 +2,12 @@
 
 ``oulad.csv.gz`` holds what the demo needs of the Open University Learning Analytics dataset; see
 ``ATTRIBUTION.md`` beside it for where it comes from, its licence and how its form was changed.
-:func:`pack` makes the file from the original tables::
-
-    python -c "import pathlib, sys; from pysync.demo import oulad
-    oulad.FILE.write_bytes(oulad.pack(pathlib.Path(sys.argv[1])))" FOLDER
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -29,22 +24,6 @@ CREDIT: Final = (
     'dataset", Scientific Data 4:170171 (2017), CC-BY 4.0; form changed'
 )
 """The attribution that the licence asks for, in two lines."""
-
-_INFO: Final = (
-    "gender",
-    "region",
-    "highest_education",
-    "imd_band",
-    "age_band",
-    "disability",
-)
-_COLUMNS: Final = (
-    "id_student",
-    "course_id",
-    "date_registration",
-    "date_unregistration",
-    *_INFO,
-)
 
 _STARTS: Final = {"B": (2, 1), "J": (10, 1)}
 """Month and day on which presentations begin, by their letter."""
@@ -107,7 +86,7 @@ class Day:
 def read(file: Path | None = None) -> list[Registration]:
     """Read all registrations.
 
-    :param file: what :func:`pack` made, :data:`FILE` by default.
+    :param file: :data:`FILE` by default.
     :returns: registrations by student number and course; those of a student share one object.
     """
     with gzip.open(file or FILE, "rt", encoding="utf-8", newline="") as lines:
@@ -144,46 +123,6 @@ def days(registrations: Iterable[Registration]) -> Iterator[Day]:
         day.newcomers.sort(key=lambda student: student.number)
         seen |= newcomers.keys()
         yield day
-
-
-def pack(folder: Path) -> bytes:
-    """Make the contents of ``oulad.csv.gz`` from the original tables.
-
-    :param folder: with ``studentInfo.csv`` and ``studentRegistration.csv`` as published.
-    :returns: a compressed CSV file with a row per registration, in which each student is described
-        as in the latest presentation (72 are described differently in different ones).
-    """
-    info: dict[str, dict[str, str]] = {}
-    for row in sorted(_table(folder / "studentInfo.csv"), key=_original_order):
-        info[row["id_student"]] = row
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in sorted(
-        _table(folder / "studentRegistration.csv"),
-        key=lambda row: (int(row["id_student"]), _original_order(row)),
-    ):
-        student = info[row["id_student"]]
-        writer.writerow(
-            {
-                "id_student": row["id_student"],
-                "course_id": f"{row['code_module']}/{row['code_presentation']}",
-                "date_registration": row["date_registration"],
-                "date_unregistration": row["date_unregistration"],
-                **{name: student[name] for name in _INFO},
-            }
-        )
-    return gzip.compress(text.getvalue().encode(), mtime=0)
-
-
-def _table(file: Path) -> list[dict[str, str]]:
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def _original_order(row: dict[str, str]) -> tuple[str, str]:
-    # '2013B' began in February and sorts before '2013J', which began in October.
-    return row["code_presentation"], row["code_module"]
 
 
 def _presentation(row: dict[str, str]) -> str:

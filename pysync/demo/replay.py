@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, time
 from itertools import groupby
-from typing import Final, LiteralString
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
 
 from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
-from pysync.demo.oulad import Day, Registration, Student
+from pysync.db.queries import load
+from pysync.demo.oulad import Day, Registration
 from pysync.demo.site import Site
 from pysync.errors import DemoError
 from pysync.replication import marks
@@ -19,36 +22,7 @@ from pysync.types import Progress
 
 CATCH_UP_TIMEOUT_SECONDS: Final = 60
 
-_INSERT_USERS: Final = """
-    insert into public.auth_user (username, password, first_name, last_name, email, date_joined)
-    select username, '!', 'Student', number, username || '@example.org', %s
-      from unnest(%s::text[], %s::text[]) as newcomer (username, number)
-"""  # '!' is Django's password that nobody has
-
-_INSERT_PROFILES: Final = """
-    insert into public.auth_userprofile (
-        user_id, name, gender, location, level_of_education, year_of_birth, meta)
-    select id, first_name || ' ' || last_name, gender, location, level_of_education, year_of_birth,
-           meta
-      from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::integer[], %s::text[])
-           as newcomer (username, gender, location, level_of_education, year_of_birth, meta)
-      join public.auth_user using (username)
-"""
-
-_INSERT_ENROLLMENTS: Final = """
-    insert into public.student_courseenrollment (user_id, course_id, created)
-    select id, course_id, %s
-      from unnest(%s::text[], %s::text[]) as registration (username, course_id)
-      join public.auth_user using (username)
-"""
-
-_DELETE_ENROLLMENTS: Final = """
-    delete from public.student_courseenrollment as enrollment
-     using unnest(%s::text[], %s::text[]) as unregistration (username, course_id)
-      join public.auth_user using (username)
-     where enrollment.user_id = auth_user.id
-       and enrollment.course_id = unregistration.course_id
-"""
+QUERIES: Final = load(__file__)
 
 
 @dataclass
@@ -99,47 +73,28 @@ def catch_up(site: Site, progress: Progress) -> None:
 
 
 def _write(portal: Connection, day: Day) -> None:
-    """Write a day; who unregisters on the day of the registration registers first."""
-    moment = datetime.combine(day.date, time(), UTC)
-    _insert_students(portal, moment, day.newcomers)
-    _execute(portal, day.date, _INSERT_ENROLLMENTS, moment, *_pairs(day.registrations))
-    _execute(portal, day.date, _DELETE_ENROLLMENTS, *_pairs(day.unregistrations))
+    """Write a day; who unregisters on the day of the registration registers first.
+
+    :raises DemoError: if a statement doesn't write a row for each that it was given.
+    """
+    newcomers = [{**asdict(each), "username": each.username} for each in day.newcomers]
+    for query, rows in (
+        ("insert_users", newcomers),
+        ("insert_profiles", newcomers),
+        ("insert_enrollments", _rows(day.registrations)),
+        ("delete_enrollments", _rows(day.unregistrations)),
+    ):
+        if not rows:
+            continue
+        moment = datetime.combine(day.date, time(), UTC)
+        written = portal.execute(QUERIES[query], {"moment": moment, "rows": Jsonb(rows)}).rowcount
+        if written != len(rows):
+            raise DemoError(
+                f"portal wrote {written} of {len(rows)} rows of {day.date}: data don't fit"
+            )
 
 
-def _insert_students(portal: Connection, moment: datetime, newcomers: list[Student]) -> None:
-    usernames = [student.username for student in newcomers]
-    numbers = [str(student.number) for student in newcomers]
-    _execute(portal, moment.date(), _INSERT_USERS, moment, usernames, numbers)
-    _execute(
-        portal,
-        moment.date(),
-        _INSERT_PROFILES,
-        usernames,
-        [student.gender for student in newcomers],
-        [student.location for student in newcomers],
-        [student.level_of_education for student in newcomers],
-        [student.year_of_birth for student in newcomers],
-        [student.meta for student in newcomers],
-    )
-
-
-def _pairs(registrations: list[Registration]) -> tuple[list[str], list[str]]:
-    return (
-        [each.student.username for each in registrations],
-        [str(each.course_id) for each in registrations],
-    )
-
-
-def _execute(
-    portal: Connection,
-    day: date,
-    statement: LiteralString,
-    *arguments: datetime | list[str] | list[int],
-) -> None:
-    """Run a statement on lists of equal length, and insist on a row for each of their entries."""
-    wanted = len(next(each for each in arguments if isinstance(each, list)))
-    if not wanted:
-        return
-    written = portal.execute(statement, arguments).rowcount
-    if written != wanted:
-        raise DemoError(f"portal wrote {written} of {wanted} rows of {day}: data don't fit")
+def _rows(registrations: list[Registration]) -> list[dict[str, Any]]:
+    return [
+        {"username": each.student.username, "course_id": each.course_id} for each in registrations
+    ]

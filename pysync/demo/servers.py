@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pysync.errors import UnsuitableServerError
@@ -53,8 +54,7 @@ class Installation:
     @property
     def major(self) -> int:
         """Return the server's major version, such as 18."""
-        match = re.match(r"\d+", self.version)
-        return int(match.group()) if match else 0
+        return int(re.split(r"\D", self.version)[0])
 
     def replication_slots(self, number: int) -> dict[str, str]:
         """Return the settings for so many slots and, as a subscriber, replication origins."""
@@ -165,17 +165,7 @@ def temporary_folder(prefix: str) -> Path:
 
 def readable(installation: Installation, folder: Path) -> Installation:
     """Return the installation, or a copy of it in `folder` if its user couldn't read it there."""
-    probe = (
-        subprocess.run(
-            [installation.bindir / "postgres", "--version"],
-            check=False,
-            capture_output=True,
-            **identity(),
-        )
-        if _reachable(installation.bindir)
-        else None
-    )
-    if probe is not None and probe.returncode == 0:
+    if _can_run(installation.bindir / "postgres"):
         return installation
     root = installation.bindir.parent
     target = folder / "installation" / root.parent.name / root.name
@@ -185,20 +175,18 @@ def readable(installation: Installation, folder: Path) -> Installation:
         if libraries.exists():
             copied = folder / "installation" / libraries.name
             shutil.copytree(libraries, copied, dirs_exist_ok=True)
-        for path in (folder / "installation", *(folder / "installation").rglob("*")):
-            if not path.is_symlink():
-                path.chmod(
-                    path.stat().st_mode
-                    | (0o055 if path.is_dir() else 0o044)
-                    | (0o011 if os.access(path, os.X_OK) else 0)
-                )
+        subprocess.run(["chmod", "-R", "a+rX", folder / "installation"], check=True)  # noqa: S607
     return Installation(target / "bin", f"{installation.origin}, copied")
 
 
-def _reachable(path: Path) -> bool:
-    if unprivileged_user() is None:
-        return True
-    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+def _can_run(program: Path) -> bool:
+    """Tell whether the user that servers run as can reach a program, and run it."""
+    if unprivileged_user() is not None and not all(
+        parent.stat().st_mode & 0o001 for parent in program.parent.resolve().parents
+    ):
+        return False
+    ran = subprocess.run([program, "--version"], check=False, capture_output=True, **identity())
+    return ran.returncode == 0
 
 
 def free_port() -> int:
@@ -239,17 +227,8 @@ class Server:
     def initialise(self) -> None:
         """Create the data directory; fsync is left to :meth:`start`'s settings."""
         make_folder(self.folder)
-        self._run(
-            "initdb",
-            "--pgdata",
-            self.data,
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--no-instructions",
-        )
+        options = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync"
+        self._run("initdb", "--pgdata", self.data, "--no-instructions", *options.split())
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections.
@@ -266,19 +245,9 @@ class Server:
             **self.settings,
         }
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        start = ("start", "--wait", f"--timeout={START_TIMEOUT_SECONDS}")
         try:
-            self._run(
-                "pg_ctl",
-                "start",
-                "--wait",
-                f"--timeout={START_TIMEOUT_SECONDS}",
-                "-D",
-                self.data,
-                "-l",
-                self.log,
-                "-o",
-                options,
-            )
+            self._run("pg_ctl", *start, "-D", self.data, "-l", self.log, "-o", options)
         except UnsuitableServerError:
             tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
             raise UnsuitableServerError(f"server '{self.data}' did not start: {tail}") from None
@@ -291,15 +260,10 @@ class Server:
         if (self.data / "postmaster.pid").exists():
             self._run("pg_ctl", "stop", "--wait", f"--mode={mode}", "-D", self.data)
 
-    def create_database(self, name: str, template: str | None = None) -> str:
+    def create_database(self, name: str) -> str:
         """Create a database and return its conninfo."""
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            statement = psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name))
-            if template:
-                statement += psycopg.sql.SQL(" template {}").format(
-                    psycopg.sql.Identifier(template)
-                )
-            connection.execute(statement)
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         return self.conninfo(name)
 
     def _run(self, program: str, *arguments: str | Path) -> None:

@@ -11,19 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pysync.db.connections import connect
-from pysync.demo.servers import (
-    Installation,
-    Server,
-    find_installation,
-    readable,
-    temporary_folder,
-)
+from pysync.db.queries import load
+from pysync.demo.servers import Installation, Server, find_installation, readable, temporary_folder
 from pysync.errors import PysyncError
 from pysync.lifecycle import courses
 from pysync.migrate import migrate
@@ -33,14 +28,6 @@ from pysync.types import CourseId, Progress
 
 APPLICATION: Final = "portal_application"
 """The role the demo writes as: it has rights on the portal's tables and on none of pysync's."""
-
-_STUDENT_GRANTS: Final[tuple[LiteralString, ...]] = (
-    "grant usage on schema student to {}",
-    "grant execute on all functions in schema student to {}",
-    "grant select on all tables in schema student to {}",
-    "grant select, insert, update on public.student_testcenteruser to {}",
-    "grant select, insert, update on public.student_testcenterregistration to {}",
-)
 
 _SYNC_WORKERS: Final = 4
 
@@ -132,17 +119,12 @@ def _settings(installation: Installation, course_count: int) -> dict[str, str]:
 def _create_portal(site: Site) -> None:
     site.portal_server.create_database("portal")
     migrate(site.portal, PORTAL, "portal")
-    role = sql.Identifier(APPLICATION)
+    grants = load(__file__)["create_application"].format(
+        role=sql.Identifier(APPLICATION),
+        tables=sql.SQL(", ").join(sql.Identifier("public", each) for each in REPLICATED_TABLES),
+    )
     with closing(connect(site.portal)) as portal:
-        portal.execute(sql.SQL("create role {} login").format(role))
-        for table in REPLICATED_TABLES:
-            portal.execute(
-                sql.SQL("grant select, insert, update, delete on {} to {}").format(
-                    sql.Identifier("public", table), role
-                )
-            )
-        for grant in _STUDENT_GRANTS:
-            portal.execute(sql.SQL(grant).format(role))
+        portal.execute(grants)
 
 
 def _add_courses(site: Site, wanted: list[CourseId], progress: Progress) -> None:
@@ -159,21 +141,16 @@ def _add_courses(site: Site, wanted: list[CourseId], progress: Progress) -> None
         ahead.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True)
 class _Quiet:
-    """Pass on warnings: a course's own steps are too small to be shown."""
+    """Pass on warnings only: a course's own steps are too small to be shown."""
 
-    progress: Progress
+    def __init__(self, progress: Progress) -> None:
+        self.warn = progress.warn
 
-    def step(self, description: str, total: int | None = None) -> None:
-        """Ignore a step."""
+    def step(self, *_: object, **__: object) -> None:
+        """Ignore a step, or how far it is."""
 
-    def advance(self, done: int) -> None:
-        """Ignore how far a step is."""
-
-    def warn(self, message: str) -> None:
-        """Pass on a warning."""
-        self.progress.warn(message)
+    advance = step
 
 
 def _remove(folder: Path, site: Site | None) -> None:

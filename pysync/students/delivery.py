@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, LiteralString, NamedTuple
 
+import httpx
 import psycopg
 
 from pysync.db.connections import AsyncConnection, connect_async
 from pysync.db.errors import translated
 from pysync.errors import DatabaseUnreachableError, PysyncError
-from pysync.students.service import Client, Service, one_line
+from pysync.students.service import Service, client, one_line, put
 
 LEASE_SECONDS: Final = 30.0
 """How long a claim holds. A pusher that was frozen meanwhile gives it up if too little is left."""
@@ -32,6 +34,7 @@ CONCURRENCY: Final = 8
 POLL_SECONDS: Final = 5.0
 """How often a pusher that follows looks without having been woken."""
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SOON_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
 _STATEMENT_TIMEOUT_SECONDS: Final = 30
@@ -91,27 +94,20 @@ class _Claim(NamedTuple):
     claimed_until: datetime
 
 
+@dataclass
 class _Pusher:
-    def __init__(
-        self,
-        conninfo: str,
-        service: Service,
-        report: Report,
-        follow: bool,
-        lease_seconds: float,
-    ) -> None:
-        self._conninfo = conninfo
-        self._service = service
-        self._report = report
-        self._follow = follow
-        self._lease_seconds = lease_seconds
-        self._connection: AsyncConnection | None = None
-        self._connecting = asyncio.Lock()
-        self._wake = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
-        self._failure: BaseException | None = None
-        self._stopping = False
-        self._delivered = 0
+    conninfo: str
+    service: Service
+    report: Report
+    follow: bool
+    lease_seconds: float
+    _connection: AsyncConnection | None = None
+    _connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+    _failure: BaseException | None = None
+    _stopping: bool = False
+    _delivered: int = 0
 
     async def run(self) -> Pushed:
         """Deliver until nothing is due or a signal comes."""
@@ -120,22 +116,24 @@ class _Pusher:
             (enabled, begun_at), *_ = await self._query(
                 "select pysync.feature_is_on('discussion_service'), clock_timestamp()"
             )
-            if self._follow:
+            if self.follow:
                 listener = asyncio.create_task(self._listen())
             elif not enabled:
                 raise PysyncError(
                     "discussion service is off: nothing is delivered",
                     "run 'pysync discussion enable' first",
                 )
-            async with Client(self._service, CONCURRENCY) as client:
-                with self._stopped_by(signal.SIGTERM, signal.SIGINT):
-                    await self._deliver_all(client, "infinity" if self._follow else begun_at)
-                    while self._running:
-                        await asyncio.wait(self._running)
+            async with client(self.service, CONCURRENCY) as http:
+                for each in _SIGNALS:
+                    asyncio.get_running_loop().add_signal_handler(each, self._stop)
+                await self._deliver_all(http, "infinity" if self.follow else begun_at)
+                while self._running:
+                    await asyncio.wait(self._running)
+                self._heed_no_signals()
             if self._failure:
                 raise self._failure
             failing = 0
-            if not self._follow:
+            if not self.follow:
                 (failing,), *_ = await self._query("select failing from pysync.discussion_status()")
         finally:
             if listener:
@@ -146,7 +144,7 @@ class _Pusher:
                 await self._connection.close()
         return Pushed(self._delivered, failing, self._stopping)
 
-    async def _deliver_all(self, client: Client, due_before: datetime | str) -> None:
+    async def _deliver_all(self, http: httpx.AsyncClient, due_before: datetime | str) -> None:
         """Claim users as there is room for them."""
         while not (self._stopping or self._failure):
             # Before looking: whatever happens from now on makes us look again.
@@ -158,18 +156,18 @@ class _Pusher:
             try:
                 if room:
                     claims = await self._claim(room, due_before)
-                if self._follow and len(claims) < room:
+                if self.follow and len(claims) < room:
                     timeout = await self._seconds_to_wait()
             except _TRANSIENT as error:
-                if not self._follow:
+                if not self.follow:
                     raise
-                self._report(f"portal lost, trying again: {one_line(str(error))}")
+                self.report(f"portal lost, trying again: {one_line(str(error))}")
                 timeout = _RECONNECT_SECONDS
             for claim in claims:
-                task = asyncio.create_task(self._deliver(client, claim, begin))
+                task = asyncio.create_task(self._deliver(http, claim, begin))
                 self._running.add(task)
                 task.add_done_callback(self._done)
-            if not self._follow and not self._running:
+            if not self.follow and not self._running:
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout)
@@ -178,7 +176,7 @@ class _Pusher:
         rows = await self._query(
             "select * from pysync.claim_deliveries(%s, %s, %s)",
             room,
-            self._lease_seconds,
+            self.lease_seconds,
             due_before,
         )
         return [_Claim(*row) for row in rows]
@@ -188,17 +186,17 @@ class _Pusher:
         (seconds,), *_ = await self._query("select pysync.next_delivery_seconds()")
         return POLL_SECONDS if seconds is None else min(max(seconds, _SOON_SECONDS), POLL_SECONDS)
 
-    async def _deliver(self, client: Client, claim: _Claim, claimed_at: float) -> None:
+    async def _deliver(self, http: httpx.AsyncClient, claim: _Claim, claimed_at: float) -> None:
         error = None
         if claim.username is not None:
             late_seconds = asyncio.get_running_loop().time() - claimed_at
-            if late_seconds + self._service.timeout_seconds > self._lease_seconds:
+            if late_seconds + self.service.timeout_seconds > self.lease_seconds:
                 return
-            error = await client.put(claim.user_id, claim.username, claim.email or "")
+            error = await put(http, self.service, claim.user_id, claim.username, claim.email or "")
             if error is None:
                 self._delivered += 1
             else:
-                self._report(f"user {claim.user_id} not delivered: {error}")
+                self.report(f"user {claim.user_id} not delivered: {error}")
         try:
             await self._query(
                 "select pysync.settle_delivery(%s, %s, %s, %s)",
@@ -208,9 +206,9 @@ class _Pusher:
                 error,
             )
         except _TRANSIENT as lost:
-            if not self._follow:
+            if not self.follow:
                 raise
-            self._report(
+            self.report(
                 f"user {claim.user_id}: what came of the delivery can't be noted, there will be "
                 f"another: {one_line(str(lost))}"
             )
@@ -219,7 +217,7 @@ class _Pusher:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 self._connection = await connect_async(
-                    self._conninfo, statement_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS
+                    self.conninfo, statement_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS
                 )
         cursor = await self._connection.execute(query, arguments)
         return await cursor.fetchall()
@@ -228,9 +226,9 @@ class _Pusher:
         """Wake the pusher whenever a transaction with something for it is committed."""
         while True:
             with suppress(*_TRANSIENT):
-                async with await connect_async(self._conninfo) as connection:
+                async with await connect_async(self.conninfo) as connection:
                     await connection.execute("listen pysync_discussion")
-                    self._report("waiting for changes of users")
+                    self.report("waiting for changes of users")
                     # What was committed before wakes nobody.
                     self._wake.set()
                     async for _ in connection.notifies():
@@ -242,21 +240,13 @@ class _Pusher:
         self._failure = self._failure or task.exception()
         self._wake.set()
 
-    @contextmanager
-    def _stopped_by(self, *signals: signal.Signals) -> Iterator[None]:
+    def _stop(self) -> None:
         """Stop at the first signal; a second one ends the process."""
-        loop = asyncio.get_running_loop()
+        self._stopping = True
+        self._wake.set()
+        self._heed_no_signals()
 
-        def stop() -> None:
-            self._stopping = True
-            self._wake.set()
-            for each in signals:
-                loop.remove_signal_handler(each)
-
-        for each in signals:
-            loop.add_signal_handler(each, stop)
-        try:
-            yield
-        finally:
-            for each in signals:
-                loop.remove_signal_handler(each)
+    @staticmethod
+    def _heed_no_signals() -> None:
+        for each in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(each)

@@ -1,21 +1,25 @@
-"""Read rows from JSON and CSV files of any size, one at a time."""
+"""Read rows from JSON and CSV files.
+
+JSON lines and CSV are read a row at a time, whatever their size. A JSON array is read as a whole.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from itertools import chain
 from typing import Any, BinaryIO, Final, NoReturn
 
 from pysync.errors import InvalidValueError
 
-_CHUNK_CHARACTERS: Final = 1 << 16
+MAX_DOCUMENT_CHARACTERS: Final = 1 << 26
+"""How long a JSON array may be: it takes several times as much memory."""
+
 _MAX_ROW_CHARACTERS: Final = 1 << 20
-_AFTER_NUMBER: Final = (" ", "\t", "\n", "\r", ",", "]")
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_SPACE: Final = " \t\n\r"
 
 
 class InputFormat(StrEnum):
@@ -26,10 +30,10 @@ class InputFormat(StrEnum):
 
 
 def read_rows(file: BinaryIO, format: InputFormat, known: frozenset[str]) -> Iterator[Any]:
-    """Read a file row by row, in constant memory.
+    """Read a file row by row, JSON lines and CSV in constant memory.
 
-    :param file: UTF-8, with or without a byte order mark. JSON is an array, or one value after
-        another as in JSON lines; CSV begins with a header.
+    :param file: UTF-8, with or without a byte order mark. JSON is an array of at most
+        :data:`MAX_DOCUMENT_CHARACTERS`, an object, or a value per line; CSV begins with a header.
     :param known: names of which a CSV header has to have one.
     :returns: JSON values, or a CSV file's cells by their names in the header; cells beyond it are
         under ``None``. Empty lines are skipped.
@@ -47,8 +51,10 @@ def read_rows(file: BinaryIO, format: InputFormat, known: frozenset[str]) -> Ite
             f"input isn't UTF-8: byte 0x{error.object[error.start]:02x} after row {done}",
             "save it as UTF-8",
         ) from None
-    except (csv.Error, json.JSONDecodeError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+    except (csv.Error, ValueError, RecursionError) as error:
+        reason = "Expecting less depth" if isinstance(error, RecursionError) else str(error)
+        if done and isinstance(error, json.JSONDecodeError):
+            reason = error.msg  # line and column are those of a document, not of a row in a line
         raise InvalidValueError(
             f"input isn't {format.upper()}: {reason}, after row {done}",
             "mend the file, or name its format with --input-format",
@@ -85,88 +91,42 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _json_rows(text: io.TextIOWrapper) -> Iterator[Any]:
-    reader = _JsonReader(text)
-    first = reader.next_character()
-    if first == "[":
-        reader.skip()
-        if reader.next_character() != "]":
-            yield reader.value()
-            while reader.next_character() == ",":
-                reader.skip()
-                reader.next_character()
-                yield reader.value()
-        if reader.next_character() != "]":
-            reader.fail("Expecting ',' or ']'")
-        reader.skip()
-        if reader.next_character():
-            reader.fail("Expecting nothing after ']'")
-        return
-    if not first:
-        reader.fail("Expecting value")
-    while reader.next_character():
-        yield reader.value()
-
-
-class _JsonReader:
-    """A window on JSON text that takes in more where a value goes on.
-
-    A parser's library would do, were it not that ijson turns lone surrogates into question marks:
-    what has to be reported would look fine.
-    """
-
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        # Numbers aren't looked at, and as integers would be refused beyond some thousand digits.
-        self._decode = json.JSONDecoder(parse_int=float, parse_constant=_refuse).raw_decode
-        self._text = text
-        self._window = ""
-        self._at = 0
-
-    def next_character(self) -> str:
-        """Skip white space; return the character after it, or nothing at the end."""
-        while True:
-            match = _SPACE.match(self._window, self._at)
-            self._at = match.end() if match else self._at
-            if self._at < len(self._window):
-                return self._window[self._at]
-            if not self._take_in():
-                return ""
-
-    def skip(self) -> None:
-        """Skip the character that is next."""
-        self._at += 1
-
-    def value(self) -> Any:
-        """Return the value that begins here."""
-        while True:
-            try:
-                value, end = self._decode(self._window, self._at)
-            except json.JSONDecodeError:
-                if self._goes_on():
-                    continue
-                raise
-            except RecursionError:
-                self.fail("Expecting less depth")
-            # What is a number so far may be the beginning of another.
-            unsure = isinstance(value, float) and self._window[end : end + 1] not in _AFTER_NUMBER
-            if unsure and self._goes_on():
-                continue
-            self._at = end
-            return value
-
-    def fail(self, reason: str) -> NoReturn:
-        """Refuse the text."""
-        raise json.JSONDecodeError(reason, self._window, self._at)
-
-    def _goes_on(self) -> bool:
-        return len(self._window) - self._at <= _MAX_ROW_CHARACTERS and self._take_in()
-
-    def _take_in(self) -> bool:
-        chunk = self._text.read(_CHUNK_CHARACTERS)
-        self._window = self._window[self._at :] + chunk
-        self._at = 0
-        return bool(chunk)
-
-
 def _refuse(constant: str) -> NoReturn:
-    raise json.JSONDecodeError(f"{constant} is no JSON", constant, 0)
+    raise ValueError(f"{constant} is no JSON")
+
+
+# Numbers aren't looked at, and as integers would be refused beyond some thousand digits.
+_DECODER: Final = json.JSONDecoder(parse_int=float, parse_constant=_refuse)
+
+
+def _json_rows(text: io.TextIOWrapper) -> Iterator[Any]:
+    begin = ""
+    while not begin and (line := text.readline(_MAX_ROW_CHARACTERS)):
+        begin = line.lstrip(_SPACE)
+    if begin.startswith("[") or not _is_whole(begin):
+        begin += text.read(MAX_DOCUMENT_CHARACTERS)
+        if len(begin) > MAX_DOCUMENT_CHARACTERS:
+            raise InvalidValueError(
+                f"input is an array or object of more than {MAX_DOCUMENT_CHARACTERS:,} characters",
+                "write an object per line instead: they are read one at a time",
+            )
+        document = _DECODER.decode(begin)
+        yield from document if isinstance(document, list) else [document]
+        return
+    for line in chain([begin], _lines(text)):
+        rest = line.lstrip(_SPACE)
+        while rest:
+            value, end = _DECODER.raw_decode(rest)
+            yield value
+            rest = rest[end:].lstrip(_SPACE)
+
+
+def _is_whole(line: str) -> bool:
+    """Tell whether a line begins with a value that ends in it: it is JSON lines' first then."""
+    if len(line) == _MAX_ROW_CHARACTERS:
+        raise csv.Error(f"a line has more than {_MAX_ROW_CHARACTERS:,} characters")
+    try:
+        _DECODER.raw_decode(line)
+    except json.JSONDecodeError:
+        return False
+    return True

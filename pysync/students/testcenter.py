@@ -6,7 +6,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, DateTime, Row, Text, column, func, literal, select, table
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    DateTime,
+    Row,
+    Select,
+    Text,
+    column,
+    func,
+    literal,
+    select,
+    table,
+)
 from sqlalchemy.sql.elements import BindParameter
 
 from pysync.db.sessions import Executor, call, call_rows, translated_calls
@@ -52,17 +64,13 @@ def get_testcenter_user(executor: Executor, user_id: int) -> Row[Any]:
 
     :raises NotFoundError: if the user is no test-center user.
     """
-    view = table("testcenter_user", column("user_id"), schema="student")
-    with translated_calls():
-        found: Row[Any] | None = executor.execute(
-            select(column("*", is_literal=True)).select_from(view).where(view.c.user_id == user_id)
-        ).one_or_none()
-    if found is None:
+    found = _of_user(executor, "testcenter_user", user_id)
+    if not found:
         raise NotFoundError(
             f"test-center user of user '{user_id}' doesn't exist",
             "create it with 'pysync testcenter create'",
         )
-    return found
+    return found[0]
 
 
 def register(
@@ -80,16 +88,8 @@ def register(
     :raises NotFoundError: if the user is no test-center user.
     :raises InvalidValueError: if anything has errors.
     """
-    return str(
-        call(
-            executor,
-            "create_testcenter_registration",
-            user_id,
-            course_id,
-            _json(exam_info),
-            accommodation_request,
-        )
-    )
+    data = (user_id, course_id, _json(exam_info), accommodation_request)
+    return str(call(executor, "create_testcenter_registration", *data))
 
 
 def registration_errors(
@@ -99,13 +99,8 @@ def registration_errors(
     accommodation_request: str = "",
 ) -> list[FieldError]:
     """Return all errors of what a registration is made from; see :func:`register`."""
-    found = call_rows(
-        executor,
-        "testcenter_registration_errors",
-        course_id,
-        _json(exam_info),
-        accommodation_request,
-    )
+    data = (course_id, _json(exam_info), accommodation_request)
+    found = call_rows(executor, "testcenter_registration_errors", *data)
     return [FieldError(error.field, error.message) for error in found]
 
 
@@ -128,22 +123,15 @@ def set_accommodation_codes(
     :raises NotFoundError: if there is no such registration.
     :raises InvalidValueError: if a code isn't in the list, or they don't fit.
     """
-    call(
-        executor,
-        "set_accommodation_codes",
-        client_authorization_id,
-        literal(list(codes), ARRAY(Text)),
-    )
+    listed = literal(list(codes), ARRAY(Text))
+    call(executor, "set_accommodation_codes", client_authorization_id, listed)
 
 
 def accommodation_codes(executor: Executor) -> dict[str, str]:
     """Return the display names of all accommodation codes, by code."""
+    query = select(AccommodationCode.code, AccommodationCode.display_name)
     with translated_calls():
-        rows = executor.execute(
-            select(AccommodationCode.code, AccommodationCode.display_name).order_by(
-                AccommodationCode.code
-            )
-        ).all()
+        rows = executor.execute(query.order_by(AccommodationCode.code)).all()
     return {row.code: row.display_name for row in rows}
 
 
@@ -162,14 +150,8 @@ def record_registration_upload(
     :raises NotFoundError: if there is no such registration.
     :raises InvalidValueError: if it is none of these, or the message is too long.
     """
-    call(
-        executor,
-        "record_registration_upload",
-        client_authorization_id,
-        upload_status,
-        upload_error_message,
-        _time(uploaded_at),
-    )
+    answer = (upload_status, upload_error_message, _time(uploaded_at))
+    call(executor, "record_registration_upload", client_authorization_id, *answer)
 
 
 def record_user_upload(
@@ -187,15 +169,8 @@ def record_user_upload(
     :raises NotFoundError: if there is no such test-center user.
     :raises InvalidValueError: as :func:`record_registration_upload`.
     """
-    call(
-        executor,
-        "record_user_upload",
-        client_candidate_id,
-        upload_status,
-        upload_error_message,
-        _time(uploaded_at),
-        candidate_id,
-    )
+    answer = (upload_status, upload_error_message, _time(uploaded_at), candidate_id)
+    call(executor, "record_user_upload", client_candidate_id, *answer)
 
 
 def get_testcenter_registrations_for_user_and_course(
@@ -211,14 +186,14 @@ def get_testcenter_registrations_for_user_and_course(
 
 def get_testcenter_registrations(executor: Executor, user_id: int) -> Sequence[Row[Any]]:
     """Return all of a user's registrations as the view has them, with state."""
-    view = table("testcenter_registration", column("user_id"), column("id"), schema="student")
+    return _of_user(executor, "testcenter_registration", user_id)
+
+
+def _of_user(executor: Executor, view: str, user_id: int) -> Sequence[Row[Any]]:
+    rows = table(view, column("user_id"), column("id"), schema="student")
+    query: Select[Any] = select(column("*", is_literal=True)).select_from(rows).order_by(rows.c.id)
     with translated_calls():
-        return executor.execute(
-            select(column("*", is_literal=True))
-            .select_from(view)
-            .where(view.c.user_id == user_id)
-            .order_by(view.c.id)
-        ).all()
+        return executor.execute(query.where(rows.c.user_id == user_id)).all()
 
 
 def _json(data: UserData) -> BindParameter[Any]:

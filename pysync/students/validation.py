@@ -16,6 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 _COUNTRY_CODE_LENGTH: Final = 3
 _COUNTRIES_WITH_STATES: Final = ("USA", "CAN")
+_LAST_OF_LATIN1: Final = "\xff"
 
 
 class FieldError(NamedTuple):
@@ -122,7 +123,7 @@ def testcenter_user_errors(data: Mapping[str, Any]) -> list[FieldError]:
         elif not isinstance(value, str):
             errors[name] = "Must be text."
             continue
-        if not (value.isascii() or _is_latin1(value)):
+        if not value.isascii() and max(value) > _LAST_OF_LATIN1:
             beyond_latin1.append(name)
             value = _joined(value)
         if error := rule.error(value):
@@ -156,14 +157,6 @@ def _between_fields(data: Mapping[str, Any], errors: Mapping[str, str]) -> dict[
 def _joined(text: str) -> str:
     """Return text with each pair of surrogates as the character it stands for, as in JSON."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-
-
-def _is_latin1(text: str) -> bool:
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def row_errors(row: Any) -> list[FieldError]:

@@ -103,8 +103,9 @@ def test_check_of_good_rows_ends_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("rows.json", b"", ["isn't JSON", "after row 0"]),
+        ("rows.json", b"", ["isn't JSON", "line 1 column 1"]),
         ("rows.json", b"first_name,city\n", ["isn't JSON", "--input-format"]),
+        ("rows.json", b'[{"city": "x"}', ["isn't JSON", "line 1 column 15"]),
         ("rows.csv", b'{"city": "x"}', ["no header", "address_1"]),
         ("rows.csv", b"city\n\xff\n", ["isn't UTF-8", "0xff"]),
         ("rows.txt", b"[]", ["rows.txt", ".json", ".csv", "--input-format"]),
@@ -123,10 +124,12 @@ def test_check_refuses_a_file_in_one_line(
 
 def test_check_of_a_file_that_breaks_off_says_so(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    file.write_text(json.dumps(ROWS[:2])[:-1])
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS[:3])[:-2])
     result = cli("testcenter", "check", str(file), "--format", "json")
     assert result.returncode == 1
-    assert result.stderr.startswith("pysync: input isn't JSON: Expecting ',' or ']', after row 2;")
+    assert result.stderr.startswith(
+        "pysync: input isn't JSON: Expecting ',' delimiter, after row 2;"
+    )
     document = json.loads(result.stdout)
     assert document["complete"] is False
     assert (document["rows"], document["rows_with_errors"]) == (2, 1)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import pytest
 from rich.console import Console
 
 from pysync.cli import output
+from pysync.types import JSON_VERSION
 
 
 def capture(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, **options: object) -> io.StringIO:
     """Point the consoles to a string, as a terminal or as a pipe."""
     written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: terminal)
     for name in ("out", "err"):
         console = Console(
             file=written,
@@ -22,7 +25,8 @@ def capture(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, **options: objec
             soft_wrap=name == "err",
             **options,  # type: ignore[arg-type]
         )
-        monkeypatch.setattr(output, name, console)
+        monkeypatch.setattr(output, name, lambda console=console: console)
+        monkeypatch.setattr(sys, f"std{name}", written)
     return written
 
 
@@ -46,7 +50,7 @@ def test_bytes_are_readable(count: int | None, text: str) -> None:
 def test_json_is_raw_and_has_a_version(capsys: pytest.CaptureFixture[str]) -> None:
     document = {"courses": [{"course_id": "[bold]курс[/bold]", "lag_bytes": 10**15, "x": None}]}
     output.print_json(document)
-    assert json.loads(capsys.readouterr().out) == {"version": output.JSON_VERSION, **document}
+    assert json.loads(capsys.readouterr().out) == {"version": JSON_VERSION, **document}
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -94,7 +98,8 @@ def test_cells_are_no_markup_and_folded_on_a_terminal(monkeypatch: pytest.Monkey
 
 def test_tables_are_plain_ascii_where_the_output_is(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(output, "out", Console(file=written, force_terminal=True, width=40))
+    console = Console(file=written, force_terminal=True, width=40)
+    monkeypatch.setattr(output, "out", lambda: console)
     table = output.new_table("course")
     table.add_row("A")
     output.print_table(table)

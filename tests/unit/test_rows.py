@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,9 +47,12 @@ def test_values_are_read_however_the_text_is_cut(
         if isinstance(values[0], list):
             values, texts = [{}, *values], ["{}", *texts]
         content = space + f"{space}\n".join(texts) + space
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_CHUNK_CHARACTERS", chunk)
-        assert read(content) == values
+    encoded = content.encode()
+    pieces = [encoded[at : at + chunk] for at in range(0, len(encoded), chunk)]
+    file = io.BufferedReader(Pieces(*pieces))
+    assert list(read_rows(file, InputFormat.JSON, KNOWN)) == values
+    if len(values) == 1 and not isinstance(values[0], list):  # over several lines, too
+        assert read(json.dumps(values[0], indent=2)) == values
 
 
 def test_encodings_and_escapes_arrive_as_they_are() -> None:
@@ -66,15 +68,17 @@ def test_encodings_and_escapes_arrive_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "Expecting value, after row 0"),
+        ("", "Expecting value: line 1 column 1"),
         ("city,country\nx,y\n", "isn't JSON"),
-        ('{"a": 1} {"a": 1', "after row 1"),
-        ('[{"a": 1}, {"a": 1}', "Expecting ',' or ']', after row 2"),
-        ('[{"a": 1} {"a": 1}]', "Expecting ',' or ']', after row 1"),
-        ('[{"a": 1},]', "after row 1"),
-        ('[{"a": 1}] 5', "Expecting nothing after ']', after row 1"),
+        ('{"a": 1} {"a": 1', "Expecting ',' delimiter, after row 1"),
+        ('{"a": 1}\n5\n[1', "Expecting ',' delimiter, after row 2"),
+        ('[{"a": 1}, {"a": 1}', "Expecting ',' delimiter: line 1 column 20"),
+        ('[{"a": 1}\n{"a": 1}]', "Expecting ',' delimiter: line 2 column 1"),
+        ('[{"a": 1},]', "line 1 column 1"),
+        ('[{"a": 1}] 5', "Extra data: line 1 column 12"),
         ("[NaN]", "NaN is no JSON"),
-        ("[nul", "after row 0"),
+        ("1\nNaN", "NaN is no JSON, after row 1"),
+        ("[nul", "line 1 column 2"),
         ("[" * 100_000, "less depth"),
         ('{"a": "\n"}', "control character"),
         (b"[1, \xff]", "isn't UTF-8: byte 0xff after row"),
@@ -118,11 +122,11 @@ def test_what_is_no_csv_is_refused(content: str | bytes, words: str) -> None:
     assert words in caught.value.message
 
 
-class Endless(io.RawIOBase):
-    """A file that repeats itself, without end, or until enough was read."""
+class Pieces(io.RawIOBase):
+    """A file that comes in pieces."""
 
-    def __init__(self, head: bytes, again: bytes, times: int) -> None:
-        self._pieces: Iterator[bytes] = iter([head, *[again] * times])
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = iter(pieces)
 
     def readable(self) -> bool:
         return True
@@ -136,17 +140,19 @@ class Endless(io.RawIOBase):
 @pytest.mark.parametrize(
     ("head", "again", "format", "count"),
     [
-        (b"[1", b', {"city": "x", "country": "USA"}' * 20, InputFormat.JSON, None),
+        (b'1\n{"city"\n', b'{"city": "x", "country": "USA"}\n' * 20, InputFormat.JSON, None),
+        (b"1\n", b'{"city": "x", "country": "USA"} ' * 20 + b"\n", InputFormat.JSON, 40_001),
         (b" ", b'{"city": "x", "country": "USA"}\n' * 20, InputFormat.JSON, 40_000),
         (b"city,country\n", b"x,USA\n" * 50, InputFormat.CSV, 100_000),
-        (b'["', b"x" * 8000, InputFormat.JSON, None),
+        (b'"', b"x" * 8000, InputFormat.JSON, None),
+        (b'1\n["', b"x" * 8000, InputFormat.JSON, None),
         (b'city\n"', b"x" * 8000, InputFormat.CSV, None),
     ],
 )
 def test_memory_does_not_grow_with_the_file(
     head: bytes, again: bytes, format: InputFormat, count: int | None
 ) -> None:
-    file = io.BufferedReader(Endless(head, again, 2000))
+    file = io.BufferedReader(Pieces(head, *[again] * 2000))
     tracemalloc.start()
     try:
         found = 0
@@ -160,3 +166,12 @@ def test_memory_does_not_grow_with_the_file(
         tracemalloc.stop()
     assert count in (None, found)
     assert peak < 12_000_000
+
+
+def test_an_array_has_to_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_DOCUMENT_CHARACTERS", 20)
+    assert read("[1, 2, 3, 4, 5, 6]  ") == [1, 2, 3, 4, 5, 6]
+    assert read("1\n" * 100) == [1] * 100
+    for content in ("[" + "1," * 100, "[1, 2, 3, 4, 5, 6]   ", "{\n" + " " * 20 + "}"):
+        with pytest.raises(InvalidValueError, match="more than 20 characters; write an object per"):
+            read(content)
