@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 import typer
 
+from pysync.cli.logs import VerboseOption, log_events
 from pysync.cli.output import Format, counted, print_json, print_rows, say, say_aside
 from pysync.cli.parameters import FormatOption, Portal, group
 from pysync.db.sessions import portal_session
@@ -17,6 +20,7 @@ from pysync.students import discussion
 from pysync.students.discussion import DiscussionStatus, QueuedUser
 
 API_KEY: Final = "PYSYNC_DISCUSSION_API_KEY"
+_LOG: Final = logging.getLogger(__name__)
 
 app = group("Tell the discussion service about users.")
 
@@ -43,6 +47,7 @@ def disable(portal: Portal) -> None:
 @app.command()
 def push(
     portal: Portal,
+    *,
     url: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +62,7 @@ def push(
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.01, hidden=True)] = 5,
     lease: Annotated[float, typer.Option("--lease", min=0.02, hidden=True)] = 30,
+    verbose: VerboseOption = False,
 ) -> None:
     """Deliver queued users to the discussion service.
 
@@ -74,9 +80,14 @@ def push(
         raise PysyncError("discussion service's API key isn't known", f"set {API_KEY}")
     if lease <= timeout:
         raise typer.BadParameter("must be longer than --timeout", param_hint="--lease")
+    log_events(verbose=verbose)
     pushed = asyncio.run(
         delivery.push(
-            portal, Service(url, key, timeout), say_aside, follow=follow, lease_seconds=lease
+            portal,
+            Service(url, key, timeout),
+            partial(_LOG.warning, "%s") if follow else say_aside,
+            follow=follow,
+            lease_seconds=lease,
         )
     )
     say(f"{counted(pushed.delivered, 'user')} delivered")

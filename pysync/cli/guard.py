@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from pysync.cli.output import bytes_text, say, say_aside
+from pysync.cli.logs import VerboseOption, log_events
+from pysync.cli.output import bytes_text, say
 from pysync.cli.parameters import DryRunOption, Portal, size_bytes
-from pysync.errors import PysyncError
 from pysync.watching import guard as service
-from pysync.watching.guard import Judged, Verdict
+from pysync.watching.guard import Action, Excess
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 def guard(
     portal: Portal,
+    *,
     max_retained: Annotated[
         str,
         typer.Option(
@@ -31,6 +34,7 @@ def guard(
         typer.Option("--interval", metavar="SECONDS", min=0.1, max=86400, help="Between looks."),
     ] = service.DEFAULT_INTERVAL_SECONDS,
     dry_run: DryRunOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Drop the slots of dead courses that retain too much WAL.
 
@@ -39,39 +43,26 @@ def guard(
     resync'.
     """
     budget = size_bytes(max_retained, "--max-retained")
-
-    def failed(error: PysyncError) -> None:
-        say_aside(f"{_now()} {error}", style="red")
-
+    log_events(verbose=verbose)
     said: dict[str, str] = {}
-    for judged in service.watch(
-        portal, budget, interval, once=once, dry_run=dry_run, failed=failed
-    ):
-        for each in judged:
-            if said.get(each.course_id) != each.reason:  # not every round anew
-                say(f"{_now()} {_sentence(each, budget)}")
-        said = {each.course_id: each.reason for each in judged}
-        if once and not judged:
-            say(f"{_now()} no course retains more than {bytes_text(budget)}")
+    for found in service.watch(portal, budget, interval, once=once, dry_run=dry_run):
+        for each in found:
+            if once:
+                say(_sentence(each, budget))
+            elif said.get(each.course_id) != each.reason:  # not every round anew
+                _LOG.warning("%s", _sentence(each, budget))
+        said = {each.course_id: each.reason for each in found}
+        if once and not found:
+            say(f"no course retains more than {bytes_text(budget)}")
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _sentence(judged: Judged, budget: int) -> str:
-    done = {
-        Verdict.SACRIFICED: "slot dropped",
-        Verdict.CONDEMNED: "slot would be dropped",
-        Verdict.SPARED: "left alone",
-        Verdict.BUSY: "left alone",
-    }[judged.verdict]
+def _sentence(excess: Excess, budget: int) -> str:
     remedy = (
-        f"; run 'pysync resync {shlex.quote(judged.course_id)}' once its database is back"
-        if judged.verdict is Verdict.SACRIFICED
+        f"; run 'pysync resync {shlex.quote(excess.course_id)}' once its database is back"
+        if excess.action is Action.DROPPED
         else ""
     )
     return (
-        f"course '{judged.course_id}' retains {bytes_text(judged.retained_bytes)} of WAL, more "
-        f"than {bytes_text(budget)}: {done}, {judged.reason}{remedy}"
+        f"course '{excess.course_id}' retains {bytes_text(excess.retained_bytes)} of WAL, more "
+        f"than {bytes_text(budget)}: {excess.action.value}, {excess.reason}{remedy}"
     )

@@ -208,12 +208,6 @@ def seconds_text(seconds: float | None) -> str:
     return f"{seconds:.2f} s"
 
 
-def clear() -> None:
-    """Clear a terminal, for what is printed again and again; a pipe gets it all."""
-    if sys.stdout.isatty():
-        out().clear()
-
-
 class Steps:
     """Progress of a command in steps: a bar on a terminal, a line per step elsewhere."""
 

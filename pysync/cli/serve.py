@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import closing
 from types import FrameType
 from typing import Annotated, Final
 
 import typer
 
+from pysync.cli.logs import VerboseOption, log_events
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import Portal
+from pysync.db.connections import parse
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9543"
 
@@ -37,6 +40,7 @@ def serve(
         float,
         typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Report this often."),
     ] = 5.0,
+    verbose: VerboseOption = False,
 ) -> None:
     """Serve a page for people, and metrics for Prometheus.
 
@@ -48,13 +52,14 @@ def serve(
     from pysync.watching.serving import server
     from pysync.watching.serving.watch import Watch
 
+    log_events(verbose=verbose)
     asked = server.Address(*_split(listen))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        watch = Watch(portal, interval, _log)
+        parse(portal)  # what can't be a portal is told before anything is listened on
         listener, address = server.listen(asked)
-        with listener, watch:
+        with listener, closing(Watch(portal, interval)) as watch:
             if not address.is_loopback:
                 say_aside(
                     f"warning: whoever reaches {address} can read course ids, causes and remedies: "
@@ -70,7 +75,3 @@ def serve(
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _log(message: str) -> None:
-    say_aside(f"pysync: {message}")

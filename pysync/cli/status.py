@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -12,7 +10,6 @@ import typer
 from pysync.cli.output import (
     Format,
     bytes_text,
-    clear,
     escape,
     new_table,
     print_json,
@@ -24,9 +21,9 @@ from pysync.cli.output import (
 )
 from pysync.cli.parameters import OptionalCourseArgument, OptionalPortal, checked, required
 from pysync.errors import PysyncError
-from pysync.watching.status import Report, report
-from pysync.watching.status.document import document, tsv_lines
-from pysync.watching.status.nagios import Level, Thresholds, check
+from pysync.watching.status import Level, Report, report
+from pysync.watching.status.document import document
+from pysync.watching.status.nagios import Thresholds, check
 
 
 class StatusFormat(StrEnum):
@@ -34,78 +31,51 @@ class StatusFormat(StrEnum):
 
     TABLE = "table"
     JSON = "json"
-    TSV = "tsv"
     PROMETHEUS = "prometheus"
     HTML = "html"
 
 
-def _threshold(name: str, what: str) -> Any:
-    return typer.Option(name, min=0, help=f"With --check: {what}.", metavar=name.rsplit("-", 1)[1])
+def _limit(unit: str, what: str) -> Any:
+    return typer.Option(min=0, help=f"With --check: {what}.", metavar=unit)
+
+
+_LagBytes = Annotated[int | None, _limit("bytes", "WAL not applied")]
+_LagSeconds = Annotated[float | None, _limit("seconds", "age of the newest mark in the course")]
+_RetainedBytes = Annotated[int | None, _limit("bytes", "WAL kept for a course")]
+_LossSeconds = Annotated[float | None, _limit("seconds", "time left to a slot's loss")]
 
 
 def status(  # noqa: PLR0917 - Typer reads options from parameters
     portal: OptionalPortal,
     course: OptionalCourseArgument = None,
-    watch: Annotated[
-        float | None,
-        typer.Option("--watch", metavar="SECONDS", min=0.5, help="Report again and again."),
-    ] = None,
     nagios: Annotated[
         bool, typer.Option("--check", help="Print one line, end with 0 to 3, as Nagios plugins do.")
     ] = False,
     format: Annotated[
-        StatusFormat, typer.Option("--format", help="A table, JSON, lines, metrics, or a page.")
+        StatusFormat, typer.Option("--format", help="A table, JSON, metrics, or a page.")
     ] = StatusFormat.TABLE,
-    warning_lag_bytes: Annotated[
-        int | None, _threshold("--warning-lag-bytes", "WAL not applied")
-    ] = None,
-    critical_lag_bytes: Annotated[
-        int | None, _threshold("--critical-lag-bytes", "WAL not applied")
-    ] = None,
-    warning_lag_seconds: Annotated[
-        float | None, _threshold("--warning-lag-seconds", "age of the newest mark in the course")
-    ] = None,
-    critical_lag_seconds: Annotated[
-        float | None, _threshold("--critical-lag-seconds", "age of the newest mark in the course")
-    ] = None,
-    warning_retained_bytes: Annotated[
-        int | None, _threshold("--warning-retained-bytes", "WAL kept for a course")
-    ] = None,
-    critical_retained_bytes: Annotated[
-        int | None, _threshold("--critical-retained-bytes", "WAL kept for a course")
-    ] = None,
-    warning_loss_seconds: Annotated[
-        float | None, _threshold("--warning-loss-seconds", "time left to a slot's loss")
-    ] = None,
-    critical_loss_seconds: Annotated[
-        float | None, _threshold("--critical-loss-seconds", "time left to a slot's loss")
-    ] = None,
+    warning_lag_bytes: _LagBytes = None,
+    critical_lag_bytes: _LagBytes = None,
+    warning_lag_seconds: _LagSeconds = None,
+    critical_lag_seconds: _LagSeconds = None,
+    warning_retained_bytes: _RetainedBytes = None,
+    critical_retained_bytes: _RetainedBytes = None,
+    warning_loss_seconds: _LossSeconds = None,
+    critical_loss_seconds: _LossSeconds = None,
 ) -> None:
     """Report how replication is, with cause and remedy.
 
     A course that can't be reached is reported so within 3 seconds, and the others still are.
     """
     if nagios:
-        thresholds = Thresholds(
-            warning_lag_bytes,
-            critical_lag_bytes,
-            warning_lag_seconds,
-            critical_lag_seconds,
-            warning_retained_bytes,
-            critical_retained_bytes,
-            warning_loss_seconds,
-            critical_loss_seconds,
-        )
+        thresholds = {
+            "lag_bytes": (warning_lag_bytes, critical_lag_bytes),
+            "lag_seconds": (warning_lag_seconds, critical_lag_seconds),
+            "retained_wal_bytes": (warning_retained_bytes, critical_retained_bytes),
+            "seconds_to_loss": (warning_loss_seconds, critical_loss_seconds),
+        }
         _check(portal, course, thresholds)
-    while True:
-        found = report(required(portal), checked(course))
-        if watch is not None:
-            clear()
-        print_report(found, format)
-        if watch is None:
-            return
-        sys.stdout.flush()
-        time.sleep(watch)
+    print_report(report(required(portal), checked(course)), format)
 
 
 def _check(portal: str | None, course: str | None, thresholds: Thresholds) -> None:
@@ -122,8 +92,6 @@ def print_report(found: Report, format: StatusFormat | Format) -> None:
     match StatusFormat(format.value):
         case StatusFormat.JSON:
             print_json(document(found))
-        case StatusFormat.TSV:
-            print_raw("\n".join(tsv_lines(found)) + "\n")
         case StatusFormat.PROMETHEUS:
             from pysync.watching.status.metrics import prometheus_text
 
@@ -141,14 +109,7 @@ def _print_table(found: Report) -> None:
         say("no courses registered")
         return
     table = new_table(
-        "course",
-        "state",
-        "tables",
-        "slot",
-        "lag",
-        "behind",
-        "WAL kept",
-        "errors",
+        *("course", "state", "tables", "slot", "lag", "behind", "WAL kept", "errors"),
         right=("tables", "lag", "behind", "WAL kept", "errors"),
         whole=("state", "slot"),
     )

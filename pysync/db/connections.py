@@ -19,12 +19,14 @@ CONNECT_TIMEOUT_SECONDS: Final = 5
 LOCK_TIMEOUT_SECONDS: Final = 2
 """How long we queue for a lock: applications queue behind us for as long."""
 
-_KEEPALIVES: Final = {
+KEEPALIVES: Final = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+"""A server whose machine went away without a word is given up, instead of awaited for hours."""
+
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
 
 
@@ -96,7 +98,7 @@ async def connect_async(
 
     :raises DatabaseUnreachableError: if the server can't be reached or refuses.
     """
-    target = _target(conninfo, CONNECT_TIMEOUT_SECONDS, **_KEEPALIVES)
+    target = _target(conninfo, CONNECT_TIMEOUT_SECONDS, **KEEPALIVES)
     try:
         connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
     except psycopg.Error as error:

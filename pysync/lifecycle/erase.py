@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-import psycopg
 from psycopg import sql
 
 from pysync.db.catalog import references_to
 from pysync.db.connections import Connection, connect, fetch_row, fetch_value
-from pysync.db.errors import meaning, translated
+from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.errors import InUseError, NotFoundError, PysyncError
 from pysync.models.replicated import REPLICATED, REPLICATED_TABLES
 from pysync.replication import marks, registry
+from pysync.replication.polling import ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 
@@ -125,15 +123,25 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
     :param timeout_seconds: how long each course may take.
     """
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        asked = portal.execute(
-            "select course_id, array_agg(user_id order by user_id) from pysync.erasure"
-            " where user_id = any (%s) group by course_id order by course_id",
-            (user_ids,),
-        ).fetchall()
-        courses = {course.course_id: course for course in registry.courses(portal)}
-        ask = partial(_ask, portal_conninfo, courses, timeout_seconds)
-        with ThreadPoolExecutor(COURSES_AT_A_TIME) as pool:
-            proofs = [proof for found in pool.map(ask, asked) for proof in found]
+        asked: dict[CourseId, list[int]] = dict(
+            portal.execute(
+                "select course_id, array_agg(user_id order by user_id) from pysync.erasure"
+                " where user_id = any (%s) group by course_id order by course_id",
+                (user_ids,),
+            ).fetchall()
+        )
+        courses = [course for course in registry.courses(portal) if course.course_id in asked]
+
+        def left(course: Course) -> set[int]:
+            return _left(portal_conninfo, course, timeout_seconds, asked[course.course_id])
+
+        answers = ask(courses, left, at_once=COURSES_AT_A_TIME)
+        by_course = {c.course_id: answer for c, answer in zip(courses, answers, strict=True)}
+        proofs = [
+            _proof(user_id, course_id, by_course.get(course_id))
+            for course_id, ids in asked.items()
+            for user_id in ids
+        ]
         confirmed = [proof for proof in proofs if proof.confirmed]
         portal.execute(
             "delete from pysync.erasure using unnest(%s::bigint[], %s::text[])"
@@ -144,29 +152,18 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
         return proofs
 
 
-def _ask(
-    portal_conninfo: str,
-    courses: dict[CourseId, Course],
-    timeout_seconds: float,
-    asked: tuple[CourseId, list[int]],
-) -> list[Proof]:
-    course_id, user_ids = asked
-    course = courses.get(course_id)
-    if course is None:
-        reason = "it was removed before it confirmed: look into its database yourself"
-        return [Proof(user_id, course_id, confirmed=False, reason=reason) for user_id in user_ids]
-    try:
-        left = _left(portal_conninfo, course, timeout_seconds, user_ids)
-    except (PysyncError, psycopg.Error) as error:
-        known = error if isinstance(error, PysyncError) else meaning(error, f"course '{course_id}'")
-        return [
-            Proof(user_id, course_id, confirmed=False, reason=known.message) for user_id in user_ids
-        ]
-    remedy = f"personal data is still there; run 'pysync resync {shlex.quote(course_id)}'"
-    return [
-        Proof(user_id, course_id, user_id not in left, remedy if user_id in left else None)
-        for user_id in user_ids
-    ]
+def _proof(user_id: int, course_id: CourseId, left: set[int] | PysyncError | None) -> Proof:
+    match left:
+        case None:
+            reason = "it was removed before it confirmed: look into its database yourself"
+        case PysyncError():
+            reason = left.message
+        case _ if user_id in left:
+            resync = f"run 'pysync resync {shlex.quote(course_id)}'"
+            reason = f"personal data is still there; {resync}"
+        case _:
+            return Proof(user_id, course_id, confirmed=True)
+    return Proof(user_id, course_id, confirmed=False, reason=reason)
 
 
 def _left(

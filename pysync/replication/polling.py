@@ -1,12 +1,12 @@
-"""Ask all course databases at once, none for longer than it may take."""
+"""Ask many courses at once, none for longer than it may take."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ from pysync.db.connections import Connection, connect, parse
 from pysync.db.errors import meaning
 from pysync.errors import DatabaseUnreachableError, PysyncError
 from pysync.replication.registry import Course
+from pysync.types import CourseId
 
 COURSE_TIMEOUT_SECONDS: Final = 2.5
 """How long one course database may take; the whole report takes little longer."""
@@ -29,6 +30,114 @@ CONNECTIONS_PER_SERVER: Final = 24
 R = TypeVar("R")
 
 
+def ask(
+    courses: Sequence[Course],
+    question: Callable[[Course], R],
+    *,
+    at_once: int | None = None,
+    seconds: float | None = None,
+) -> list[R | PysyncError]:
+    """Ask the same of all courses, each in a thread.
+
+    A thread that hangs in a connection to a dead server can't be stopped, only left behind.
+
+    :param at_once: how many altogether; by default ``CONNECTIONS_PER_SERVER`` of each server.
+    :param seconds: how long all of it may take.
+    :returns: each course's answer or error, in their order.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+
+    def work_off(waiting: deque[int]) -> None:
+        while waiting and (deadline is None or time.monotonic() < deadline):
+            try:
+                index = waiting.popleft()
+            except IndexError:
+                return  # another thread was faster
+            answers.put((index, _answer(courses[index], question)))
+
+    groups: dict[Hashable, deque[int]] = {}
+    for index, course in enumerate(courses):
+        groups.setdefault(at_once or server_of(course.conninfo), deque()).append(index)
+    for waiting in groups.values():
+        for _ in range(min(len(waiting), at_once or CONNECTIONS_PER_SERVER)):
+            threading.Thread(target=work_off, args=(waiting,), daemon=True).start()
+    found: list[R | PysyncError] = [PysyncError(f"no answer within {seconds} s") for _ in courses]
+    for _ in courses:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        try:
+            index, answer = answers.get(timeout=left)
+        except queue.Empty:
+            break
+        if isinstance(answer, BaseException) and not isinstance(answer, PysyncError):
+            raise answer
+        found[index] = answer
+    return found
+
+
+def _answer(course: Course, question: Callable[[Course], R]) -> R | BaseException:
+    try:
+        return question(course)
+    except psycopg.Error as error:
+        return meaning(error, f"course '{course.course_id}'")
+    except BaseException as error:  # noqa: BLE001 - the asking thread raises what isn't an answer
+        return error
+
+
+class Databases:
+    """Connections to course databases; each stays open from one question to the next.
+
+    But where a server has so many courses that they take turns (`crowded`): they don't wait there.
+    """
+
+    def __init__(self, courses: Sequence[Course]) -> None:
+        servers = Counter(server_of(course.conninfo) for course in courses)
+        self.crowded = max(servers.values(), default=0) > CONNECTIONS_PER_SERVER
+        self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if self.crowded else COURSE_TIMEOUT_SECONDS
+        self._keep = not self.crowded
+        self._open: dict[CourseId, Connection] = {}
+
+    @contextmanager
+    def connection(self, course: Course) -> Iterator[Connection]:
+        """Give the connection to a course's database, for one thread at a time.
+
+        :raises DatabaseUnreachableError: if there is none yet and it can't be reached.
+        """
+        database = self._open.pop(course.course_id, None) or connect(
+            course.conninfo,
+            connect_timeout_seconds=2,
+            statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
+        )
+        try:
+            yield database
+        except BaseException:
+            database.close()
+            raise
+        if self._keep:
+            self._open[course.course_id] = database
+        else:
+            database.close()
+
+    def close(self) -> None:
+        """Close what nobody uses; a thread that was left behind closes its own."""
+        self._keep = False
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def ask_each(
+    courses: Sequence[Course], question: Callable[[Connection, Course], R]
+) -> list[R | PysyncError]:
+    """Ask all course databases one question; see :func:`ask`."""
+    with closing(Databases(courses)) as databases:
+
+        def in_database(course: Course) -> R:
+            with databases.connection(course) as database:
+                return question(database, course)
+
+        return ask(courses, in_database, seconds=databases.timeout_seconds)
+
+
 def server_of(conninfo: str) -> tuple[Any, ...]:
     """Return what tells a server from others in a connection string."""
     try:
@@ -36,73 +145,3 @@ def server_of(conninfo: str) -> tuple[Any, ...]:
     except DatabaseUnreachableError:
         return (conninfo,)  # it will be reported when it is connected to
     return tuple(parameters.get(key) for key in ("host", "hostaddr", "port", "service"))
-
-
-class Turns:
-    """Limits connections per server, and says when a course is given up."""
-
-    def __init__(self, wanted: Sequence[Course]) -> None:
-        servers = Counter(server_of(course.conninfo) for course in wanted)
-        self._limits = {
-            server: threading.BoundedSemaphore(CONNECTIONS_PER_SERVER) for server in servers
-        }
-        self.crowded = max(servers.values(), default=0) > CONNECTIONS_PER_SERVER
-        self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if self.crowded else COURSE_TIMEOUT_SECONDS
-        self.deadline = time.monotonic() + self.timeout_seconds
-
-    @contextmanager
-    def connection(self, course: Course) -> Iterator[Connection]:
-        """Connect to a course's database, once there are few enough connections to its server.
-
-        :raises PysyncError: if it can't be reached, or fails.
-        """
-        limit = self._limits[server_of(course.conninfo)]
-        # A second look may come a little after the deadline for the first.
-        if not limit.acquire(timeout=max(self.deadline + 1 - time.monotonic(), 0)):
-            raise self.too_late()
-        try:
-            with closing(
-                connect(
-                    course.conninfo,
-                    connect_timeout_seconds=2,
-                    statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
-                )
-            ) as database:
-                yield database
-        except psycopg.Error as error:
-            raise meaning(error, f"course '{course.course_id}'") from error
-        finally:
-            limit.release()
-
-    def too_late(self) -> PysyncError:
-        """Return the error for a course that doesn't answer."""
-        return PysyncError(f"no answer within {self.timeout_seconds:g} s")
-
-
-def ask_each(
-    wanted: Sequence[Course], question: Callable[[Connection, Course], R]
-) -> list[R | PysyncError]:
-    """Ask all course databases at once; who doesn't answer in time is reported so.
-
-    A thread that hangs in a connection to a dead server can't be stopped, only left behind.
-    """
-    answers: queue.Queue[tuple[int, R | PysyncError]] = queue.Queue()
-    turns = Turns(wanted)
-
-    def ask(index: int, course: Course) -> None:
-        try:
-            with turns.connection(course) as database:
-                answers.put((index, question(database, course)))
-        except PysyncError as error:
-            answers.put((index, error))
-
-    for index, course in enumerate(wanted):
-        threading.Thread(target=ask, args=(index, course), daemon=True).start()
-    results: list[R | PysyncError] = [turns.too_late() for _ in wanted]
-    for _ in wanted:
-        try:
-            index, answer = answers.get(timeout=max(turns.deadline - time.monotonic(), 0))
-        except queue.Empty:
-            break
-        results[index] = answer
-    return results

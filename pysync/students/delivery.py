@@ -10,6 +10,7 @@ run out.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ CONCURRENCY: Final = 8
 POLL_SECONDS: Final = 5.0
 """How often a pusher that follows looks without having been woken."""
 
+_LOG: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SOON_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0
@@ -193,18 +195,22 @@ class _Pusher:
             if late_seconds + self.service.timeout_seconds > self.lease_seconds:
                 return
             error = await put(http, self.service, claim.user_id, claim.username, claim.email or "")
-            if error is None:
-                self._delivered += 1
-            else:
-                self.report(f"user {claim.user_id} not delivered: {error}")
+            self._delivered += error is None
         try:
-            await self._query(
+            ((due_at,),) = await self._query(
                 "select pysync.settle_delivery(%s, %s, %s, %s)",
                 claim.user_id,
                 claim.claimed_until,
                 claim.version,
                 error,
             )
+            if error is not None:
+                again = (
+                    f"due again at {due_at.isoformat(timespec='seconds')}"
+                    if due_at
+                    else "claimed anew"
+                )
+                self.report(f"user {claim.user_id} not delivered: {error}; {again}")
         except _TRANSIENT as lost:
             if not self.follow:
                 raise
@@ -228,7 +234,7 @@ class _Pusher:
             with suppress(*_TRANSIENT):
                 async with await connect_async(self.conninfo) as connection:
                     await connection.execute("listen pysync_discussion")
-                    self.report("waiting for changes of users")
+                    _LOG.info("waiting for changes of users")
                     # What was committed before wakes nobody.
                     self._wake.set()
                     async for _ in connection.notifies():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import count
 from typing import Final
 
 import psycopg
@@ -16,6 +16,7 @@ from pysync.errors import PysyncError
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED, ReplicatedTable
 from pysync.replication import registry
+from pysync.replication.polling import ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
@@ -54,52 +55,22 @@ def verify(
         wanted = [registry.get(portal, each) for each in dict.fromkeys(course_ids)]
         wanted = wanted or registry.courses(portal)
     progress.step("verifying", len(wanted) * STEPS)
-    found = _each(
-        wanted,
-        jobs,
-        lambda course, step: verify_course(portal_conninfo, course, step, with_values=with_values),
-        progress,
-    )
-    return sorted(found, key=lambda each: each.course_id)
+    done, one_at_a_time = count(1), threading.Lock()
 
+    def step() -> None:
+        with one_at_a_time:
+            progress.advance(next(done))
 
-Work = Callable[[Course, Callable[[], None]], Verification]
-_Told = queue.SimpleQueue[Verification | BaseException | None]
+    def work(course: Course) -> Verification:
+        return verify_course(portal_conninfo, course, step, with_values=with_values)
 
-
-def _each(
-    wanted: list[Course], jobs: int, work: Work, progress: Progress
-) -> Iterator[Verification]:
-    """Do the work for each course, `jobs` at a time."""
-    waiting: queue.SimpleQueue[Course] = queue.SimpleQueue()
-    for course in wanted:
-        waiting.put(course)
-    told: _Told = queue.SimpleQueue()
-    # Daemons: an interrupted command doesn't wait for what its servers still compute.
-    for _ in range(min(jobs, len(wanted))):
-        threading.Thread(target=_work_off, args=(waiting, told, work), daemon=True).start()
-    steps = found = 0
-    while found < len(wanted):
-        match told.get():
-            case None:
-                steps += 1
-                progress.advance(steps)
-            case Verification() as verification:
-                found += 1
-                yield verification
-            case BaseException() as error:
-                raise error
-
-
-def _work_off(waiting: queue.SimpleQueue[Course], told: _Told, work: Work) -> None:
-    """Take courses until there are none; ``None`` tells of a part that is done."""
-    try:
-        while True:
-            told.put(work(waiting.get_nowait(), lambda: told.put(None)))
-    except queue.Empty:
-        pass
-    except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-        told.put(error)
+    answers = ask(wanted, work, at_once=jobs)
+    return [
+        Verification(course.course_id, error=answer) if isinstance(answer, PysyncError) else answer
+        for course, answer in sorted(
+            zip(wanted, answers, strict=True), key=lambda pair: pair[0].course_id
+        )
+    ]
 
 
 def verify_course(

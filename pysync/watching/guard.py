@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
@@ -13,40 +14,40 @@ from psycopg import errors
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
+from pysync.db.queries import load
 from pysync.errors import LockedError, PysyncError
 from pysync.replication import registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 
-DEFAULT_MAX_RETAINED_BYTES: Final = 10 * 1024**3
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 
+_LOG: Final = logging.getLogger(__name__)
+_QUERIES: Final = load(__file__)
+_DEAD: Final = "nobody has been connected since the last look"
 
-class Verdict(Enum):
+
+class Action(Enum):
     """What the guard did about a course beyond the budget."""
 
-    SACRIFICED = "sacrificed"
-    CONDEMNED = "condemned"
-    """It would be sacrificed, were this no dry run."""
-    SPARED = "spared"
-    """Its subscription is connected, or moves: it is left alone."""
-    BUSY = "busy"
-    """Another command works on it."""
+    DROPPED = "slot dropped"
+    WOULD_DROP = "slot would be dropped"
+    NONE = "left alone"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A course beyond the budget: what was done, and the WAL that its slot retained."""
+class Excess:
+    """A course beyond the budget: the WAL that its slot retained, what was done, and why."""
 
     course_id: CourseId
-    verdict: Verdict
+    action: Action
     retained_bytes: int
     reason: str
 
 
 @dataclass(frozen=True)
-class _Look:
-    """A slot as it was at a look: a position that changes is a sign of life."""
+class _Slot:
+    """A slot as it was in a round: a position that changes is a sign of life."""
 
     active: bool
     position: str
@@ -60,8 +61,7 @@ def watch(
     *,
     once: bool,
     dry_run: bool = False,
-    failed: Callable[[PysyncError], None] = lambda _: None,
-) -> Iterator[list[Judged]]:
+) -> Iterator[list[Excess]]:
     """Look at all slots again and again, and drop those of dead courses beyond the budget.
 
     Dead is a course whose slot was inactive at two looks in a row and didn't move between them. Its
@@ -69,60 +69,51 @@ def watch(
 
     :param max_retained_bytes: WAL that a dead course may make the portal keep.
     :param interval_seconds: between looks.
-    :param once: end after the second look, and raise what goes wrong.
-    :param failed: is told of a round that failed; the next one is tried all the same.
+    :param once: end after the second look, and raise what goes wrong; else a round that fails is
+        logged, and the next one tried all the same.
     :returns: after each round, what was done about each course beyond the budget.
     """
-    before: dict[CourseId, _Look] = {}
+    before: dict[CourseId, _Slot] = {}
     first = True
     while True:
         try:
             with translated("portal"), closing(registry.connect_portal(portal_conninfo)) as portal:
-                now, judged = _round(portal, before, max_retained_bytes, dry_run=dry_run)
+                now = _read_slots(portal)
+                found = [
+                    _judge(portal, course, slot, before[course.course_id], dry_run=dry_run)
+                    for course, slot in now
+                    if slot.retained_bytes > max_retained_bytes and course.course_id in before
+                ]
         except PysyncError as error:
             if once:
                 raise
-            failed(error)
+            _LOG.error("%s", error)
         else:
             if not first:
-                yield judged
+                yield found
                 if once:
                     return
-            before, first = now, False
+            before, first = {course.course_id: slot for course, slot in now}, False
         time.sleep(interval_seconds)
 
 
-def _round(
-    portal: Connection, before: dict[CourseId, _Look], max_retained_bytes: int, *, dry_run: bool
-) -> tuple[dict[CourseId, _Look], list[Judged]]:
-    now, judged = {}, []
-    for course, look in _looks(portal):
-        now[course.course_id] = look
-        if look.retained_bytes <= max_retained_bytes or course.course_id not in before:
-            continue
-        earlier = before[course.course_id]
-        if look.active or earlier.active:
-            verdict, reason = Verdict.SPARED, "its subscription is or was just connected"
-        elif look.position != earlier.position:
-            verdict, reason = Verdict.SPARED, "its slot moves"
-        elif dry_run:
-            verdict, reason = Verdict.CONDEMNED, "nobody has been connected since the last look"
-        else:
-            verdict, reason = _sacrifice(portal, course)
-        judged.append(Judged(course.course_id, verdict, look.retained_bytes, reason))
-    return now, judged
+def _judge(
+    portal: Connection, course: Course, slot: _Slot, earlier: _Slot, *, dry_run: bool
+) -> Excess:
+    if slot.active or earlier.active:
+        action, reason = Action.NONE, "its subscription is or was just connected"
+    elif slot.position != earlier.position:
+        action, reason = Action.NONE, "its slot moves"
+    elif dry_run:
+        action, reason = Action.WOULD_DROP, _DEAD
+    else:
+        action, reason = _sacrifice(portal, course)
+    return Excess(course.course_id, action, slot.retained_bytes, reason)
 
 
-def _looks(portal: Connection) -> list[tuple[Course, _Look]]:
-    # What is lost already retains nothing.
-    rows = portal.execute(
-        "select slot_name::text, active, (restart_lsn, confirmed_flush_lsn)::text,"
-        " pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint"
-        " from pg_catalog.pg_replication_slots"
-        " where slot_type = 'logical' and database = current_database()"
-        " and restart_lsn is not null and wal_status is distinct from 'lost'"
-    ).fetchall()
-    slots = {name: _Look(*look) for name, *look in rows}
+def _read_slots(portal: Connection) -> list[tuple[Course, _Slot]]:
+    rows = portal.execute(_QUERIES["retaining_slots"]).fetchall()
+    slots = {name: _Slot(*slot) for name, *slot in rows}
     return [
         (course, slots[course.replication_name])
         for course in registry.courses(portal)
@@ -130,7 +121,7 @@ def _looks(portal: Connection) -> list[tuple[Course, _Look]]:
     ]
 
 
-def _sacrifice(portal: Connection, course: Course) -> tuple[Verdict, str]:
+def _sacrifice(portal: Connection, course: Course) -> tuple[Action, str]:
     try:
         # Recorded first: who finds the slot missing is told why.
         with registry.locked(portal, course.course_id), portal.transaction():
@@ -139,7 +130,7 @@ def _sacrifice(portal: Connection, course: Course) -> tuple[Verdict, str]:
                 "select pg_catalog.pg_drop_replication_slot(%s)", (course.replication_name,)
             )
     except errors.ObjectInUse:
-        return Verdict.SPARED, "its subscription has just connected"
+        return Action.NONE, "its subscription has just connected"
     except LockedError:
-        return Verdict.BUSY, "another command works on it"
-    return Verdict.SACRIFICED, "nobody has been connected since the last look"
+        return Action.NONE, "another command works on it"
+    return Action.DROPPED, _DEAD

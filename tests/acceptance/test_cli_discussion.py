@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import threading
@@ -55,11 +56,11 @@ def push(site: Site, server: DiscussionServer) -> subprocess.CompletedProcess[st
 def follower(site: Site, server: DiscussionServer, *options: str) -> Iterator[Fork]:
     """Start a pusher that follows, and wait until it listens."""
     with Fork(
-        ("discussion", "push", "--follow", *options),
+        ("discussion", "push", "--follow", "-v", *options),
         environment(site.portal, **variables(server)),
     ) as process:
         try:
-            assert process.stderr.readline() == "waiting for changes of users\n"
+            assert process.stderr.readline().endswith("Z INFO waiting for changes of users\n")
             yield process
         finally:
             process.kill()
@@ -98,11 +99,14 @@ def test_from_off_to_delivered(site: Site, server: DiscussionServer) -> None:
     server.behave = lambda _: (422, "[bold]no[/bold]")
     result = push(site, server)
     assert (result.returncode, result.stdout) == (1, "0 users delivered\n")
-    assert result.stderr.splitlines() == [
-        f"user {ada} not delivered: HTTP 422 Unprocessable Entity: [bold]no[/bold]",
+    first, second = result.stderr.splitlines()
+    told, _, again = first.rpartition("; ")
+    assert told == f"user {ada} not delivered: HTTP 422 Unprocessable Entity: [bold]no[/bold]"
+    assert re.fullmatch(r"due again at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S+", again)
+    assert second == (
         "pysync: discussion service hasn't got the newest state of 1 user; "
-        "see 'pysync discussion status'",
-    ]
+        "see 'pysync discussion status'"
+    )
     site.execute("update pysync.discussion_outbox set next_attempt_at = now() + interval '1 h'")
     status = read_json("discussion", "status", portal=site.portal)
     (failing,) = status.pop("failing_users")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -107,8 +108,9 @@ def test_the_guard_goes_on_until_it_is_stopped_and_survives_a_bad_moment(
             )
         )
         eventually(lambda: name not in slots(site))
-        said = iter(process.stdout.readline, "")
-        assert any("course 'dead' retains" in line for line in said)
+        said = iter(process.stderr.readline, "")
+        dropped = next(line for line in said if "course 'dead' retains" in line)
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ WARNING ", dropped)
         assert process.poll() is None
         process.terminate()
         process.communicate()

@@ -210,6 +210,23 @@ def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection
     become(site, "streaming")
 
 
+def test_a_view_that_is_missing_or_altered(site: Site, course: psycopg.Connection[Any]) -> None:
+    for statement in (
+        "drop view course.replication_status",
+        "create view course.replication_status as select 1 as course_id",
+        "create view course.replication_status as select course_id, 'x' as mark from course.mark",
+    ):
+        course.execute(statement)
+        found = become(site, "drifted", "view course.replication_status", "can't be read")
+        assert (found["tables_total"], found["lag_bytes"] is None) == (None, False)
+        told = [each for each in found["drift"] if "can't be read" in each["cause"]]
+        drop, _, file = told[0]["remedy"].removeprefix(IN_COURSE).partition("; \\i ")
+        course.execute(drop.encode())
+        course.execute(Path(file).read_bytes())
+        become(site, "streaming")
+        course.execute("drop view course.replication_status")
+
+
 def test_a_course_that_is_behind_and_moves_is_not_stuck(site: Site) -> None:
     """A long transaction on its way: nothing is confirmed and no error counted for seconds."""
     enroll_users(site, "A", 2000)

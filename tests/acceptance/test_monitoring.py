@@ -1,11 +1,10 @@
-"""What monitoring reads: ``status --check``, Prometheus, TSV, ``--watch``, the view, ``doctor``."""
+"""What monitoring reads: ``status --check``, Prometheus, the view, ``doctor``."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ from pysync.migrate import head_revision
 from pysync.migrate.lineage import PORTAL
 from pysync.types import CourseId
 from pysync.watching.status import report
-from pysync.watching.status.document import COLUMNS, schema
+from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_process import (
     OwnCluster,
     cli,
-    launch,
     read_json,
     succeed,
 )
@@ -111,6 +109,7 @@ def test_prometheus_has_every_series_of_every_course(courses: Site) -> None:
         "pysync_slot_active",
         "pysync_drift",
         "pysync_state",
+        "pysync_level",
     ):
         labels = {
             (each.labels["course_id"], each.labels["slot_name"]) for each in families[name].samples
@@ -131,32 +130,13 @@ def test_prometheus_has_every_series_of_every_course(courses: Site) -> None:
     assert math.isnan(values["pysync_lag_bytes", "lost"])
     assert values["pysync_slot_active", "lost"] == 0
     assert values["pysync_slot_active", "good"] == 1
+    assert [values["pysync_level", each] for each in ("good", "it's = paused", "lost")] == [0, 1, 2]
     states = {
         sample.labels["course_id"]: sample.labels["state"]
         for sample in families["pysync_state"].samples
         if sample.value == 1
     }
     assert states == {"good": "streaming", "it's = paused": "paused", "lost": "lost"}
-
-
-def test_tsv_has_a_line_per_course(site: Site) -> None:
-    site.add("a\tb\\c\nd")
-    heading, line = succeed("status", "--format", "tsv", portal=site.portal).splitlines()
-    assert heading.split("\t") == list(COLUMNS)
-    values = dict(zip(COLUMNS, line.split("\t"), strict=True))
-    assert values["course_id"] == "a\\tb\\\\c\\nd"
-    assert (values["state"], values["cause"], values["slot_active"]) == ("streaming", "", "true")
-
-
-def test_watch_reports_again_and_again_until_interrupted(site: Site) -> None:
-    site.add("A")
-    process = launch("status", "--watch", "0.5", "--format", "tsv", portal=site.portal)
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(4)]
-    process.send_signal(signal.SIGINT)
-    process.communicate()
-    assert [line.split("\t")[0] for line in lines] == ["course_id", "A", "course_id", "A"]
-    assert process.returncode == 130
 
 
 @pytest.mark.oldest_and_newest("who may see what of replication")

@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
+from pysync.watching.status import State, status
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Site, enroll, eventually, insert_user
 
@@ -92,6 +93,16 @@ def test_the_view_tells_errors_and_what_is_missing(
     assert (found["course_id"], found["subscription_exists"]) == ("A", False)
     assert found["subscription_name"] is None
     assert found["mark"] is not None
+
+
+def test_a_report_needs_no_rights_of_a_superuser_in_a_course(
+    site: Site, watcher: psycopg.Connection[dict[str, Any]]
+) -> None:
+    """Who may not read replication origins isn't told what is applied, and nothing else."""
+    site.course("A").execute("grant select on all tables in schema course to watcher")
+    site.execute("update pysync.course set conninfo = conninfo || ' user=watcher'")
+    (found,) = status(site.portal)
+    assert (found.state, found.cause) == (State.STREAMING, None)
 
 
 def test_another_database_of_the_server_is_not_told_of(

@@ -31,7 +31,7 @@ WITH_CONTENTS = [
     ".github/CONTRIBUTING.md",
 ]
 
-COMMON_OPTIONS = {"--portal", "--help", "--install-completion", "--show-completion"}
+COMMON_OPTIONS = {"-v", "--portal", "--help", "--install-completion", "--show-completion"}
 
 each_page = pytest.mark.parametrize("each", pages(), ids=str)
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from importlib import resources
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -22,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysync.types import JSON_VERSION
 from pysync.watching.serving.page import live_data, live_page, policy
-from pysync.watching.serving.watch import Known, Watch
+from pysync.watching.serving.watch import Watch
 from pysync.watching.status.document import document
-from pysync.watching.status.metrics import ReportCollector
+from pysync.watching.status.metrics import prometheus_text
 
 UNAVAILABLE: Final = 503
 
@@ -60,7 +56,10 @@ def app(watch: Watch) -> Starlette:
         return PlainTextResponse(f"{trouble or 'ok'}\n", UNAVAILABLE if trouble else 200)
 
     def metrics(_: Request) -> Response:
-        return Response(metrics_text(watch.known), media_type=_PROMETHEUS)
+        # A report that is old would pass for the present: its series are left out.
+        known, up = watch.known, watch.known.trouble is None
+        text = prometheus_text(known.report if up else None, up=up)
+        return Response(text, media_type=_PROMETHEUS)
 
     return Starlette(
         routes=[
@@ -73,31 +72,6 @@ def app(watch: Watch) -> Starlette:
         ],
         middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=2000)],
     )
-
-
-def metrics_text(known: Known) -> str:
-    """Return everything for Prometheus.
-
-    A report that is old would pass for the present: its series are left out, and ``pysync_up`` is
-    0.
-    """
-    registry = CollectorRegistry()
-    registry.register(_UpCollector(known.trouble is None))
-    if known.report is not None and known.trouble is None:
-        registry.register(ReportCollector(known.report))
-    return generate_latest(registry).decode()
-
-
-class _UpCollector(Collector):
-    """Tells whether there are series of the present."""
-
-    def __init__(self, up: bool) -> None:
-        self._up = up
-
-    def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily(
-            "pysync_up", "Whether the portal answers and the report is new", value=float(self._up)
-        )
 
 
 class SecurityHeaders:

@@ -1,13 +1,5 @@
 "use strict";
 (() => {
-// Worst first; all but the last three need attention.
-const STATES = {
-  lost: ["bad", "\u2715"], stuck: ["bad", "\u25a0"], unreachable: ["bad", "?"], orphaned: ["bad", "\u2715"],
-  drifted: ["bad", "\u2260"], incomplete: ["warn", "\u2026"], paused: ["warn", "\u2016"],
-  "catching-up": ["busy", "\u00bb"], copying: ["busy", "\u2193"], streaming: ["good", "\u2713"],
-};
-const ORDER = Object.keys(STATES);
-const HEALTHY = new Set(["catching-up", "copying", "streaming"]);
 const BY_NUMBERS = new Intl.Collator("en", { numeric: true });
 const TOLD_AT_ONCE = 3;
 const REQUEST_MILLISECONDS = 10000;
@@ -17,6 +9,9 @@ const cards = new Map(); // by course id: what is shown, and its elements
 const lags = new Map(); // by course id: seconds by bucket
 const asked = new Set(); // buckets in which a report was made
 let data = JSON.parse($("data").textContent);
+const SIGNS = new Map(data.states);
+const ORDER = [...SIGNS.keys()]; // worst first; the last is what a course should be in
+const TONES = ["busy", "warn", "bad"]; // by level
 let gotAt = performance.now();
 let unreachable = false;
 let wake = () => {}; // ends the pause before the next refresh
@@ -130,8 +125,8 @@ function makeCard(id) {
 }
 
 function fillCard(card, course) {
-  const [tone, sign] = STATES[course.state] || ["bad", "?"];
-  card.root.dataset.tone = tone;
+  const sign = SIGNS.get(course.state) || "?";
+  card.root.dataset.tone = course.state === ORDER.at(-1) ? "good" : TONES[course.level] || "bad";
   card.root.dataset.state = course.state;
   const percent = course.copied_percent === null ? "" : " " + Math.round(course.copied_percent) + " %";
   set(card.state, sign + " " + course.state + percent);
@@ -266,7 +261,7 @@ function showOrphans() {
 function showSummary(courses, changes) {
   const counts = new Map();
   for (const { state } of courses) counts.set(state, (counts.get(state) || 0) + 1);
-  const wrong = courses.filter(({ state }) => !HEALTHY.has(state)).length;
+  const wrong = courses.filter(({ level }) => level > 0).length;
   const total = courses.length + (courses.length === 1 ? " course" : " courses");
   let says = total + ", all well";
   if (wrong) says = wrong + " of " + total + (wrong === 1 ? " needs" : " need") + " attention";

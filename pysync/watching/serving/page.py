@@ -12,24 +12,21 @@ from typing import Any, Final
 
 from pysync.types import JSON_VERSION
 from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
-from pysync.watching.status import Report
+from pysync.watching.status import Report, State
 from pysync.watching.status.document import document
 
+_DATA: Final = {
+    "version": JSON_VERSION,
+    "states": [[state.value, state.sign] for state in State],
+}
 SNAPSHOT_OLD_SECONDS: Final = 600
 """From which age on a page in a file says that it is old."""
 
 
 def static_page(found: Report) -> str:
     """Return the page as a file that shows one report and nothing else."""
-    return _fill(
-        {
-            "version": JSON_VERSION,
-            "live": False,
-            "old_seconds": SNAPSHOT_OLD_SECONDS,
-            "error": None,
-            "report": document(found),
-        }
-    )
+    data = {"live": False, "old_seconds": SNAPSHOT_OLD_SECONDS, "error": None}
+    return _fill({**_DATA, **data, "report": document(found)})
 
 
 def live_page(known: Known) -> str:
@@ -46,7 +43,7 @@ def live_data(known: Known, since: int = 0) -> dict[str, Any]:
     buckets = [each for each in known.history if each.number >= since]
     courses = [each.course_id for each in known.report.courses] if known.report else []
     return {
-        "version": JSON_VERSION,
+        **_DATA,
         "live": True,
         "interval_seconds": known.interval_seconds,
         "age_seconds": known.age_seconds,

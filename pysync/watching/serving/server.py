@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pysync.errors import PysyncError
 from pysync.watching.serving.app import app
 from pysync.watching.serving.watch import Watch
 
+_LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 2
 _MAX_CONNECTIONS = 200
 
@@ -50,6 +52,7 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
             "name another with --listen HOST:PORT",
         ) from None
     host, port = listener.getsockname()[:2]
+    _LOG.info("listening on %s", Address(host, port))
     return listener, Address(host, port)
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import parse
+from pysync.db.connections import KEEPALIVES, parse
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
-from pysync.watching.status import Report, report
+from pysync.watching.status import Level, Report, report
+
+_LOG: Final = logging.getLogger(__name__)
+_LOG_LEVELS: Final = {Level.WARNING: logging.WARNING, Level.CRITICAL: logging.ERROR}
 
 BUCKET_SECONDS: Final = 30
 BUCKETS: Final = 120
@@ -30,14 +32,6 @@ STOP_SECONDS: Final = 6
 
 _OLD_INTERVALS: Final = 3
 _OLD_SECONDS: Final = 5
-
-_SILENCE: Final = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25000,
-}
-"""A portal whose machine went away without a word is given up, instead of awaited for hours."""
 
 
 @dataclass(frozen=True)
@@ -121,29 +115,18 @@ class Watch:
 
     :param portal_conninfo: the portal database; it needn't answer.
     :param interval_seconds: from the beginning of a report to that of the next.
-    :param notify: is told once when reports begin to fail, and once when they come again.
     :raises DatabaseUnreachableError: if the conninfo can't be parsed.
     """
 
-    def __init__(
-        self, portal_conninfo: str, interval_seconds: float, notify: Callable[[str], None]
-    ) -> None:
+    def __init__(self, portal_conninfo: str, interval_seconds: float) -> None:
         self.known = Known(interval_seconds)
-        self._conninfo = make_conninfo("", **{**_SILENCE, **parse(portal_conninfo)})
-        self._notify = notify
+        self._conninfo = make_conninfo("", **{**KEEPALIVES, **parse(portal_conninfo)})
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def __enter__(self) -> Self:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Make no more reports, and wait a while for the one that is being made."""
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
 
@@ -155,29 +138,46 @@ class Watch:
             self._stopping.wait(max(self.known.interval_seconds - spent, PAUSE_SECONDS))
 
     def _refresh(self, began: float) -> None:
-        before = self.known.error
+        before = self.known
         try:
             found = report(self._conninfo)
         except PysyncError as error:
-            self._fail(error)
+            failure = error
         except psycopg.Error as error:
-            self._fail(meaning(error, "portal"))
+            failure = meaning(error, "portal")
         except Exception as error:  # noqa: BLE001 - without its thread the page were old for ever
+            _LOG.debug("the report failed", exc_info=True)
             where = traceback.extract_tb(error.__traceback__)[-1]
-            self._fail(
-                PysyncError(
-                    f"the report failed: {type(error).__name__} in {where.name}, "
-                    f"line {where.lineno}",
-                    "run 'pysync status'",
-                )
+            failure = PysyncError(
+                f"the report failed: {type(error).__name__} in {where.name}, line {where.lineno}",
+                "run 'pysync status'",
             )
         else:
-            self.known = self.known.with_report(found, began, time.monotonic())
-            if before is not None:
-                self._notify("reports are made again")
+            self.known = before.with_report(found, began, time.monotonic())
+            log_changes(before, self.known)
             return
-        if before is None or str(before) != str(self.known.error):
-            self._notify(f"no report: {self.known.error}")
+        self.known = replace(before, error=failure)
+        if str(before.error) != str(failure):
+            _LOG.error("no report: %s", failure)
 
-    def _fail(self, error: PysyncError) -> None:
-        self.known = replace(self.known, error=error)
+
+def log_changes(before: Known, now: Known) -> None:
+    """Log what a report says that the one before didn't."""
+    if before.error is not None:
+        _LOG.warning("reports are made again")
+    if now.seconds > now.interval_seconds >= before.seconds:
+        _LOG.info(
+            "a report takes %.1f s, longer than the interval of %g s",
+            now.seconds,
+            now.interval_seconds,
+        )
+    states = {each.course_id: each.state for each in before.report.courses} if before.report else {}
+    for each in now.report.courses if now.report else ():
+        was = states.get(each.course_id, each.state)
+        if was is each.state:
+            continue
+        # That all is well again must be known as well.
+        level = _LOG_LEVELS.get(each.state.level, logging.WARNING if was.level else logging.INFO)
+        told = "; ".join(filter(None, (each.cause, each.remedy)))
+        changed = f"course '{each.course_id}' changed from {was.value} to {each.state.value}"
+        _LOG.log(level, "%s", f"{changed}: {told}" if told else changed)

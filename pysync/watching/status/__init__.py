@@ -1,10 +1,11 @@
 """Say how each course is, also when it can't be asked."""
 
-from pysync.watching.status.model import CourseStatus, Orphan, Report, Revision, State
+from pysync.watching.status.model import CourseStatus, Level, Orphan, Report, Revision, State
 from pysync.watching.status.report import report, revisions, status
 
 __all__ = [
     "CourseStatus",
+    "Level",
     "Orphan",
     "Report",
     "Revision",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import psycopg
 
 from pysync.diagnosis.trial import Tried, attempt, attempt_copy, reach
 from pysync.errors import PysyncError
-from pysync.watching.status.judge import Look, Verdict
+from pysync.replication.polling import ask
+from pysync.replication.registry import Course
+from pysync.watching.status.judge import Verdict
 from pysync.watching.status.model import State
+from pysync.watching.status.observe import Observation
 
 TRIAL_SECONDS: Final = 1.2
 """How long the cause of a stuck course is looked for."""
@@ -25,39 +28,46 @@ TRIALS_AT_ONCE: Final = 8
 
 
 def with_causes(
-    portal_conninfo: str, looks: Sequence[Look], verdicts: list[Verdict], end: float
+    portal_conninfo: str,
+    observed: Sequence[Observation],
+    verdicts: Sequence[Verdict],
+    end: float,
 ) -> list[Verdict]:
     """Try what is pending for courses that fail, or seem to, for a cause that isn't known yet."""
-    untold = [i for i, verdict in enumerate(verdicts) if verdict.untold]
-    if not untold:
-        return verdicts
-
-    def tried(index: int) -> Tried:
-        deadline = min(time.monotonic() + TRIAL_SECONDS, end)
-        if time.monotonic() > end:
-            return Tried(None, 0, "there was no time left to try them: ask for this course alone")
-        look = looks[index]
-        assert look.facts is not None  # noqa: S101 - stuck courses have answered
-        facts = look.facts[1]
-        try:
-            outcome = (
-                attempt_copy(portal_conninfo, look.course, facts.uncopied, deadline)
-                if facts.uncopied
-                else attempt(portal_conninfo, look.course, facts.applied_at, deadline)
-            )
-        except (PysyncError, psycopg.Error) as error:
-            outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
-        if outcome.finding is None and not look.slots[1].slot_active:
-            outcome = replace(outcome, finding=reach(look.course, deadline))
-        return outcome
-
-    with ThreadPoolExecutor(min(len(untold), TRIALS_AT_ONCE)) as pool:
-        for index, outcome in zip(untold, pool.map(tried, untold), strict=True):
-            verdicts[index] = _explained(looks[index], verdicts[index], outcome)
-    return verdicts
+    pairs = list(zip(observed, verdicts, strict=True))
+    untold = {seen.course: seen for seen, verdict in pairs if verdict.untold}
+    end = max(end, time.monotonic() + TRIAL_SECONDS)  # some are tried, however late it is
+    question = partial(_try, portal_conninfo, untold, end)
+    tried = dict(zip(untold, ask([*untold], question, at_once=TRIALS_AT_ONCE), strict=True))
+    return [
+        _explained(seen, verdict, tried[seen.course]) if verdict.untold else verdict
+        for seen, verdict in pairs
+    ]
 
 
-def _explained(look: Look, verdict: Verdict, tried: Tried) -> Verdict:
+def _try(
+    portal_conninfo: str, untold: Mapping[Course, Observation], end: float, course: Course
+) -> Tried:
+    if time.monotonic() > end:
+        return Tried(None, 0, "there was no time left to try them: ask for this course alone")
+    deadline = min(time.monotonic() + TRIAL_SECONDS, end)
+    seen, facts = untold[course], untold[course].last
+    try:
+        outcome = (
+            attempt_copy(portal_conninfo, course, facts.tables_uncopied, deadline)
+            if facts and facts.tables_uncopied
+            else attempt(portal_conninfo, course, facts and facts.applied_at, deadline)
+        )
+    except (PysyncError, psycopg.Error) as error:
+        outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
+    if outcome.finding is None and not seen.slots[1].slot_active:
+        outcome = replace(outcome, finding=reach(course, deadline))
+    return outcome
+
+
+def _explained(seen: Observation, verdict: Verdict, tried: Tried | PysyncError) -> Verdict:
+    if isinstance(tried, PysyncError):
+        tried = Tried(None, 0, f"they couldn't be tried: {tried.message}")
     if tried.finding is not None:
         return replace(
             verdict,
@@ -65,10 +75,9 @@ def _explained(look: Look, verdict: Verdict, tried: Tried) -> Verdict:
             cause=f"{verdict.cause}: {tried.finding}",
             remedy=tried.finding.remedy,
         )
-    if look.drift:
-        return replace(
-            verdict, cause=f"{verdict.cause}; {look.drift[0]}", remedy=look.drift[0].remedy
-        )
-    what = "rows" if look.facts and look.facts[1].uncopied else "pending changes"
+    if seen.drift:
+        drift = seen.drift[0]
+        return replace(verdict, cause=f"{verdict.cause}; {drift}", remedy=drift.remedy)
+    what = "rows" if seen.last and seen.last.tables_uncopied else "pending changes"
     note = tried.note or f"{tried.changes} {what} apply without error when tried"
     return replace(verdict, cause=f"{verdict.cause}; {note}")

@@ -1,4 +1,4 @@
-"""Decide what a course's replication is doing, from two looks at it."""
+"""Decide what a course's replication is doing, from what was seen of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Final
 from pysync.db.connections import parse
 from pysync.errors import PysyncError
 from pysync.findings import IN_COURSE, Finding, run
-from pysync.replication.registry import Course
-from pysync.watching.status.course import Blocker, Facts
+from pysync.watching.status.course import Facts
 from pysync.watching.status.model import State
-from pysync.watching.status.portal import Mark, Slot
+from pysync.watching.status.observe import Observation
 
 RESTARTED_SECONDS: Final = 10
 """How recently an apply worker must have connected to count as just restarted."""
@@ -21,29 +20,6 @@ UNTOLD_BYTES: Final = 1024 * 1024
 """Lag that passes for none where no mark could be sent to tell."""
 
 _SEE_LOG: Final = "see 'pysync doctor' and the course server's log"
-
-
-@dataclass(frozen=True)
-class Look:
-    """What two looks found: the first, and the last before the verdict.
-
-    :param mark: the mark that was sent in between, if one was.
-    :param seen_at: when the course was last looked at, on our monotonic clock.
-    :param arrived: whether that mark, or a later one, was visible by then.
-    :param ahead: whether the course knows more than the portal does.
-    """
-
-    course: Course
-    slots: tuple[Slot, Slot]
-    error: PysyncError | None = None
-    facts: tuple[Facts, Facts] | None = None
-    drift: tuple[Finding, ...] = ()
-    blocker: Blocker | None = None
-    mark: Mark | None = None
-    arrived: bool = False
-    seen_at: float = 0
-    ahead: bool = False
-    database_is_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,50 +32,39 @@ class Verdict:
     untold: bool = False
 
 
-def judge(look: Look) -> Verdict:
+def judge(seen: Observation) -> Verdict:
     """Return a course's state."""
-    course, (_, slot) = look.course, look.slots
+    course, (_, slot) = seen.course, seen.slots
     quoted = shlex.quote(course.course_id)
     resync = f"run 'pysync resync {quoted}'"
     finish = f"run 'pysync course add {quoted} …' again"
+    restored = "the portal is older than the course, as after a restore from a backup"
     if not course.fans_out:
-        return Verdict(
-            State.INCOMPLETE,
-            "removal was interrupted",
-            f"run 'pysync course remove {quoted} --yes'",
-        )
+        remove = f"run 'pysync course remove {quoted} --yes'"
+        return Verdict(State.INCOMPLETE, "removal was interrupted", remove)
     if course.ready and not slot.slot_exists:
         why = (
             f"was given up by 'pysync guard' at {course.sacrificed_at:%Y-%m-%d %H:%M}"
             if course.sacrificed_at
             else "is missing on the portal"
         )
-        return Verdict(
-            State.LOST,
-            f"its slot {why}: changes are missing in the course{_restored(look)}",
-            resync,
-        )
-    if slot.lost:
-        return Verdict(
-            State.LOST, "its slot was invalidated: changes are missing in the course", resync
-        )
-    if look.error is not None or look.facts is None:
-        return _unreachable(look)
-    _, facts = look.facts
-    if look.ahead:
-        return Verdict(
-            State.LOST,
-            "the portal is older than the course, as after a restore from a backup: what it sends "
-            "now is passed over",
-            resync,
-        )
-    if facts.owner is not None and facts.owner != course.course_id:
+        also = f"; {restored}" if seen.ahead else ""
+        cause = f"its slot {why}: changes are missing in the course{also}"
+        return Verdict(State.LOST, cause, resync)
+    if slot.wal_status == "lost":  # the portal gave up WAL that the course needs
+        cause = "its slot was invalidated: changes are missing in the course"
+        return Verdict(State.LOST, cause, resync)
+    if seen.error is not None or seen.first is None or seen.last is None:
+        return _unreachable(seen)
+    if seen.ahead:
+        return Verdict(State.LOST, f"{restored}: what it sends now is passed over", resync)
+    if seen.last.owner is not None and seen.last.owner != course.course_id:
         return Verdict(
             State.ORPHANED,
-            f"its database belongs to course '{facts.owner}'",
+            f"its database belongs to course '{seen.last.owner}'",
             f"run 'pysync course move {quoted} CONNINFO' with the database it has",
         )
-    if facts.subscription_oid is None:
+    if not seen.last.subscription_exists:
         if course.ready:
             return Verdict(
                 State.ORPHANED,
@@ -109,93 +74,73 @@ def judge(look: Look) -> Verdict:
         return Verdict(State.INCOMPLETE, "its subscription is missing", finish)
     if not slot.slot_exists:
         return Verdict(State.INCOMPLETE, "its slot is missing", finish)
-    return _stream(look, None if course.ready else finish)
+    resume = f"run 'pysync course resume {quoted}'" if course.ready else finish
+    return _stream(seen, seen.first, seen.last, resume)
 
 
-def _restored(look: Look) -> str:
-    return (
-        "; the portal is older than the course, as after a restore from a backup"
-        if look.ahead
-        else ""
-    )
-
-
-def _unreachable(look: Look) -> Verdict:
-    error = look.error or PysyncError("no answer")
-    if look.database_is_gone:
-        quoted = shlex.quote(look.course.course_id)
+def _unreachable(seen: Observation) -> Verdict:
+    error = seen.error or PysyncError("no answer")
+    if seen.database_is_gone:
+        quoted = shlex.quote(seen.course.course_id)
         return Verdict(
             State.UNREACHABLE,
-            f"its database '{parse(look.course.conninfo).get('dbname')}' is gone: its server "
+            f"its database '{parse(seen.course.conninfo).get('dbname')}' is gone: its server "
             "answers, and the database does not exist there",
             f"restore it, or run 'pysync course remove {quoted} --force --yes' and add the course "
             "again",
         )
-    return Verdict(
-        State.UNREACHABLE,
-        error.message,
-        error.remedy or "look after its server and the network; replication goes on by itself",
-    )
+    remedy = error.remedy or "look after its server and the network; replication goes on by itself"
+    return Verdict(State.UNREACHABLE, error.message, remedy)
 
 
-def _stream(look: Look, finish: str | None) -> Verdict:
-    assert look.facts is not None  # noqa: S101 - judged before
-    _, facts = look.facts
-    drifted = _drifted(look.drift)
-    if not facts.enabled:
-        return Verdict(
-            State.PAUSED,
-            "its subscription is disabled",
-            finish or f"run 'pysync course resume {shlex.quote(look.course.course_id)}'",
-        )
-    if facts.tables_ready < len(facts.tables):
-        return _copying(look)
-    if not look.arrived and (why := _not_moving(look)):
+def _stream(seen: Observation, first: Facts, last: Facts, resume: str) -> Verdict:
+    if not last.subscription_enabled:
+        return Verdict(State.PAUSED, "its subscription is disabled", resume)
+    if last.altered:
+        return _drifted(seen.drift)
+    if last.tables_ready < last.tables_total:
+        return _copying(first, last)
+    if not seen.arrived and (why := _not_moving(seen, first, last)):
         return why
-    if drifted is not None:
-        return drifted
-    if look.arrived or (look.mark is None and (look.slots[1].lag_bytes or 0) <= UNTOLD_BYTES):
+    if seen.drift:
+        return _drifted(seen.drift)
+    if seen.arrived or (seen.mark is None and (seen.slots[1].lag_bytes or 0) <= UNTOLD_BYTES):
         return Verdict(State.STREAMING)
     return Verdict(State.CATCHING_UP)
 
 
-def _copying(look: Look) -> Verdict:
-    assert look.facts is not None  # noqa: S101 - judged before
-    before, facts = look.facts
-    if not facts.sync_errors:
+def _copying(first: Facts, last: Facts) -> Verdict:
+    if not last.sync_errors:
         return Verdict(State.COPYING)
-    fails_now = facts.sync_errors > before.sync_errors and facts.tables_ready == before.tables_ready
+    fails_now = last.sync_errors > first.sync_errors and last.tables_ready == first.tables_ready
     return Verdict(
         State.STUCK if fails_now else State.COPYING,
-        f"{facts.sync_errors} tries to copy {', '.join(facts.uncopied)} failed",
+        f"{last.sync_errors} tries to copy {', '.join(last.tables_uncopied)} failed",
         _SEE_LOG,
-        untold=not facts.copied_rows,
+        untold=not last.rows_copied,
     )
 
 
-def _drifted(drift: tuple[Finding, ...]) -> Verdict | None:
-    if not drift:
-        return None
+def _drifted(drift: tuple[Finding, ...]) -> Verdict:
     more = f"; and {len(drift) - 1} more differences" if len(drift) > 1 else ""
     return Verdict(State.DRIFTED, f"{drift[0]}{more}", drift[0].remedy)
 
 
-def _not_moving(look: Look) -> Verdict | None:
+def _not_moving(seen: Observation, first: Facts, last: Facts) -> Verdict | None:
     """Return why a course that is behind doesn't move; ``None`` if it does, or isn't behind."""
-    assert look.facts is not None  # noqa: S101 - judged before
-    (slot_before, slot), (before, facts) = look.slots, look.facts
-    errors = facts.apply_errors
-    if look.mark is None and (slot.lag_bytes or 0) <= 0:
+    slot_before, slot = seen.slots
+    errors = last.apply_errors
+    if seen.mark is None and (slot.lag_bytes or 0) <= 0:
         return None
-    if look.blocker is not None:
+    if seen.blocker is not None:
         return Verdict(
             State.STUCK,
-            f"its apply worker waits for a lock that process {look.blocker.pid} holds in the "
-            f"course database ({look.blocker.who}, {look.blocker.doing})",
+            f"its apply worker waits for a lock that process {seen.blocker.pid} holds in the "
+            f"course database ({seen.blocker.who}, {seen.blocker.doing})",
             "end that transaction, or "
-            + run(f"select pg_terminate_backend({look.blocker.pid})", IN_COURSE),
+            + run(f"select pg_terminate_backend({seen.blocker.pid})", IN_COURSE),
         )
-    if errors > before.apply_errors:
+    if errors > first.apply_errors:
         return _stuck(f"its apply worker fails again and again ({errors} errors)")
     just_restarted = (slot.connected_seconds or 0) < RESTARTED_SECONDS
     if errors and slot.slot_active and just_restarted:
@@ -206,13 +151,13 @@ def _not_moving(look: Look) -> Verdict | None:
         _grew(slot_before.confirmed_at, slot.confirmed_at)
         or _grew(slot_before.replayed_at, slot.replayed_at)
         or _grew(slot_before.sent_at, slot.sent_at)
-        or _grew(before.applied_at, facts.applied_at)
-        or _grew(before.mark, facts.mark)
-        or (before.worker_pid != facts.worker_pid)
-        or _grew(before.received_at, facts.received_at)
+        or _grew(first.applied_at, last.applied_at)
+        or _grew(first.mark, last.mark)
+        or (first.worker_pid != last.worker_pid)
+        or _grew(first.received_at, last.received_at)
     ):
         return None
-    if look.mark is None:
+    if seen.mark is None:
         return None if (slot.lag_bytes or 0) <= UNTOLD_BYTES else _stuck("it doesn't move")
     return _stuck("its apply worker is connected, and nothing moves")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,96 +12,92 @@ from prometheus_client.registry import Collector
 from pysync.watching.status.model import CourseStatus, Report, State
 
 _LABELS: Final = ("slot_name", "course_id")
-_NAN: Final = float("nan")
 
-_GAUGES: Final = {
-    "pysync_lag_bytes": ("lag_bytes", "WAL that the course hasn't applied yet"),
-    "pysync_lag_seconds": ("lag_seconds", "Age of the newest mark that is visible in the course"),
-    "pysync_retained_wal_bytes": ("retained_wal_bytes", "WAL that the portal keeps for the course"),
-    "pysync_time_to_loss_seconds": (
-        "seconds_to_loss",
-        "Until the slot would be given up at the present WAL rate if nothing more were confirmed",
+_GAUGES: Final[dict[str, tuple[str, Callable[[CourseStatus], float | None]]]] = {
+    "lag_bytes": ("WAL that the course hasn't applied yet", lambda c: c.lag_bytes),
+    "lag_seconds": ("Age of the newest mark visible in the course", lambda c: c.lag_seconds),
+    "retained_wal_bytes": (
+        "WAL that the portal keeps for the course",
+        lambda c: c.retained_wal_bytes,
     ),
-    "pysync_tables_ready": ("tables_ready", "Tables whose first copy is complete"),
-    "pysync_tables": ("tables_total", "Tables that the course subscribes to"),
-    "pysync_verify_differences": ("differences", "Rows that differed at the last verify"),
+    "time_to_loss_seconds": (
+        "Until the slot would be given up at the present WAL rate if nothing more were confirmed",
+        lambda c: c.seconds_to_loss,
+    ),
+    "tables_ready": ("Tables whose first copy is complete", lambda c: c.tables_ready),
+    "tables": ("Tables that the course subscribes to", lambda c: c.tables_total),
+    "verify_differences": ("Rows that differed at the last verify", lambda c: c.differences),
+    "slot_active": ("Whether the slot is in use (0 if missing)", lambda c: bool(c.slot_active)),
+    "verified_timestamp_seconds": (
+        "When the course was last verified",
+        lambda c: c.verified_at.timestamp() if c.verified_at else None,
+    ),
+    "drift": ("Objects that aren't as they should be", lambda c: len(c.drift)),
+    "level": (
+        "How bad the course's state is: 0 well, 1 warning, 2 critical",
+        lambda c: c.state.level,
+    ),
 }
-_COUNTERS: Final = {
-    "pysync_apply_errors": ("apply_errors", "Errors of the apply worker"),
-    "pysync_sync_errors": ("sync_errors", "Errors of first copies"),
-    "pysync_conflicts": ("conflicts", "Conflicts that the course server counted (18 and later)"),
+_COUNTERS: Final[dict[str, tuple[str, Callable[[CourseStatus], float | None]]]] = {
+    "apply_errors": ("Errors of the apply worker", lambda c: c.apply_errors),
+    "sync_errors": ("Errors of first copies", lambda c: c.sync_errors),
+    "conflicts": ("Conflicts that the course server counted (18 and later)", lambda c: c.conflicts),
 }
 
 
-def prometheus_text(report: Report) -> str:
-    """Return a report in Prometheus' text format; what isn't known is ``NaN``."""
+def prometheus_text(report: Report | None, *, up: bool | None = None) -> str:
+    """Return a report in Prometheus' text format; what isn't known is ``NaN``.
+
+    :param up: whether the portal answers and the report is new, where somebody watches.
+    """
     registry = CollectorRegistry()
-    registry.register(ReportCollector(report))
+    registry.register(_Metrics(report, up))
     return generate_latest(registry).decode()
 
 
-class ReportCollector(Collector):
-    """Presents a report to a Prometheus registry."""
+class _Metrics(Collector):
+    """What a Prometheus registry asks."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, report: Report | None, up: bool | None) -> None:
+        self._report, self._up = report, up
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterator[Metric]:
         """Return all metrics."""
-        courses = self._report.courses
-        for name, (key, help_text) in _GAUGES.items():
-            yield _gauge(name, help_text, courses, key)
-        for name, (key, help_text) in _COUNTERS.items():
-            counter = CounterMetricFamily(name, help_text, labels=_LABELS)
-            for each in courses:
-                counter.add_metric(_labels(each), _number(getattr(each, key)))
-            yield counter
-        active = GaugeMetricFamily(
-            "pysync_slot_active", "Whether the slot is in use (0 if missing)", labels=_LABELS
-        )
-        verified = GaugeMetricFamily(
-            "pysync_verified_timestamp_seconds", "When the course was last verified", labels=_LABELS
-        )
-        drift = GaugeMetricFamily(
-            "pysync_drift", "Objects that aren't as they should be", labels=_LABELS
-        )
-        states = GaugeMetricFamily(
-            "pysync_state", "1 for the state that the course is in", labels=(*_LABELS, "state")
-        )
-        for each in courses:
-            active.add_metric(_labels(each), float(bool(each.slot_active)))
-            at = each.verified_at.timestamp() if each.verified_at else _NAN
-            verified.add_metric(_labels(each), at)
-            drift.add_metric(_labels(each), float(len(each.drift)))
-            for state in State:
-                states.add_metric([*_labels(each), state.value], float(each.state is state))
-        yield from (active, verified, drift, states)
-        orphans = GaugeMetricFamily(
-            "pysync_orphan_retained_wal_bytes",
-            "WAL kept for a slot, or 0 for another object, that belongs to no course",
-            labels=("slot_name", "kind"),
-        )
-        for orphan in self._report.orphans:
-            orphans.add_metric([orphan.name, orphan.kind], float(orphan.retained_wal_bytes or 0))
-        yield orphans
-        yield GaugeMetricFamily("pysync_courses", "Registered courses", value=len(courses))
-        yield GaugeMetricFamily(
-            "pysync_report_timestamp_seconds",
-            "When the report was made, by the portal's clock",
-            value=self._report.at.timestamp(),
-        )
+        if self._up is not None:
+            told = "Whether the portal answers and the report is new"
+            yield GaugeMetricFamily("pysync_up", told, value=float(self._up))
+        if self._report is not None:
+            yield from _metrics(self._report)
 
 
-def _gauge(name: str, help_text: str, courses: list[CourseStatus], key: str) -> Metric:
-    gauge = GaugeMetricFamily(name, help_text, labels=_LABELS)
-    for each in courses:
-        gauge.add_metric(_labels(each), _number(getattr(each, key)))
-    return gauge
-
-
-def _labels(each: CourseStatus) -> list[str]:
-    return [each.slot_name, each.course_id]
-
-
-def _number(value: float | None) -> float:
-    return _NAN if value is None else float(value)
+def _metrics(report: Report) -> Iterator[Metric]:
+    for kind, figures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+        for name, (help_text, value) in figures.items():
+            family = kind(f"pysync_{name}", help_text, labels=_LABELS)
+            for each in report.courses:
+                known = value(each)
+                number = float("nan") if known is None else float(known)
+                family.add_metric([each.slot_name, each.course_id], number)
+            yield family
+    states = GaugeMetricFamily(
+        "pysync_state", "1 for the state that the course is in", labels=(*_LABELS, "state")
+    )
+    for each in report.courses:
+        for state in State:
+            labels = [each.slot_name, each.course_id, state.value]
+            states.add_metric(labels, float(each.state is state))
+    yield states
+    orphans = GaugeMetricFamily(
+        "pysync_orphan_retained_wal_bytes",
+        "WAL kept for a slot, or 0 for another object, that belongs to no course",
+        labels=("slot_name", "kind"),
+    )
+    for orphan in report.orphans:
+        orphans.add_metric([orphan.name, orphan.kind], float(orphan.retained_wal_bytes or 0))
+    yield orphans
+    yield GaugeMetricFamily("pysync_courses", "Registered courses", value=len(report.courses))
+    yield GaugeMetricFamily(
+        "pysync_report_timestamp_seconds",
+        "When the report was made, by the portal's clock",
+        value=report.at.timestamp(),
+    )

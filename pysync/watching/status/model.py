@@ -4,41 +4,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, IntEnum
+from typing import Self
 
 from pysync.findings import Finding
 from pysync.types import CourseId
 
 
-class State(Enum):
-    """What a course's replication is doing."""
+class Level(IntEnum):
+    """How bad it is: the exit statuses of Nagios plugins."""
 
-    STREAMING = "streaming"
-    CATCHING_UP = "catching-up"
-    COPYING = "copying"
-    PAUSED = "paused"
-    STUCK = "stuck"
-    DRIFTED = "drifted"
-    INCOMPLETE = "incomplete"
-    ORPHANED = "orphaned"
-    LOST = "lost"
-    UNREACHABLE = "unreachable"
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+class State(Enum):
+    """What a course's replication is doing, worst first.
+
+    Whatever shows or weighs states uses their ``level``, this order, and a ``sign`` for where
+    colour doesn't tell; nothing else lists them but the schema.
+    """
+
+    level: Level
+    sign: str
+
+    LOST = "lost", Level.CRITICAL, "\u2715"
+    STUCK = "stuck", Level.CRITICAL, "\u25a0"
+    UNREACHABLE = "unreachable", Level.CRITICAL, "?"
+    ORPHANED = "orphaned", Level.CRITICAL, "\u2715"
+    DRIFTED = "drifted", Level.CRITICAL, "\u2260"
+    INCOMPLETE = "incomplete", Level.WARNING, "\u2026"
+    PAUSED = "paused", Level.WARNING, "\u2016"
+    CATCHING_UP = "catching-up", Level.OK, "\u00bb"
+    COPYING = "copying", Level.OK, "\u2193"
+    STREAMING = "streaming", Level.OK, "\u2713"
+
+    def __new__(cls, value: str, level: Level, sign: str) -> Self:
+        """Make a member that is found by its name alone."""
+        member = object.__new__(cls)
+        member._value_ = value
+        member.level, member.sign = level, sign
+        return member
 
 
 @dataclass(frozen=True)
 class CourseStatus:
-    """A course in the report; ``None`` is what couldn't be found out.
+    """A course in the report, as ``status.schema.json`` describes it; ``None`` is not known.
 
-    :param lag_bytes: WAL that the course hasn't applied yet, as far as the portal has been told.
     :param lag_seconds: age, by the portal's clock, of the newest mark (``course.mark``) that was
-        visible in the course when it was looked at: the course had everything that was committed
-        on the portal before. The report sends a mark to each course that answers, so for a healthy
-        course it is the time from sending to seeing it.
-    :param retained_wal_bytes: WAL that the portal keeps for it.
+        visible in the course when it was looked at: for a healthy course the time from sending it
+        to seeing it.
     :param seconds_to_loss: until the portal would give the slot up, if the course confirmed nothing
-        more, at the WAL rate since the last checkpoint; ``None`` also where nothing is limited.
+        more; ``None`` also where nothing is limited.
     :param copied_percent: of the first copy's rows; ``None`` once it is complete.
-    :param conflicts: counted by course servers of version 18 and later.
     :param differences: found by the last verify, at ``verified_at``.
     :param drift: what isn't as it should be, worst first.
     """

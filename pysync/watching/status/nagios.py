@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Mapping
 from typing import Final
 
-from pysync.watching.status.model import CourseStatus, Report, State
+from pysync.watching.status.model import CourseStatus, Level, Report
 
+Thresholds = Mapping[str, tuple[float | None, float | None]]
+"""By figure of :class:`CourseStatus`: from where it warns, and is critical; ``None`` for never."""
 
-class Level(IntEnum):
-    """Exit statuses as Nagios has them."""
-
-    OK = 0
-    WARNING = 1
-    CRITICAL = 2
-    UNKNOWN = 3
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """From where a figure warns, or is critical; ``None`` for never."""
-
-    warning_lag_bytes: int | None = None
-    critical_lag_bytes: int | None = None
-    warning_lag_seconds: float | None = None
-    critical_lag_seconds: float | None = None
-    warning_retained_bytes: int | None = None
-    critical_retained_bytes: int | None = None
-    warning_loss_seconds: float | None = None
-    critical_loss_seconds: float | None = None
-
-
-_LEVELS: Final = {
-    State.STREAMING: Level.OK,
-    State.COPYING: Level.OK,
-    State.CATCHING_UP: Level.OK,
-    State.PAUSED: Level.WARNING,
-    State.INCOMPLETE: Level.WARNING,
-    State.ORPHANED: Level.CRITICAL,
-    State.DRIFTED: Level.CRITICAL,
-    State.STUCK: Level.CRITICAL,
-    State.LOST: Level.CRITICAL,
-    State.UNREACHABLE: Level.CRITICAL,
-}
-_WORST_FIRST: Final = (Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK)
+_PERFORMANCE: Final = (
+    ("lag_bytes", "lag_bytes", "B"),
+    ("lag", "lag_seconds", "s"),
+    ("retained", "retained_wal_bytes", "B"),
+)
 
 
 def check(report: Report, thresholds: Thresholds) -> tuple[Level, str]:
@@ -53,14 +23,10 @@ def check(report: Report, thresholds: Thresholds) -> tuple[Level, str]:
     Catching up and copying are fine by themselves: thresholds say how far behind is too far.
     """
     levels = {each.course_id: _level(each, thresholds) for each in report.courses}
-    level = min(levels.values(), key=_WORST_FIRST.index, default=Level.OK)
-    if report.orphans and level is Level.OK:
-        level = Level.WARNING
+    level = max((*levels.values(), Level.WARNING if report.orphans else Level.OK))
     wrong = [
         f"{each.course_id} {each.state.value}"
-        for each in sorted(
-            report.courses, key=lambda each: _WORST_FIRST.index(levels[each.course_id])
-        )
+        for each in sorted(report.courses, key=lambda each: -levels[each.course_id])
         if levels[each.course_id] is not Level.OK
     ]
     wrong += [f"{each.kind} {each.name} orphaned" for each in report.orphans]
@@ -76,69 +42,28 @@ def check(report: Report, thresholds: Thresholds) -> tuple[Level, str]:
 
 
 def _level(each: CourseStatus, thresholds: Thresholds) -> Level:
-    figures = (
-        (each.lag_bytes, thresholds.warning_lag_bytes, thresholds.critical_lag_bytes),
-        (each.lag_seconds, thresholds.warning_lag_seconds, thresholds.critical_lag_seconds),
-        (
-            each.retained_wal_bytes,
-            thresholds.warning_retained_bytes,
-            thresholds.critical_retained_bytes,
-        ),
-    )
-    found = [_LEVELS[each.state]]
-    for value, warning, critical in figures:
-        if value is not None and critical is not None and value >= critical:
-            found.append(Level.CRITICAL)
-        elif value is not None and warning is not None and value >= warning:
-            found.append(Level.WARNING)
-    left = each.seconds_to_loss
-    if left is not None:
-        if (
-            thresholds.critical_loss_seconds is not None
-            and left <= thresholds.critical_loss_seconds
-        ):
-            found.append(Level.CRITICAL)
-        elif (
-            thresholds.warning_loss_seconds is not None and left <= thresholds.warning_loss_seconds
-        ):
-            found.append(Level.WARNING)
-    return min(found, key=_WORST_FIRST.index)
+    found = [each.state.level]
+    for figure, limits in thresholds.items():
+        value = getattr(each, figure)
+        sign = -1 if figure == "seconds_to_loss" else 1  # the less is left, the worse it is
+        found += [
+            level
+            for level, limit in zip((Level.WARNING, Level.CRITICAL), limits, strict=True)
+            if value is not None and limit is not None and sign * value >= sign * limit
+        ]
+    return max(found)
 
 
 def _performance(each: CourseStatus, thresholds: Thresholds) -> str:
     label = _one_line(each.course_id).replace("'", "''").replace("=", "_")
-    figures = (
-        (
-            "lag_bytes",
-            each.lag_bytes,
-            "B",
-            thresholds.warning_lag_bytes,
-            thresholds.critical_lag_bytes,
-        ),
-        (
-            "lag",
-            each.lag_seconds,
-            "s",
-            thresholds.warning_lag_seconds,
-            thresholds.critical_lag_seconds,
-        ),
-        (
-            "retained",
-            each.retained_wal_bytes,
-            "B",
-            thresholds.warning_retained_bytes,
-            thresholds.critical_retained_bytes,
-        ),
-        (
-            "errors",
-            None if each.apply_errors is None else each.apply_errors + (each.sync_errors or 0),
-            "c",
-            None,
-            None,
-        ),
-    )
+    figures = [
+        (name, getattr(each, key), unit, *thresholds.get(key, (None, None)))
+        for name, key, unit in _PERFORMANCE
+    ]
+    errors = None if each.apply_errors is None else each.apply_errors + (each.sync_errors or 0)
+    figures.append(("errors", errors, "c", None, None))
     return " ".join(
-        f"'{label} {name}'={'U' if value is None else value}{'' if value is None else unit};"
+        f"'{label} {name}'={'U' if value is None else f'{value}{unit}'};"
         f"{'' if warning is None else warning};{'' if critical is None else critical};0"
         for name, value, unit, warning, critical in figures
     )

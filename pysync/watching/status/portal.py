@@ -14,11 +14,19 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, fetch_value
+from pysync.db.queries import load
 from pysync.db.transactions import as_owner
 from pysync.models.replicated import PUBLISHED
 from pysync.types import CourseId
 
+_QUERIES: Final = load(__file__)
 _COUNT_TIMEOUT_MILLISECONDS: Final = 800
+_COUNTS: Final = sql.SQL(" union all ").join(
+    sql.SQL("select {}, count(*) from {} where course_id = %(course_id)s").format(
+        sql.Literal(table.name), table.identifier
+    )
+    for table in PUBLISHED
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,6 @@ class Slot:
     slot_exists: bool
     slot_active: bool | None
     wal_status: str | None
-    wal_at: int
     confirmed_at: int | None
     sent_at: int | None
     replayed_at: int | None
@@ -42,11 +49,6 @@ class Slot:
     seconds_to_loss: float | None
     mark: int | None
     marked_at: datetime | None
-
-    @property
-    def lost(self) -> bool:
-        """Return whether the portal gave up the WAL that the course needs."""
-        return self.wal_status == "lost"
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,8 @@ def read_clock(portal: Connection) -> Clock:
 
 def read_slots(portal: Connection) -> dict[str, Slot]:
     """Return what the portal knows of each course, by course id."""
-    query = """
-        select course_id, slot_exists, slot_active, wal_status,
-               (wal_lsn - '0/0')::bigint as wal_at,
-               (confirmed_lsn - '0/0')::bigint as confirmed_at,
-               (sent_lsn - '0/0')::bigint as sent_at,
-               (replay_lsn - '0/0')::bigint as replayed_at,
-               connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss,
-               mark, marked_at
-          from pysync.subscription_status"""
     with portal.cursor(row_factory=class_row(Slot)) as cursor:
-        return {each.course_id: each for each in cursor.execute(query)}
+        return {each.course_id: each for each in cursor.execute(_QUERIES["slots"])}
 
 
 def send_marks(portal: Connection, course_ids: Sequence[str]) -> dict[str, Mark]:
@@ -105,9 +98,9 @@ def send_marks(portal: Connection, course_ids: Sequence[str]) -> dict[str, Mark]
     return {}
 
 
-def read_marks(portal: Connection) -> dict[str, int | None]:
-    """Return the newest mark given out for each course, if any was."""
-    return dict(portal.execute("select course_id, mark from pysync.subscription_status").fetchall())
+def read_wal_position(portal: Connection) -> int:
+    """Return the end of the portal's WAL, in bytes."""
+    return int(fetch_value(portal, _QUERIES["wal_position"]))
 
 
 def read_verifications(portal: Connection) -> Mapping[str, tuple[datetime, int]]:
@@ -115,36 +108,16 @@ def read_verifications(portal: Connection) -> Mapping[str, tuple[datetime, int]]
     privilege = "pg_catalog.has_table_privilege('pysync.verification', 'select')"
     if not fetch_value(portal, f"select {privilege}"):
         return {}
-    rows = portal.execute(
-        "select course_id, verified_at, differences from pysync.verification"
-    ).fetchall()
+    rows = portal.execute(_QUERIES["verifications"]).fetchall()
     return {course_id: (at, differences) for course_id, at, differences in rows}
 
 
 def count_rows(portal: Connection, course_id: CourseId) -> dict[str, int]:
     """Return how many rows each table of a course has, or nothing if that takes too long."""
-    counts = sql.SQL(" union all ").join(
-        sql.SQL("select {}, count(*) from {} where course_id = {}").format(
-            sql.Literal(table.name), table.identifier, sql.Literal(str(course_id))
-        )
-        for table in PUBLISHED
-    )
     with suppress(psycopg.errors.QueryCanceled), portal.transaction():
         portal.execute(
             "select pg_catalog.set_config('statement_timeout', %s, true)",
             (f"{_COUNT_TIMEOUT_MILLISECONDS}ms",),
         )
-        return dict(portal.execute(counts).fetchall())
+        return dict(portal.execute(_COUNTS, {"course_id": course_id}).fetchall())
     return {}
-
-
-def read_wal_position(portal: Connection) -> int:
-    """Return the end of the portal's WAL, in bytes."""
-    return int(
-        fetch_value(
-            portal,
-            "select (case when pg_catalog.pg_is_in_recovery()"
-            " then pg_catalog.pg_last_wal_receive_lsn()"
-            " else pg_catalog.pg_current_wal_insert_lsn() end - '0/0')::bigint",
-        )
-    )

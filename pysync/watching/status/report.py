@@ -5,34 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from pysync.db.connections import Connection, connect
 from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.errors import PysyncError
-from pysync.findings import Finding
 from pysync.migrate import current_revision, head_revision
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.replication import registry
 from pysync.replication.polling import ask_each
-from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
-from pysync.watching.status.course import Facts
-from pysync.watching.status.judge import Look, Verdict, judge
-from pysync.watching.status.looking import Looking, Seen
-from pysync.watching.status.model import CourseStatus, Report, Revision, State
+from pysync.watching.status.judge import Verdict, judge
+from pysync.watching.status.model import CourseStatus, Report, Revision
+from pysync.watching.status.observe import Observation, observe
 from pysync.watching.status.orphans import find_orphans, subscriptions_without_course
-from pysync.watching.status.portal import Clock, Mark, Slot
+from pysync.watching.status.portal import Clock
 
 
 def status(portal_conninfo: str, course_id: CourseId | None = None) -> list[CourseStatus]:
-    """Report on one course, or on all.
-
-    :raises UnknownCourseError: if the course isn't registered.
-    :raises DatabaseUnreachableError: if the portal can't be reached.
-    """
+    """Report on one course, or on all; see :func:`report`."""
     return report(portal_conninfo, course_id).courses
 
 
@@ -50,49 +44,22 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         registered = registry.courses(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registered
         clock = portal_side.read_clock(portal)
-        slots_before = portal_side.read_slots(portal)
-        asked = [course for course in wanted if course.fans_out and course.conninfo]
-        ahead: set[str] = set()
-
-        def send(answers: Mapping[str, Facts]) -> Mapping[str, Mark]:
-            ahead.update(_ahead(portal, answers, slots_before))
-            return portal_side.send_marks(portal, [i for i in answers if i not in ahead])
-
-        active = frozenset(i for i, slot in slots_before.items() if slot.slot_active)
-        known = [course.replication_name for course in registered]
-        looking = Looking(asked, known, active)
         common = tuple(portal_findings(portal))
         publications = publication_findings(portal, wanted)
         orphans = [] if course_id else find_orphans(portal)
-        seen = {each.course.course_id: each for each in looking.finish(send)}
-
-        verifications = portal_side.read_verifications(portal)
-        slots = slots_before | portal_side.read_slots(portal)
-        looks = [
-            _look(
-                course,
-                (slots_before[course.course_id], slots[course.course_id]),
-                seen.get(course.course_id),
-                (*publications[course.course_id], *common),
-                ahead=course.course_id in ahead,
-            )
-            for course in wanted
+        observed = [
+            replace(seen, drift=(*seen.drift, *publications[seen.course.course_id], *common))
+            for seen in observe(portal, wanted, [each.replication_name for each in registered])
         ]
-        copied = {
-            look.course.course_id: _copied_percent(portal, look)
-            for look in looks
-            if look.facts and look.facts[1].tables_ready < len(look.facts[1].tables)
-        }
-    verdicts = with_causes(portal_conninfo, looks, [judge(look) for look in looks], end)
-    orphans += [] if course_id else subscriptions_without_course(asked, seen)
-    return Report(
-        clock.read_at,
-        [
-            _status(look, verdict, clock, copied.get(look.course.course_id), verifications)
-            for look, verdict in zip(looks, verdicts, strict=True)
-        ],
-        orphans,
-    )
+        verifications = portal_side.read_verifications(portal)
+        copied = [_copied_percent(portal, seen) for seen in observed]
+    verdicts = with_causes(portal_conninfo, observed, [judge(seen) for seen in observed], end)
+    orphans += [] if course_id else subscriptions_without_course(observed)
+    courses = [
+        _status(seen, verdict, clock, percent, verifications)
+        for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
+    ]
+    return Report(clock.read_at, courses, orphans)
 
 
 def revisions(portal_conninfo: str) -> list[Revision]:
@@ -111,112 +78,62 @@ def revisions(portal_conninfo: str) -> list[Revision]:
     return found
 
 
-def _ahead(
-    portal: Connection, answers: Mapping[str, Facts], slots: Mapping[str, Slot]
-) -> list[str]:
-    """Return the courses that know more than the portal does: it was restored from a backup.
-
-    Tokens are read after the courses', so a course can't know a newer one otherwise; its position
-    is compared with the end of the portal's WAL.
-    """
-    marks = portal_side.read_marks(portal)
-    wal_at = portal_side.read_wal_position(portal)
-    return [
-        course_id
-        for course_id, facts in answers.items()
-        if (facts.mark or 0) > (marks.get(course_id) or 0)
-        or (slots[course_id].slot_exists and (facts.applied_at or 0) > wal_at)
-    ]
-
-
-def _look(
-    course: Course,
-    slots: tuple[Slot, Slot],
-    seen: Seen | None,
-    on_portal: tuple[Finding, ...],
-    *,
-    ahead: bool,
-) -> Look:
-    if seen is None:
-        return Look(course, slots, PysyncError("it isn't known where its database is"))
-    facts = (seen.first, seen.last) if seen.first and seen.last else None
-    return Look(
-        course,
-        slots,
-        error=seen.error,
-        facts=facts,
-        drift=(*seen.drift, *on_portal),
-        blocker=seen.blocker,
-        mark=seen.mark,
-        arrived=seen.arrived,
-        seen_at=seen.seen_at,
-        database_is_gone=seen.database_is_gone,
-        ahead=ahead,
-    )
-
-
-def _copied_percent(portal: Connection, look: Look) -> float | None:
-    assert look.facts is not None  # noqa: S101 - asked for courses that answered
-    facts = look.facts[1]
-    totals = portal_side.count_rows(portal, look.course.course_id)
-    total = sum(totals.values())
-    if not total:
+def _copied_percent(portal: Connection, seen: Observation) -> float | None:
+    facts = seen.last
+    if facts is None or facts.tables_ready == facts.tables_total:
+        return None
+    totals = portal_side.count_rows(portal, seen.course.course_id)
+    if not totals:
         return None
     done = sum(
-        min(facts.copied_rows.get(name, 0), totals.get(name, 0))
-        if state in ("i", "d")
-        else totals.get(name, 0)
-        for name, state in facts.tables.items()
+        min(facts.rows_copied.get(name, 0), total) if name in facts.tables_uncopied else total
+        for name, total in totals.items()
     )
-    return round(100 * done / total, 1)
+    return round(100 * done / sum(totals.values()), 1)
 
 
 def _status(
-    look: Look,
+    seen: Observation,
     verdict: Verdict,
     clock: Clock,
     copied_percent: float | None,
     verifications: Mapping[str, Any],
 ) -> CourseStatus:
-    slot = look.slots[1]
-    facts = look.facts[1] if look.facts else None
-    verified_at, differences = verifications.get(look.course.course_id, (None, None))
+    slot, facts = seen.slots[1], seen.last
+    subscribed = facts if facts and facts.subscription_exists and not facts.altered else None
+    verified_at, differences = verifications.get(seen.course.course_id, (None, None))
     return CourseStatus(
-        course_id=look.course.course_id,
-        slot_name=look.course.replication_name,
+        course_id=seen.course.course_id,
+        slot_name=seen.course.replication_name,
         state=verdict.state,
         cause=verdict.cause,
         remedy=verdict.remedy,
         slot_active=slot.slot_active if slot.slot_exists else None,
         slot_status=slot.wal_status,
         lag_bytes=slot.lag_bytes,
-        lag_seconds=_lag_seconds(look, clock),
+        lag_seconds=_lag_seconds(seen, clock),
         retained_wal_bytes=slot.retained_wal_bytes,
         seconds_to_loss=slot.seconds_to_loss,
-        tables_ready=facts.tables_ready if facts and facts.subscription_oid else None,
-        tables_total=len(facts.tables) if facts and facts.subscription_oid else None,
+        tables_ready=subscribed and subscribed.tables_ready,
+        tables_total=subscribed and subscribed.tables_total,
         copied_percent=copied_percent,
-        apply_errors=facts.apply_errors if facts else None,
-        sync_errors=facts.sync_errors if facts else None,
-        conflicts=facts.conflicts if facts else None,
+        apply_errors=facts and facts.apply_errors,
+        sync_errors=facts and facts.sync_errors,
+        conflicts=facts and facts.conflicts,
         verified_at=verified_at,
         differences=differences,
-        drift=look.drift if look.facts else (),
+        drift=seen.drift if facts else (),
     )
 
 
-def _lag_seconds(look: Look, clock: Clock) -> float | None:
+def _lag_seconds(seen: Observation, clock: Clock) -> float | None:
     """Return the age of the newest mark that the course has; see :class:`CourseStatus`."""
-    if look.facts is None or look.ahead:
+    if seen.last is None or seen.ahead:
         return None
-    if look.arrived and look.mark is not None:
-        return round(clock.age_seconds(look.mark.marked_at, look.seen_at), 3)
-    facts = look.facts[1]
-    if facts.marked_at is None:
+    if seen.arrived and seen.mark is not None:
+        return round(clock.age_seconds(seen.mark.marked_at, seen.seen_at), 3)
+    if seen.last.marked_at is None:
         return None
-    if look.mark is None and facts.mark == look.slots[1].mark:
+    if seen.mark is None and seen.last.mark == seen.slots[1].mark:
         return None  # nothing newer was sent that could be late
-    return round(clock.age_seconds(facts.marked_at, look.seen_at), 3)
-
-
-__all__ = ["State", "report", "revisions", "status"]
+    return round(clock.age_seconds(seen.last.marked_at, seen.seen_at), 3)

@@ -4,12 +4,14 @@ create or replace function pysync.settle_delivery(
     version bigint,
     error text default null
 )
-returns void
+returns timestamptz
 language plpgsql
 volatile
 security definer
 set search_path = ''
 as $$
+declare
+    due_at timestamptz;
 begin
     -- A claim that has run out may be somebody else's by now: then nothing here is ours to change.
     if error is not null then
@@ -22,8 +24,9 @@ begin
                next_attempt_at = clock_timestamp() + make_interval(
                    secs => least(600, 2 ^ least(entry.attempts, 20)) * (1 - random() / 2))
          where entry.user_id = settle_delivery.user_id
-           and entry.claimed_until = settle_delivery.claimed_until;
-        return;
+           and entry.claimed_until = settle_delivery.claimed_until
+        returning entry.next_attempt_at into due_at;
+        return due_at;
     end if;
 
     delete from pysync.discussion_outbox as entry
@@ -40,10 +43,11 @@ begin
          where entry.user_id = settle_delivery.user_id
            and entry.claimed_until = settle_delivery.claimed_until;
     end if;
+    return null;
 end
 $$;
 
 alter function pysync.settle_delivery(bigint, timestamptz, bigint, text) owner to pysync_owner;
 revoke all on function pysync.settle_delivery(bigint, timestamptz, bigint, text) from public;
 comment on function pysync.settle_delivery(bigint, timestamptz, bigint, text) is
-    'End a claim: a delivered state leaves the outbox, a failed one is due again later.';
+    'End a claim: a delivered state leaves the outbox, a failed one is due again at the time returned.';

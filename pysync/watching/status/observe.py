@@ -1,0 +1,231 @@
+"""Observe all courses at once: each twice if need be, with a mark sent in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from pysync.db.connections import Connection, connect, fetch_value, parse
+from pysync.diagnosis.drift import course_findings
+from pysync.errors import DatabaseUnreachableError, PysyncError
+from pysync.findings import Finding
+from pysync.replication.polling import Databases, ask
+from pysync.replication.registry import Course
+from pysync.types import CourseId
+from pysync.watching.status import portal as portal_side
+from pysync.watching.status.course import (
+    Blocker,
+    Facts,
+    read_blocker,
+    read_facts,
+    read_mark,
+    read_strangers,
+)
+from pysync.watching.status.portal import Mark, Slot
+
+ARRIVAL_SECONDS: Final = 0.8
+"""How long a mark may take before a course counts as behind."""
+
+PATIENCE_SECONDS: Final = 1.8
+"""The same where the apply worker is connected and without errors: a busy server is no failure."""
+
+_CROWDED_SECONDS: Final = 0.15
+"""How long a mark is waited for where others wait for their turn to connect."""
+
+_COPYING_SECONDS: Final = 0.3
+_SLACK_SECONDS: Final = 0.5
+_REFUSAL_SECONDS: Final = 1
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of a course.
+
+    :param slots: at the portal, before and after its database was asked.
+    :param error: why that couldn't be asked, if it couldn't.
+    :param first: what it said when it was first asked, ``last`` when it was last.
+    :param mark: the mark that was sent in between, if one was.
+    :param arrived: whether that mark, or a later one, was visible when it was last asked.
+    :param seen_at: when that was, on our monotonic clock.
+    :param ahead: whether the course knows more than the portal does.
+    """
+
+    course: Course
+    slots: tuple[Slot, Slot]
+    error: PysyncError | None = None
+    first: Facts | None = None
+    last: Facts | None = None
+    drift: tuple[Finding, ...] = ()
+    strangers: tuple[tuple[str, str], ...] = ()
+    blocker: Blocker | None = None
+    mark: Mark | None = None
+    arrived: bool = False
+    seen_at: float = 0
+    ahead: bool = False
+    database_is_gone: bool = False
+
+    @property
+    def undecided(self) -> bool:
+        """Return whether it takes another look to tell whether the course moves."""
+        return (
+            self.error is None
+            and self.first is not None
+            and self.last is self.first
+            and not self.arrived
+            and self.first.mark is not None
+            and bool(self.first.subscription_enabled)
+        )
+
+
+def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> list[Observation]:
+    """Ask all courses, send marks to those that answer, and ask again whose mark doesn't arrive.
+
+    :param known: the replication names of all registered courses.
+    """
+    before = portal_side.read_slots(portal)
+    nowhere = PysyncError("it isn't known where its database is")
+    seen = {
+        course.course_id: Observation(
+            course,
+            (before[course.course_id],) * 2,
+            error=None if course.fans_out and course.conninfo else nowhere,
+        )
+        for course in wanted
+    }
+    with closing(Databases([each.course for each in seen.values() if not each.error])) as databases:
+        asked = [each for each in seen.values() if not each.error]
+        seen |= _round(databases, asked, partial(_ask, known=known), databases.timeout_seconds)
+
+        answers = {i: each.first for i, each in seen.items() if each.first}
+        ahead = _ahead(portal, answers, before)
+        marks = portal_side.send_marks(portal, [i for i in answers if i not in ahead])
+        sent_at = time.monotonic()
+        seen = {i: replace(s, mark=marks.get(i), ahead=i in ahead) for i, s in seen.items()}
+
+        undecided = [each for each in seen.values() if each.undecided]
+        arrive = partial(_await, crowded=databases.crowded)
+        seen |= _round(databases, undecided, arrive, PATIENCE_SECONDS + _SLACK_SECONDS)
+        if undecided := [each for each in seen.values() if each.undecided]:
+            # In a crowd, and where no mark could be sent, nobody has waited yet.
+            time.sleep(max(sent_at + ARRIVAL_SECONDS - time.monotonic(), 0))
+            seen |= _round(databases, undecided, _ask_again, PATIENCE_SECONDS)
+    after = before | portal_side.read_slots(portal)
+    return [replace(each, slots=(before[i], after[i])) for i, each in seen.items()]
+
+
+def _round(
+    databases: Databases,
+    asked: Sequence[Observation],
+    question: Callable[[Connection, Observation], Observation],
+    seconds: float,
+) -> dict[CourseId, Observation]:
+    """Ask these courses at once, and return what is seen of them by now."""
+    seen = {each.course.course_id: each for each in asked}
+
+    def in_database(course: Course) -> Observation:
+        began = time.monotonic()
+        try:
+            with databases.connection(course) as database:
+                return question(database, seen[course.course_id])
+        except DatabaseUnreachableError as error:
+            # A server without the database says so at once; of one that hangs more isn't learned.
+            gone = time.monotonic() - began < _REFUSAL_SECONDS and _is_gone(course)
+            return replace(seen[course.course_id], error=error, database_is_gone=gone)
+
+    answers = ask([each.course for each in asked], in_database, seconds=seconds)
+    return {
+        i: replace(each, error=answer) if isinstance(answer, PysyncError) else answer
+        for (i, each), answer in zip(seen.items(), answers, strict=True)
+    }
+
+
+def _ask(database: Connection, seen: Observation, *, known: list[str]) -> Observation:
+    first = read_facts(database, seen.course)
+    strangers = read_strangers(database, known)
+    drift: tuple[Finding, ...] = ()
+    if first.owner is not None or first.altered:
+        drift = tuple(course_findings(database, seen.course))
+    if first.altered:
+        drift = (*drift, first.altered)
+    return replace(
+        seen,
+        first=first,
+        last=first,
+        drift=drift,
+        strangers=strangers,
+        seen_at=time.monotonic(),
+    )
+
+
+def _await(database: Connection, seen: Observation, *, crowded: bool) -> Observation:
+    """Wait for the mark that was sent, or see whether first copies get on."""
+    first = seen.first
+    if first is None or seen.mark is None:
+        return seen
+    if first.tables_ready < first.tables_total:
+        # Marks arrive once all is copied; whether tries to copy fail shows in a while.
+        time.sleep(_COPYING_SECONDS)
+        return replace(seen, last=read_facts(database, seen.course), seen_at=time.monotonic())
+    healthy = seen.slots[0].slot_active and not first.apply_errors
+    patience = PATIENCE_SECONDS if healthy else ARRIVAL_SECONDS
+    deadline = time.monotonic() + (_CROWDED_SECONDS if crowded else patience)
+    pause_seconds = 0.002
+    while not (seen := _with_mark(database, seen)).arrived and seen.seen_at <= deadline:
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.5, 0.05)
+    return seen
+
+
+def _ask_again(database: Connection, seen: Observation) -> Observation:
+    if (seen := _with_mark(database, seen)).arrived:
+        return seen
+    last = read_facts(database, seen.course)
+    seen = replace(seen, last=last, seen_at=time.monotonic())
+    return replace(seen, blocker=read_blocker(database, last.worker_pid))
+
+
+def _with_mark(database: Connection, seen: Observation) -> Observation:
+    mark = read_mark(database, seen.course)
+    arrived = seen.mark is not None and mark is not None and mark >= seen.mark.number
+    return replace(seen, arrived=arrived, seen_at=time.monotonic())
+
+
+def _ahead(
+    portal: Connection, answers: Mapping[CourseId, Facts], slots: Mapping[str, Slot]
+) -> list[CourseId]:
+    """Return the courses that know more than the portal does: it was restored from a backup.
+
+    Marks are read after the courses', so a course can't know a newer one otherwise; its position
+    is compared with the end of the portal's WAL.
+    """
+    marks = {course_id: slot.mark for course_id, slot in portal_side.read_slots(portal).items()}
+    wal_at = portal_side.read_wal_position(portal)
+    return [
+        course_id
+        for course_id, facts in answers.items()
+        if (facts.mark or 0) > (marks.get(course_id) or 0)
+        or (slots[course_id].slot_exists and (facts.applied_at or 0) > wal_at)
+    ]
+
+
+def _is_gone(course: Course) -> bool:
+    """Return whether a course's server is there and its database isn't."""
+    conninfo = parse(course.conninfo)
+    if "dbname" not in conninfo:
+        return False
+    with suppress(PysyncError, psycopg.Error):
+        elsewhere = make_conninfo("", **{**conninfo, "dbname": "postgres"})
+        with closing(connect(elsewhere, connect_timeout_seconds=2)) as server:
+            return not fetch_value(
+                server,
+                "select exists (select from pg_catalog.pg_database where datname = %s)",
+                conninfo["dbname"],
+            )
+    return False

@@ -1,0 +1,98 @@
+-- name: slots
+-- What the portal knows of each course; positions are bytes of WAL.
+select course_id, slot_exists, slot_active, wal_status,
+       (confirmed_lsn - '0/0')::bigint as confirmed_at,
+       (sent_lsn - '0/0')::bigint as sent_at,
+       (replay_lsn - '0/0')::bigint as replayed_at,
+       connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss, mark, marked_at
+  from pysync.subscription_status;
+
+-- name: wal_position
+-- The end of the portal's WAL in bytes, also of a standby's.
+select (case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_receive_lsn()
+             else pg_catalog.pg_current_wal_insert_lsn() end - '0/0')::bigint;
+
+-- name: verifications
+-- When each course was last verified, and how many rows differed.
+select course_id, verified_at, differences from pysync.verification;
+
+-- name: facts
+-- What a course database says of the subscription of this name. What isn't of the types that the
+-- view has is an error, as if the view were missing.
+select here.course_id::text as owner,
+       case when here.course_id = %(course_id)s then here.mark::bigint end as mark,
+       case when here.course_id = %(course_id)s then here.marked_at::timestamptz end as marked_at,
+       coalesce(ours.subscription_exists::boolean, false) as subscription_exists,
+       ours.subscription_enabled::boolean,
+       ours.worker_pid::integer,
+       (ours.received_lsn::pg_lsn - '0/0')::bigint as received_at,
+       coalesce(ours.tables_ready::bigint, 0) as tables_ready,
+       coalesce(ours.tables_total::bigint, 0) as tables_total,
+       coalesce(ours.tables_uncopied::text[], '{}') as tables_uncopied,
+       coalesce(ours.rows_copied::jsonb, '{}') as rows_copied,
+       coalesce(ours.apply_errors::bigint, 0) as apply_errors,
+       coalesce(ours.sync_errors::bigint, 0) as sync_errors,
+       ours.conflicts::bigint,
+       pg_catalog.has_function_privilege(
+           'pg_catalog.pg_replication_origin_progress(text, boolean)', 'execute') as tells_position
+  from (select course_id, mark, marked_at from course.replication_status limit 1) as here
+  left join course.replication_status as ours on ours.subscription_name = %(name)s;
+
+-- name: subscription
+-- Whether the subscription is there and enabled, where the view can't say.
+select count(*) > 0 as subscription_exists, bool_or(s.subenabled) as subscription_enabled
+  from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid
+ where s.subname = %(name)s and d.datname = pg_catalog.current_database();
+
+-- name: applied_position
+-- What the course has applied, in bytes of the portal's WAL. A query of its own: who may not
+-- execute the function can't even name it.
+select (pg_catalog.pg_replication_origin_progress(o.roname, false) - '0/0')::bigint
+  from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid
+  join pg_catalog.pg_replication_origin o on o.roname = 'pg_' || s.oid
+ where s.subname = %(name)s and d.datname = pg_catalog.current_database();
+
+-- name: newest_mark
+-- The newest mark that is visible in the course.
+select number from course.mark where course_id = %(course_id)s;
+
+-- name: blocker
+-- Whose lock an apply worker waits for: the oldest transaction's.
+select a.pid,
+       coalesce(nullif(a.application_name, ''), a.usename::text, a.backend_type, 'unknown') as who,
+       coalesce(a.state || ' for '
+                    || date_trunc('second', clock_timestamp() - a.xact_start)::text,
+                'running') as doing
+  from unnest(pg_catalog.pg_blocking_pids(%(pid)s)) as blocking (pid)
+  join pg_catalog.pg_stat_activity a on a.pid = blocking.pid
+ order by a.xact_start
+ limit 1;
+
+-- name: strangers
+-- Name and database of subscriptions of pysync's on this server that no course of ours has.
+select s.subname::text, d.datname::text
+  from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid
+ where s.subname like 'pysync\_%%' and s.subname <> all (%(known)s)
+ order by 1;
+
+-- name: orphan_slots
+-- Slots in this database that belong to no course. A resync has a temporary one for a while; those
+-- of a standby are synchronized from its primary.
+select slot_name::text,
+       greatest(pg_catalog.pg_current_wal_lsn() - restart_lsn, 0)::bigint
+  from pg_catalog.pg_replication_slots
+ where not pg_catalog.pg_is_in_recovery()
+   and database = pg_catalog.current_database() and slot_name like 'pysync\_%%' and not temporary
+   and slot_name not in (select replication_name from pysync.course)
+ order by 1;
+
+-- name: orphan_publications
+-- Publications that belong to no course; a probe is there for a moment while one is added.
+select pubname::text
+  from pg_catalog.pg_publication
+ where pubname like 'pysync\_%%' and pubname not like '%%\_probe'
+   and pubname not in (select replication_name from pysync.course)
+ order by 1;
