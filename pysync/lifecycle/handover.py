@@ -155,10 +155,8 @@ def catch_up(work: Work, state: str, timeout_seconds: float) -> None:
 
     :raises ReplicationError: if it isn't in time.
     """
-    course_id = work.course.course_id
     try:
-        mark = marks.mark(work.portal, course_id)
-        marks.wait_for(work.database, course_id, mark, timeout_seconds)
+        marks.fence(work.portal, work.database, work.course.course_id, timeout_seconds)
     except WaitTimeoutError:
         raise ReplicationError(
             f"{work.subject} is {state}, but a change made now doesn't arrive",

@@ -147,8 +147,7 @@ def _one_table(work: Work, table: str) -> Changes:
 
 def _require_current(work: Work, timeout_seconds: float) -> None:
     try:
-        mark = marks.mark(work.portal, work.course.course_id)
-        marks.wait_for(work.database, work.course.course_id, mark, timeout_seconds)
+        marks.fence(work.portal, work.database, work.course.course_id, timeout_seconds)
     except WaitTimeoutError:
         raise ReplicationError(
             f"{work.subject} isn't streaming: a single table can't be brought to the position of "

@@ -70,6 +70,16 @@ def wait_for(database: Connection, course: CourseId, mark: int, timeout_seconds:
             raise
 
 
+def fence(
+    portal: Connection, database: Connection, course: CourseId, timeout_seconds: float
+) -> None:
+    """Wait until a course database has all that is committed on the portal by now.
+
+    :raises WaitTimeoutError: if it isn't within the timeout.
+    """
+    wait_for(database, course, mark(portal, course), timeout_seconds)
+
+
 def too_late(course: CourseId, timeout_seconds: float) -> WaitTimeoutError:
     """Return the error for a mark that didn't arrive in time."""
     return WaitTimeoutError(

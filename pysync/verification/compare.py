@@ -63,8 +63,7 @@ class Sides:
 
         :raises WaitTimeoutError: if it doesn't in time.
         """
-        mark = marks.mark(self.marker, self.course.course_id)
-        marks.wait_for(self.database, self.course.course_id, mark, timeout_seconds)
+        marks.fence(self.marker, self.database, self.course.course_id, timeout_seconds)
 
 
 @dataclass
