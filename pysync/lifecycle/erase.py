@@ -123,13 +123,8 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
     :param timeout_seconds: how long each course may take.
     """
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        asked: dict[CourseId, list[int]] = dict(
-            portal.execute(
-                "select course_id, array_agg(user_id order by user_id) from pysync.erasure"
-                " where user_id = any (%s) group by course_id order by course_id",
-                (user_ids,),
-            ).fetchall()
-        )
+        rows = portal.execute(QUERIES["unconfirmed_erasures"], {"user_ids": user_ids}).fetchall()
+        asked: dict[CourseId, list[int]] = dict(rows)
         courses = [course for course in registry.courses(portal) if course.course_id in asked]
 
         def left(course: Course) -> set[int]:
@@ -144,10 +139,11 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
         ]
         confirmed = [proof for proof in proofs if proof.confirmed]
         portal.execute(
-            "delete from pysync.erasure using unnest(%s::bigint[], %s::text[])"
-            " as done (user_id, course_id)"
-            " where erasure.user_id = done.user_id and erasure.course_id = done.course_id",
-            ([p.user_id for p in confirmed], [p.course_id for p in confirmed]),
+            QUERIES["forget_erasures"],
+            {
+                "user_ids": [proof.user_id for proof in confirmed],
+                "course_ids": [proof.course_id for proof in confirmed],
+            },
         )
         return proofs
 

@@ -35,7 +35,7 @@ select pg_catalog.pg_terminate_backend(active_pid)
 -- name: subscription
 -- The subscription of a name in this database: pg_subscription lists those of all databases.
 select s.oid::bigint, s.subenabled as enabled, s.subslotname::text as slot_name,
-       count(r.srrelid) as tables, count(*) filter (where r.srsubstate = %(ready)s) as ready
+       count(r.srrelid) as tables, count(*) filter (where r.srsubstate = 'r') as ready
   from pg_catalog.pg_subscription s
   join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = current_database()
   left join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid
@@ -57,25 +57,14 @@ select pg_catalog.pg_terminate_backend(pid)
  where subid = %(oid)s and pid is not null;
 
 -- name: copy_state
--- How far the first copy of a subscription of this database is.
-with ours as (
-    select r.srsubid as subid, r.srrelid as relid, r.srsubstate as state
-      from pg_catalog.pg_subscription_rel r
-      join pg_catalog.pg_subscription s on s.oid = r.srsubid
-     where s.subname = %(name)s
-)
-select count(*) as tables, count(*) filter (where state = %(ready)s) as ready,
-       coalesce(array_agg(c.relname::text order by c.relname)
-                filter (where state = any (%(uncopied)s)), '{}') as uncopied,
-       coalesce((select sum(p.tuples_processed)
-                   from pg_catalog.pg_stat_progress_copy p
-                  where p.datname = current_database()
-                    and p.relid in (select relid from ours)), 0)::bigint as rows,
-       coalesce((select to_jsonb(st)
-                   from pg_catalog.pg_stat_subscription_stats st
-                  where st.subid in (select subid from ours)), '{}') as statistics
-  from ours
-  join pg_catalog.pg_class c on c.oid = ours.relid;
+-- How far the first copy of a subscription is.
+select tables_total as tables, tables_ready as ready,
+       coalesce(tables_uncopied, '{}') as uncopied,
+       (select coalesce(sum(rows::bigint), 0)::bigint
+          from jsonb_each_text(rows_copied) as per_table (name, rows)) as rows,
+       coalesce(apply_errors, 0) + coalesce(sync_errors, 0) as errors
+  from course.replication_status
+ where subscription_name = %(name)s;
 
 -- name: register
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from pysync.db.connections import Connection, describe, fetch_row, fetch_value
+from pysync.db.connections import Connection, describe, fetch_value
 from pysync.db.errors import meaning, translated
 from pysync.db.queries import load
 from pysync.errors import ReplicationError
@@ -22,10 +22,6 @@ from pysync.replication.registry import Course
 
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
 """What a subscription to our publications fails with in a database not yet migrated."""
-
-READY: Final = "r"
-UNCOPIED: Final = ("i", "d")
-"""States in ``pg_subscription_rel``: of a table that is copied, and before its rows are there."""
 
 QUERIES = load(__file__)
 
@@ -64,7 +60,7 @@ class CopyState:
 def find(database: Connection, name: str) -> Subscription | None:
     """Return the subscription of a name in this database, or ``None``."""
     with database.cursor(row_factory=class_row(Subscription)) as cursor:
-        return cursor.execute(QUERIES["subscription"], {"name": name, "ready": READY}).fetchone()
+        return cursor.execute(QUERIES["subscription"], {"name": name}).fetchone()
 
 
 def get(database: Connection, course: Course) -> Subscription:
@@ -250,23 +246,6 @@ def _alter(database: Connection, course: Course, action: sql.Composable) -> None
 
 def copy_state(database: Connection, course: Course) -> CopyState:
     """Return how far a course's first copy is."""
-    tables, ready, uncopied, rows, statistics = fetch_row(
-        database,
-        QUERIES["copy_state"],
-        name=course.replication_name,
-        ready=READY,
-        uncopied=list(UNCOPIED),
-    )
-    return CopyState(tables, ready, uncopied, rows, count_errors(statistics))
-
-
-def count_errors(statistics: dict[str, object]) -> int:
-    """Return apply and synchronization errors of a row of ``pg_stat_subscription_stats``.
-
-    Column names changed in PostgreSQL 19, where synchronization is counted per kind of object.
-    """
-    return sum(
-        int(str(value))
-        for name, value in statistics.items()
-        if name.endswith("error_count") and value is not None
-    )
+    with database.cursor(row_factory=class_row(CopyState)) as cursor:
+        found = cursor.execute(QUERIES["copy_state"], {"name": course.replication_name}).fetchone()
+    return found or CopyState(0, 0, [], 0, 0)
