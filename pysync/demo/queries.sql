@@ -1,13 +1,3 @@
--- name: create_application
--- The role that the demo writes as: it has rights on the portal's tables and on none of pysync's.
-create role {role} login;
-grant select, insert, update, delete on {tables} to {role};
-grant usage on schema student to {role};
-grant execute on all functions in schema student to {role};
-grant select on all tables in schema student to {role};
-grant select, insert, update on public.student_testcenteruser to {role};
-grant select, insert, update on public.student_testcenterregistration to {role};
-
 -- name: insert_users
 -- Users with Django's password that nobody has.
 insert into public.auth_user (username, password, first_name, last_name, email, date_joined)

@@ -11,13 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pysync.db.connections import connect
-from pysync.db.queries import load
 from pysync.demo.servers import Installation, Server, find_installation, readable, temporary_folder
 from pysync.errors import PysyncError
 from pysync.lifecycle import courses
@@ -28,6 +27,16 @@ from pysync.types import CourseId, Progress
 
 APPLICATION: Final = "portal_application"
 """The role the demo writes as: it has rights on the portal's tables and on none of pysync's."""
+
+_APPLICATION: Final[tuple[LiteralString, ...]] = (
+    "create role {role} login",
+    "grant select, insert, update, delete on {tables} to {role}",
+    "grant usage on schema student to {role}",
+    "grant execute on all functions in schema student to {role}",
+    "grant select on all tables in schema student to {role}",
+    "grant select, insert, update on public.student_testcenteruser to {role}",
+    "grant select, insert, update on public.student_testcenterregistration to {role}",
+)
 
 _SYNC_WORKERS: Final = 4
 
@@ -119,12 +128,13 @@ def _settings(installation: Installation, course_count: int) -> dict[str, str]:
 def _create_portal(site: Site) -> None:
     site.portal_server.create_database("portal")
     migrate(site.portal, PORTAL, "portal")
-    grants = load(__file__)["create_application"].format(
-        role=sql.Identifier(APPLICATION),
-        tables=sql.SQL(", ").join(sql.Identifier("public", each) for each in REPLICATED_TABLES),
-    )
+    places = {
+        "role": sql.Identifier(APPLICATION),
+        "tables": sql.SQL(", ").join(sql.Identifier("public", each) for each in REPLICATED_TABLES),
+    }
     with closing(connect(site.portal)) as portal:
-        portal.execute(grants)
+        for statement in _APPLICATION:
+            portal.execute(sql.SQL(statement).format(**places))
 
 
 def _add_courses(site: Site, wanted: list[CourseId], progress: Progress) -> None:
