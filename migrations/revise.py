@@ -44,7 +44,7 @@ from alembic.script import ScriptDirectory
 from pglast.enums import FunctionParameterMode
 from pglast.stream import RawStream
 
-from pysync.db.sql_files import render
+from migrations.places import render
 
 MIGRATIONS: Final = Path(__file__).resolve().parent
 SQL: Final = MIGRATIONS.parent / "sql"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    ForeignKeyConstraint,
     Identity,
     Index,
     PrimaryKeyConstraint,
@@ -16,22 +15,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from pysync.models.columns import foreign_key
 from pysync.models.portal import PortalBase, User
 from pysync.types import MAX_COURSE_ID_LENGTH
 
 KEY_LENGTH = 32
 """Characters of an activation key: 128 random bits as hexadecimal digits."""
-
-
-def _foreign_key(table: str, column: str, target: str = "auth_user") -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(
-        [column],
-        [f"public.{target}.id"],
-        name=f"{table}_{column}_fkey",
-        ondelete="CASCADE",
-        deferrable=True,
-        initially="DEFERRED",
-    )
 
 
 class Registration(PortalBase):
@@ -42,7 +31,7 @@ class Registration(PortalBase):
         PrimaryKeyConstraint("id", name="auth_registration_pkey"),
         UniqueConstraint("user_id", name="auth_registration_user_id_key"),
         UniqueConstraint("activation_key", name="auth_registration_activation_key_key"),
-        _foreign_key("auth_registration", "user_id"),
+        foreign_key("auth_registration", "user_id", "public.auth_user"),
         {"schema": "public"},
     )
 
@@ -60,7 +49,7 @@ class PendingNameChange(PortalBase):
     __table_args__ = (
         PrimaryKeyConstraint("id", name="student_pendingnamechange_pkey"),
         UniqueConstraint("user_id", name="student_pendingnamechange_user_id_key"),
-        _foreign_key("student_pendingnamechange", "user_id"),
+        foreign_key("student_pendingnamechange", "user_id", "public.auth_user"),
         {"schema": "public"},
     )
 
@@ -80,7 +69,7 @@ class PendingEmailChange(PortalBase):
         PrimaryKeyConstraint("id", name="student_pendingemailchange_pkey"),
         UniqueConstraint("user_id", name="student_pendingemailchange_user_id_key"),
         UniqueConstraint("activation_key", name="student_pendingemailchange_activation_key_key"),
-        _foreign_key("student_pendingemailchange", "user_id"),
+        foreign_key("student_pendingemailchange", "user_id", "public.auth_user"),
         Index("student_pendingemailchange_new_email_idx", "new_email"),
         {"schema": "public"},
     )
@@ -122,8 +111,10 @@ class UserTestGroupMember(PortalBase):
             "user_id",
             name="student_usertestgroup_users_usertestgroup_id_user_id_key",
         ),
-        _foreign_key("student_usertestgroup_users", "usertestgroup_id", "student_usertestgroup"),
-        _foreign_key("student_usertestgroup_users", "user_id"),
+        foreign_key(
+            "student_usertestgroup_users", "usertestgroup_id", "public.student_usertestgroup"
+        ),
+        foreign_key("student_usertestgroup_users", "user_id", "public.auth_user"),
         Index("student_usertestgroup_users_usertestgroup_id_idx", "usertestgroup_id"),
         Index("student_usertestgroup_users_user_id_idx", "user_id"),
         {"schema": "public"},
@@ -161,8 +152,10 @@ class RoleMember(PortalBase):
         UniqueConstraint(
             "role_id", "user_id", name="django_comment_client_role_users_role_id_user_id_key"
         ),
-        _foreign_key("django_comment_client_role_users", "role_id", "django_comment_client_role"),
-        _foreign_key("django_comment_client_role_users", "user_id"),
+        foreign_key(
+            "django_comment_client_role_users", "role_id", "public.django_comment_client_role"
+        ),
+        foreign_key("django_comment_client_role_users", "user_id", "public.auth_user"),
         Index("django_comment_client_role_users_role_id_idx", "role_id"),
         Index("django_comment_client_role_users_user_id_idx", "user_id"),
         {"schema": "public"},

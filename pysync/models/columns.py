@@ -10,7 +10,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKeyConstraint,
+    Integer,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -98,6 +109,18 @@ PROFILE_CHECKS = {
     ),
 }
 """The profile columns with choices, on the portal: null and blank are no answer."""
+
+
+def foreign_key(table: str, column: str, target: str) -> ForeignKeyConstraint:
+    """Return a foreign key as Django makes it; on the portal rows go with what they point at."""
+    return ForeignKeyConstraint(
+        [column],
+        [f"{target}.id"],
+        name=f"{table}_{column}_fkey",
+        ondelete="CASCADE" if target.startswith("public.") else None,
+        deferrable=True,
+        initially="DEFERRED",
+    )
 
 
 def type_name(column: Column[object]) -> str:

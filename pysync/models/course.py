@@ -6,7 +6,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
-    ForeignKeyConstraint,
     Identity,
     Index,
     PrimaryKeyConstraint,
@@ -26,6 +25,7 @@ from pysync.models.columns import (
     MarkColumns,
     ProfileColumns,
     UserColumns,
+    foreign_key,
 )
 from pysync.types import MAX_COURSE_ID_LENGTH
 
@@ -55,13 +55,7 @@ class UserProfile(ProfileColumns, CourseDatabaseBase):
     __table_args__ = (
         PrimaryKeyConstraint("id", name="auth_userprofile_pkey"),
         UniqueConstraint("user_id", name="auth_userprofile_user_id_key"),
-        ForeignKeyConstraint(
-            ["user_id"],
-            ["course.auth_user.id"],
-            name="auth_userprofile_user_id_fkey",
-            deferrable=True,
-            initially="DEFERRED",
-        ),
+        foreign_key("auth_userprofile", "user_id", "course.auth_user"),
         *(Index(f"auth_userprofile_{column}_idx", column) for column in PROFILE_INDEXES),
         {"schema": "course"},
     )
@@ -80,13 +74,7 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):
         UniqueConstraint(
             "user_id", "course_id", name="student_courseenrollment_user_id_course_id_key"
         ),
-        ForeignKeyConstraint(
-            ["user_id"],
-            ["course.auth_user.id"],
-            name="student_courseenrollment_user_id_fkey",
-            deferrable=True,
-            initially="DEFERRED",
-        ),
+        foreign_key("student_courseenrollment", "user_id", "course.auth_user"),
         *(Index(f"student_courseenrollment_{column}_idx", column) for column in ENROLLMENT_INDEXES),
         {"schema": "course"},
     )

@@ -30,6 +30,7 @@ from pysync.models.columns import (
     MarkColumns,
     ProfileColumns,
     UserColumns,
+    foreign_key,
 )
 from pysync.types import MAX_COURSE_ID_LENGTH
 
@@ -62,14 +63,7 @@ class UserProfile(ProfileColumns, PortalBase):
     __table_args__ = (
         PrimaryKeyConstraint("id", name="auth_userprofile_pkey"),
         UniqueConstraint("user_id", name="auth_userprofile_user_id_key"),
-        ForeignKeyConstraint(
-            ["user_id"],
-            ["public.auth_user.id"],
-            name="auth_userprofile_user_id_fkey",
-            ondelete="CASCADE",
-            deferrable=True,
-            initially="DEFERRED",
-        ),
+        foreign_key("auth_userprofile", "user_id", "public.auth_user"),
         *(Index(f"auth_userprofile_{column}_idx", column) for column in PROFILE_INDEXES),
         *(
             CheckConstraint(condition, name=f"auth_userprofile_{column}_check")
@@ -91,14 +85,7 @@ class CourseEnrollment(EnrollmentColumns, PortalBase):
         UniqueConstraint(
             "user_id", "course_id", name="student_courseenrollment_user_id_course_id_key"
         ),
-        ForeignKeyConstraint(
-            ["user_id"],
-            ["public.auth_user.id"],
-            name="student_courseenrollment_user_id_fkey",
-            ondelete="CASCADE",
-            deferrable=True,
-            initially="DEFERRED",
-        ),
+        foreign_key("student_courseenrollment", "user_id", "public.auth_user"),
         *(Index(f"student_courseenrollment_{column}_idx", column) for column in ENROLLMENT_INDEXES),
         {"schema": "public"},
     )

@@ -1,6 +1,6 @@
 """What is replicated, said once: publications, triggers, merge, proof and erasure read it here.
 
-SQL files have places such as ``{user_columns}``, which :mod:`pysync.db.sql_files` fills from here.
+SQL files have places such as ``{user_columns}``, filled from here when they are frozen.
 """
 
 from __future__ import annotations

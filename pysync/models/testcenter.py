@@ -11,7 +11,6 @@ from sqlalchemy import (
     CheckConstraint,
     Date,
     DateTime,
-    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -23,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from pysync.models.columns import foreign_key
 from pysync.models.portal import PortalBase, User
 
 USER_PROVIDED_FIELDS: Final = (
@@ -144,14 +144,7 @@ class TestCenterUser(PortalBase):
         UniqueConstraint(
             "client_candidate_id", name="student_testcenteruser_client_candidate_id_key"
         ),
-        ForeignKeyConstraint(
-            ["user_id"],
-            ["public.auth_user.id"],
-            name="student_testcenteruser_user_id_fkey",
-            ondelete="CASCADE",
-            deferrable=True,
-            initially="DEFERRED",
-        ),
+        foreign_key("student_testcenteruser", "user_id", "public.auth_user"),
         *(
             CheckConstraint(rule, name=f"student_testcenteruser_{column}_check")
             for column, rule in _user_rules().items()
@@ -220,13 +213,8 @@ class TestCenterRegistration(PortalBase):
             "client_authorization_id",
             name="student_testcenterregistration_client_authorization_id_key",
         ),
-        ForeignKeyConstraint(
-            ["testcenter_user_id"],
-            ["public.student_testcenteruser.id"],
-            name="student_testcenterregistration_testcenter_user_id_fkey",
-            ondelete="CASCADE",
-            deferrable=True,
-            initially="DEFERRED",
+        foreign_key(
+            "student_testcenterregistration", "testcenter_user_id", "public.student_testcenteruser"
         ),
         *(
             CheckConstraint(rule, name=f"student_testcenterregistration_{name}_check")

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from migrations import revise
-from pysync.db.sql_files import folder, statements
+from pysync.db.sql_files import folder, split
 from pysync.errors import MigrationError
 from pysync.migrate import Lineage, head_revision, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
@@ -145,8 +145,8 @@ def test_released_files_are_as_they_were_released() -> None:
 def test_sql_files_are_safe_to_run_twice(lineage: Lineage, migrated: str) -> None:
     before = catalog(migrated)
     with psycopg.connect(migrated, autocommit=True) as connection:
-        for file in sorted((folder("sql") / lineage.name).rglob("*.sql")):
-            for statement in statements(file):
+        for text in revise.living(lineage.name).values():
+            for statement in split(text):
                 connection.execute(statement.encode())
     assert difference(before, catalog(migrated)) == {}
 

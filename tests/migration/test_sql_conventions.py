@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from pglast import ast, enums
 
-from pysync.db.sql_files import folder, read
+from migrations.places import render
+from pysync.db.sql_files import folder
 from pysync.migrate import Lineage
 from pysync.migrate.lineage import COURSE, PORTAL
 from tests.migration.catalog import OWNER
@@ -66,7 +67,7 @@ def test_a_file_can_be_run_in_a_database_of_any_encoding(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_function_has_its_comment_and_revoke_beside_it(file: Path) -> None:
-    tree = [raw.stmt for raw in pglast.parse_sql(read(file))]
+    tree = [raw.stmt for raw in pglast.parse_sql(render(file.read_text(encoding="utf-8")))]
     functions = [each for each in tree if isinstance(each, ast.CreateFunctionStmt)]
     commented = [
         meant(each.object)

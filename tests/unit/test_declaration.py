@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from migrations import revise
-from pysync.db.sql_files import render
+from migrations.places import render
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership, ReplicatedTable, replicated
 
 ROOT = Path(revise.__file__).parents[1]
@@ -173,8 +173,7 @@ def test_a_personal_column_is_scrubbed_once_it_is_declared_so(tree: Tree) -> Non
 
 UNCONCERNED = re.compile(
     # Models declare; the demo has data of its own; schema student is about profiles.
-    "pysync/(models|demo|students)/|pysync/db/sql_files|"
-    "sql/portal/(accounts|discussion|testcenter|users)/"
+    "pysync/(models|demo|students)/|sql/portal/(accounts|discussion|testcenter|users)/"
 )
 
 
