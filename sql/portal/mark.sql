@@ -8,9 +8,15 @@ as $$
 declare
     sent bigint;
 begin
-    -- Waited for, unlike by a report: the row's lock makes marks grow in commit order.
-    perform from course.mark as latest where latest.course_id = mark.course_id for update;
-    select latest.mark into sent from pysync.send_marks(array[mark.course_id]) as latest;
+    -- The row lock makes marks grow in commit order. They are microseconds since 1970, so that they
+    -- keep growing for a course that was removed and added again, or a portal that was restored.
+    update course.mark as latest
+       set number = greatest(
+               latest.number + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+           marked_at = clock_timestamp()
+     where latest.course_id = mark.course_id
+    returning latest.number into sent;
+
     if sent is null then
         raise exception using
             errcode = 'PY005',

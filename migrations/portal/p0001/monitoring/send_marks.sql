@@ -1,24 +1,24 @@
 create or replace function pysync.send_marks(course_ids text[])
 returns table (course_id text, mark bigint, marked_at timestamptz)
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = ''
 as $$
-    -- Whose row is locked is being sent a mark by somebody else: a report doesn't wait for that. Marks
-    -- are microseconds since 1970, so that they keep growing for a course that was removed and added
-    -- again, or a portal that was restored.
-    update course.mark as latest
-       set number = greatest(
-               latest.number + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
-           marked_at = clock_timestamp()
-     where latest.course_id in (
-               select free.course_id
-                 from course.mark as free
-                where free.course_id = any (send_marks.course_ids)
-                order by free.course_id
-                  for update skip locked)
-    returning latest.course_id, latest.number, latest.marked_at
+begin
+    -- Whose row is locked is being sent a mark by somebody else: a report doesn't wait for that.
+    for course_id in
+        select free.course_id
+          from course.mark as free
+         where free.course_id = any (send_marks.course_ids)
+         order by free.course_id
+           for update skip locked
+    loop
+        mark := pysync.mark(course_id);
+        marked_at := clock_timestamp();
+        return next;
+    end loop;
+end
 $$;
 
 alter function pysync.send_marks(text[]) owner to pysync_owner;
