@@ -44,6 +44,7 @@ def guard(
     """
     budget = size_bytes(max_retained, "--max-retained")
     log_events(verbose=verbose)
+    _LOG.info("watching for courses that retain more than %s", bytes_text(budget))
     said: dict[str, str] = {}
     for found in service.watch(portal, budget, interval, once=once, dry_run=dry_run):
         for each in found:
