@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
 from pysync.lifecycle import courses
+from pysync.models.replicated import replicated
 from pysync.types import CourseId
 
 REQUIRED_PROGRAMS = "PYSYNC_TEST_PROGRAMS"
@@ -28,15 +29,12 @@ _numbers = itertools.count(1)
 
 Rows = list[tuple[Any, ...]]
 
-USER_COLUMNS = (
-    "id, password, is_superuser, username, first_name, last_name, email, is_staff, is_active,"
-    " date_joined, last_login"
+# A table's columns that both sides have: a new one is compared as soon as it is declared.
+USER_COLUMNS = ", ".join(name for name in replicated("auth_user").columns if name != "course_id")
+PROFILE_COLUMNS = ", ".join(
+    name for name in replicated("auth_userprofile").columns if name != "course_id"
 )
-PROFILE_COLUMNS = (
-    "id, user_id, name, meta, courseware, language, location, year_of_birth, gender,"
-    " level_of_education, mailing_address, goals"
-)
-ENROLLMENT_COLUMNS = "id, user_id, course_id, created"
+ENROLLMENT_COLUMNS = ", ".join(replicated("student_courseenrollment").columns)
 
 
 def missing(program: str, packages: str) -> NoReturn:
