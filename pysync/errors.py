@@ -44,7 +44,31 @@ class UnsuitableDatabaseError(PysyncError):
 
 
 class AdoptionError(PysyncError):
-    """An existing table can't be adopted; names table, column, what was found and expected."""
+    """An existing table can't be adopted.
+
+    :param table: its name, with its schema.
+    :param found: what was found, such as ``nullable, with nulls in it``.
+    :param expected: what was expected instead, unless what was found says it all.
+    :param column: what it is about, if not the table as a whole.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        found: str,
+        remedy: str = "change it and run the command again",
+        *,
+        expected: str | None = None,
+        column: str | None = None,
+    ) -> None:
+        self.table, self.column, self.found, self.expected = table, column, found, expected
+        where = f" column '{column}'" if column else ""
+        super().__init__(f"table '{table}'{where} can't be adopted: {self.cause}", remedy)
+
+    @property
+    def cause(self) -> str:
+        """Return what was found, and expected."""
+        return f"found {self.found}, expected {self.expected}" if self.expected else self.found
 
 
 class MigrationError(PysyncError):

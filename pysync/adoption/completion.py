@@ -35,7 +35,8 @@ def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = N
         raise refusal(found, None, KINDS[found.kind], "an ordinary table")
     if side is Side.COURSE and found.has_rows and merging is None:
         raise AdoptionError(
-            f"table '{found.schema}.{found.name}' holds rows: pysync can't tell whose they are",
+            f"{found.schema}.{found.name}",
+            "it holds rows, and pysync can't tell whose they are",
             "give the course a database without users, empty the table first, or see what "
             "'pysync course add --adopt' would do",
         )
@@ -51,7 +52,8 @@ def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = N
         raise refusal(found, None, "row-level security", "none")
     if found.duplicates:
         raise AdoptionError(
-            f"table '{found.schema}.{found.name}' can't be adopted: {' '.join(found.duplicates)}",
+            f"{found.schema}.{found.name}",
+            " ".join(found.duplicates),
             "remove the duplicates and run the command again",
         )
     result = Plan()
@@ -70,19 +72,19 @@ def _plan_course_id(result: Plan, found: FoundTable, column: Column[object], mer
     """Say of rows that are there that they are this course's; enrollments in others go."""
     table, name, course = qualified(column.table), quoted(column.name), _literal(merging)
     if column.name not in found.columns:
-        alter = f"ALTER TABLE {table}"
+        alter = f"alter table {table}"
         result.complete.append(
-            f"{alter} ADD COLUMN {name} {type_name(column)} DEFAULT {course} NOT NULL"
+            f"{alter} add column {name} {type_name(column)} default {course} not null"
         )
-        result.complete.append(f"{alter} ALTER COLUMN {name} DROP DEFAULT")
-        result.undo.append(f"{alter} DROP COLUMN {name}")
+        result.complete.append(f"{alter} alter column {name} drop default")
+        result.undo.append(f"{alter} drop column {name}")
         return
     if column.table.name == "student_courseenrollment":
         result.complete.append(
-            f"DELETE FROM {table} WHERE {name} IS DISTINCT FROM {course}"  # noqa: S608 - quoted
+            f"delete from {table} where {name} is distinct from {course}"  # noqa: S608 - quoted
         )
         # What its foreign keys have still to check would be in the way of ALTER TABLE.
-        result.complete.append("SET CONSTRAINTS ALL IMMEDIATE")
+        result.complete.append("set constraints all immediate")
     _plan_column(result, found, column, Side.COURSE)
 
 
@@ -95,52 +97,52 @@ def _plan_column(result: Plan, found: FoundTable, column: Column[object], side: 
     if present is None:
         _add_column(result, found, column, side)
         return
-    alter = f"ALTER TABLE {qualified(column.table)} ALTER COLUMN {quoted(column.name)}"
+    alter = f"alter table {qualified(column.table)} alter column {quoted(column.name)}"
     if not type_fits(present.type, column, side):
         if side is Side.PORTAL or not can_widen(present.type, column):
             raise refusal(found, column.name, present.type, type_name(column))
-        result.complete.append(f"{alter} TYPE {type_name(column)}")
-        result.undo.append(_if_data_allow(f"{alter} TYPE {present.type}"))
+        result.complete.append(f"{alter} type {type_name(column)}")
+        result.undo.append(_if_data_allow(f"{alter} type {present.type}"))
     default = default_clause(column)
     if side is Side.PORTAL and default and not present.has_default:
         # Django fills columns in itself; plain SQL leaves out what it doesn't care about.
-        result.complete.append(f"{alter} SET {default}")
-        result.undo.append(f"{alter} DROP DEFAULT")
+        result.complete.append(f"{alter} set {default}")
+        result.undo.append(f"{alter} drop default")
     if not column.nullable and not present.not_null:
         if present.holds_null:
             raise refusal(found, column.name, "nullable, with nulls in it", "NOT NULL")
-        result.complete.append(f"{alter} SET NOT NULL")
-        result.undo.append(f"{alter} DROP NOT NULL")
+        result.complete.append(f"{alter} set not null")
+        result.undo.append(f"{alter} drop not null")
     if column.nullable and present.not_null and side is Side.COURSE:
-        result.complete.append(f"{alter} DROP NOT NULL")
-        result.undo.append(_if_data_allow(f"{alter} SET NOT NULL"))
+        result.complete.append(f"{alter} drop not null")
+        result.undo.append(_if_data_allow(f"{alter} set not null"))
 
 
 def _add_column(result: Plan, found: FoundTable, column: Column[object], side: Side) -> None:
-    alter = f"ALTER TABLE {qualified(column.table)}"
+    alter = f"alter table {qualified(column.table)}"
     name = quoted(column.name)
     default = default_clause(column)
     if column.nullable:
         # The default is for rows to come: of those that are there the value isn't known.
-        result.complete.append(f"{alter} ADD COLUMN {name} {type_name(column)}")
+        result.complete.append(f"{alter} add column {name} {type_name(column)}")
         if default:
-            result.complete.append(f"{alter} ALTER COLUMN {name} SET {default}")
+            result.complete.append(f"{alter} alter column {name} set {default}")
         return
     if default:
-        result.complete.append(f"{alter} ADD COLUMN {name} {type_name(column)} {default} NOT NULL")
+        result.complete.append(f"{alter} add column {name} {type_name(column)} {default} not null")
         return
     if found.has_rows:
         raise refusal(found, column.name, "no such column", f"{type_name(column)} NOT NULL")
-    result.complete.append(f"{alter} ADD COLUMN {name} {type_name(column)} NOT NULL")
+    result.complete.append(f"{alter} add column {name} {type_name(column)} not null")
     # Whose table it is again then doesn't know this column, and inserts nothing into it.
     if side is Side.COURSE and column.name == "course_id":
-        result.undo.append(f"{alter} DROP COLUMN {name}")
+        result.undo.append(f"{alter} drop column {name}")
     else:
-        result.undo.append(f"{alter} ALTER COLUMN {name} DROP NOT NULL")
+        result.undo.append(f"{alter} alter column {name} drop not null")
 
 
 def _if_data_allow(statement: str) -> str:
     return (
-        f"DO $$ BEGIN {statement}; EXCEPTION WHEN not_null_violation"
-        " OR string_data_right_truncation OR numeric_value_out_of_range THEN NULL; END $$"
+        f"do $$ begin {statement}; exception when not_null_violation"
+        " or string_data_right_truncation or numeric_value_out_of_range then null; end $$"
     )

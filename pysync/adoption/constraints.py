@@ -20,28 +20,28 @@ def plan_constraints(result: Plan, found: FoundTable, expected: Table, side: Sid
         if isinstance(constraint, UniqueConstraint):
             if frozenset(columns) not in found.unique:
                 listed = ", ".join(map(quoted, columns))
-                _add_constraint(result, expected, name, f"UNIQUE ({listed})")
+                _add_constraint(result, expected, name, f"unique ({listed})")
         elif isinstance(constraint, ForeignKeyConstraint):
             _plan_foreign_key(result, found, constraint, side)
         elif isinstance(constraint, CheckConstraint):
             condition = constraint.sqltext.compile(
                 dialect=DIALECT, compile_kwargs={"literal_binds": True}
             )
-            _add_constraint(result, expected, name, f"CHECK ({condition}) NOT VALID")
+            _add_constraint(result, expected, name, f"check ({condition}) not valid")
     table = qualified(expected)
     for index in sorted(expected.indexes, key=lambda i: str(i.name)):
         column = next(iter(index.columns), None)
         if column is None or column.name in found.indexed:
             continue
         name = quoted(str(index.name))
-        result.complete.append(f"CREATE INDEX {name} ON {table} ({quoted(column.name)})")
-        result.undo.append(f"DROP INDEX {quoted(str(expected.schema))}.{name}")
+        result.complete.append(f"create index {name} on {table} ({quoted(column.name)})")
+        result.undo.append(f"drop index {quoted(str(expected.schema))}.{name}")
 
 
 def _add_constraint(result: Plan, table: Table, name: str, definition: str) -> None:
-    alter = f"ALTER TABLE {qualified(table)}"
-    result.complete.append(f"{alter} ADD CONSTRAINT {quoted(name)} {definition}")
-    result.undo.append(f"{alter} DROP CONSTRAINT {quoted(name)}")
+    alter = f"alter table {qualified(table)}"
+    result.complete.append(f"{alter} add constraint {quoted(name)} {definition}")
+    result.undo.append(f"{alter} drop constraint {quoted(name)}")
 
 
 def _plan_foreign_key(
@@ -49,10 +49,10 @@ def _plan_foreign_key(
 ) -> None:
     (column,) = (column.name for column in constraint.columns)
     referred = constraint.referred_table
-    on_delete = f" ON DELETE {constraint.ondelete}" if constraint.ondelete else ""
+    on_delete = f" on delete {constraint.ondelete}" if constraint.ondelete else ""
     definition = (
-        f"FOREIGN KEY ({quoted(column)}) REFERENCES {qualified(referred)} (id){on_delete}"
-        " DEFERRABLE INITIALLY DEFERRED"
+        f"foreign key ({quoted(column)}) references {qualified(referred)} (id){on_delete}"
+        " deferrable initially deferred"
     )
     present = _foreign_keys(found, column, referred)
     if not present:
@@ -61,11 +61,11 @@ def _plan_foreign_key(
     if side is Side.COURSE or constraint.ondelete != "CASCADE":
         return
     # Django deletes dependants itself; for any other client the database has to. The name stays.
-    alter = f"ALTER TABLE {qualified(constraint.table)}"
+    alter = f"alter table {qualified(constraint.table)}"
     for foreign_key in present:
         if not foreign_key.cascades:
             name = quoted(foreign_key.name)
-            replace = f"{alter} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} "
+            replace = f"{alter} drop constraint {name}, add constraint {name} "
             result.complete.append(replace + definition)
             result.undo.append(replace + foreign_key.definition)
 
@@ -87,11 +87,12 @@ def check_course_only(found: FoundTable, expected: Table) -> None:
     for column in found.columns.values():
         if column.name not in replicated and column.not_null and not column.has_default:
             raise AdoptionError(
-                f"table '{found.schema}.{found.name}' column '{column.name}': found NOT NULL "
-                "without a default, expected a default or nullable; the first replicated row "
-                "would fail on it",
-                f"run 'ALTER TABLE {quoted(found.schema)}.{quoted(found.name)} ALTER COLUMN "
-                f"{quoted(column.name)} SET DEFAULT …' in the course database",
+                f"{found.schema}.{found.name}",
+                "NOT NULL without a default",
+                f"run 'alter table {quoted(found.schema)}.{quoted(found.name)} alter column "
+                f"{quoted(column.name)} set default …' in the course database",
+                expected="a default or nullable: the first replicated row would fail on it",
+                column=column.name,
             )
     keys = [
         {"id"},
@@ -104,11 +105,12 @@ def check_course_only(found: FoundTable, expected: Table) -> None:
     for restriction in found.restrictions:
         if not _is_harmless(restriction, found, replicated, keys):
             raise AdoptionError(
-                f"table '{found.schema}.{found.name}' column "
-                f"'{', '.join(sorted(restriction.columns))}': found {restriction.kind} "
-                f"('{restriction.name}'), expected none: the portal doesn't have it, and the first "
-                "row that fails on it would stop replication",
+                f"{found.schema}.{found.name}",
+                f"{restriction.kind} ('{restriction.name}')",
                 "drop it in the course database",
+                expected="none: the portal doesn't have it, and the first row that fails on it "
+                "would stop replication",
+                column=", ".join(sorted(restriction.columns)),
             )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from psycopg import sql
+from psycopg.rows import dict_row
 from sqlalchemy import Table, UniqueConstraint
 
 from pysync.db.connections import Connection
+from pysync.db.queries import load
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.portal import PortalBase
 
@@ -21,8 +24,8 @@ KINDS: Final = {
 }
 """Relations that could be meant by a name, as ``pg_class.relkind`` has them."""
 
-
 _MAX_DUPLICATES: Final = 20
+_QUERIES: Final = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -92,64 +95,62 @@ class FoundTable:
     restrictions: tuple[Restriction, ...] = ()
 
 
-def inspect(connection: Connection, schema: str, name: str) -> FoundTable | None:
-    """Read a table from the catalog.
+def inspect(
+    connection: Connection, schema: str, names: Sequence[str], *, rows: bool = True
+) -> dict[str, FoundTable]:
+    """Read tables from the catalog, in one round trip but for what is in them.
 
-    :returns: ``None`` if the schema has nothing of this name.
+    :param rows: look into the tables, too; else they are taken for empty.
+    :returns: those of the names that the schema has.
     """
-    row = connection.execute(
-        "select c.oid, c.relkind::text, c.relrowsecurity from pg_catalog.pg_class c"
-        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " where n.nspname = %s and c.relname = %s and c.relkind::text = any (%s)",
-        (schema, name, list(KINDS)),
-    ).fetchone()
-    if row is None:
-        return None
-    oid, kind, row_security = row
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            _QUERIES["tables"], {"schema": schema, "names": list(names), "kinds": list(KINDS)}
+        )
+        return {row["name"]: _table(connection, schema, row, rows=rows) for row in cursor}
+
+
+def _table(
+    connection: Connection, schema: str, row: Mapping[str, Any], *, rows: bool
+) -> FoundTable:
+    name, indexes = row["name"], row["indexes"]
     table = sql.Identifier(schema, name)
-    indexes = connection.execute(
-        "select i.indisprimary, i.indisunique and i.indimmediate or i.indisprimary,"
-        " array_agg(a.attname::text order by k.position)"
-        " from pg_catalog.pg_index i"
-        " cross join unnest(i.indkey) with ordinality as k (attnum, position)"
-        " join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum"
-        " where i.indrelid = %s and i.indpred is null and i.indexprs is null and i.indisvalid"
-        " and k.position <= i.indnkeyatts"
-        " group by i.indexrelid, 1, 2",
-        (oid,),
-    ).fetchall()
-    foreign_keys = connection.execute(
-        "select c.conname::text, a.attname::text, n.nspname || '.' || target.relname,"
-        " c.confdeltype = 'c', pg_catalog.pg_get_constraintdef(c.oid)"
-        " from pg_catalog.pg_constraint c"
-        " join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]"
-        " join pg_catalog.pg_class target on target.oid = c.confrelid"
-        " join pg_catalog.pg_namespace n on n.oid = target.relnamespace"
-        " where c.conrelid = %s and c.contype = 'f' and c.convalidated order by c.conname",
-        (oid,),
-    ).fetchall()
+    columns = {each["name"]: FoundColumn(**each) for each in row["columns"]}
+    unique = frozenset(frozenset(each["columns"]) for each in indexes if each["unique"])
     has_rows = (
-        kind == "r"
+        rows
+        and row["kind"] == "r"
         and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
         is not None
     )
-    columns = _columns(connection, oid, table, _required(name) if has_rows else frozenset())
-    unique = frozenset(frozenset(names) for _, is_unique, names in indexes if is_unique)
+    duplicates: tuple[str, ...] = ()
+    if has_rows:
+        for column in _required(name) & {each for each in columns if not columns[each].not_null}:
+            holds_null = _holds_null(connection, table, column)
+            columns[column] = replace(columns[column], holds_null=holds_null)
+        duplicates = _duplicates(connection, table, _missing(name, columns, unique))
     return FoundTable(
         schema=schema,
         name=name,
-        kind=kind,
+        kind=row["kind"],
         has_rows=has_rows,
         columns=columns,
-        primary_key=next((tuple(names) for primary, _, names in indexes if primary), ()),
+        primary_key=next((tuple(each["columns"]) for each in indexes if each["primary"]), ()),
         unique=unique,
-        indexed=frozenset(names[0] for _, _, names in indexes),
-        foreign_keys=tuple(FoundForeignKey(*foreign_key) for foreign_key in foreign_keys),
-        duplicates=_duplicates(connection, table, _missing(name, columns, unique))
-        if has_rows
-        else (),
-        row_security=row_security,
-        restrictions=_restrictions(connection, oid),
+        indexed=frozenset(each["columns"][0] for each in indexes),
+        foreign_keys=tuple(FoundForeignKey(**each) for each in row["foreign_keys"]),
+        duplicates=duplicates,
+        row_security=row["row_security"],
+        restrictions=tuple(
+            Restriction(
+                rule["kind"],
+                rule["name"],
+                frozenset(rule["key"]),
+                frozenset(rule["columns"] + rule["key"]),
+                rule["plain"],
+            )
+            for rule in row["restrictions"]
+        ),
     )
 
 
@@ -188,10 +189,7 @@ def _duplicates(
         f"Key ({', '.join(columns)})=({', '.join(values)}) is duplicated."
         for columns in keys
         for (values,) in connection.execute(
-            sql.SQL(
-                "select array[{texts}] from {table} where ({columns}) is not null"
-                " group by {columns} having pg_catalog.count(*) > 1 order by {columns} limit {most}"
-            ).format(
+            _QUERIES["duplicates"].format(
                 texts=sql.SQL(", ").join(
                     sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns
                 ),
@@ -203,67 +201,6 @@ def _duplicates(
     )
 
 
-def _columns(
-    connection: Connection, oid: int, table: sql.Identifier, required: frozenset[str]
-) -> dict[str, FoundColumn]:
-    found = {}
-    for name, type_name, not_null, has_default, varies in connection.execute(
-        "select attname::text, pg_catalog.format_type(atttypid, atttypmod), attnotnull,"
-        " atthasdef or attidentity <> '',"
-        " attidentity <> ''"
-        r"   or coalesce(pg_catalog.pg_get_expr(adbin, adrelid) ~ '(nextval|uuid\w*)\(', false)"
-        " from pg_catalog.pg_attribute"
-        " left join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum"
-        " where attrelid = %s and attnum > 0 and not attisdropped"
-        " order by attnum",
-        (oid,),
-    ).fetchall():
-        holds_null = (
-            not not_null
-            and name in required
-            and connection.execute(
-                sql.SQL("select from {} where {} is null limit 1").format(
-                    table, sql.Identifier(name)
-                )
-            ).fetchone()
-            is not None
-        )
-        found[name] = FoundColumn(name, type_name, not_null, has_default, holds_null, varies)
-    return found
-
-
-def _restrictions(connection: Connection, oid: int) -> tuple[Restriction, ...]:
-    # Columns inside expressions and predicates are known by what the index depends on.
-    indexes = connection.execute(
-        "select case when i.indisexclusion then 'an exclusion constraint' else 'unique' end,"
-        " c.relname::text,"
-        " array(select a.attname::text from pg_catalog.pg_attribute a"
-        "        where a.attrelid = i.indrelid"
-        "          and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])),"
-        " array(select distinct a.attname::text from pg_catalog.pg_depend d"
-        "         join pg_catalog.pg_attribute a"
-        "           on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
-        "        where d.refobjid = i.indrelid"
-        "          and (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        "                 and d.objid = i.indexrelid"
-        "               or d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass"
-        "                 and d.objid = (select oid from pg_catalog.pg_constraint"
-        "                                 where conindid = i.indexrelid and conrelid = i.indrelid"
-        "                                   and contype in ('p', 'u', 'x')))),"
-        " i.indexprs is null and i.indpred is null and not i.indisexclusion"
-        "   and not i.indnullsnotdistinct"
-        " from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid"
-        " where i.indrelid = %s and (i.indisunique or i.indisexclusion) order by c.relname",
-        (oid,),
-    ).fetchall()
-    checks = connection.execute(
-        "select 'a CHECK constraint', conname::text, array[]::text[],"
-        " array(select attname::text from pg_catalog.pg_attribute"
-        "        where attrelid = conrelid and attnum = any (conkey)), true"
-        " from pg_catalog.pg_constraint where conrelid = %s and contype = 'c' order by conname",
-        (oid,),
-    ).fetchall()
-    return tuple(
-        Restriction(kind, name, frozenset(key), frozenset(columns) | frozenset(key), plain)
-        for kind, name, key, columns, plain in [*indexes, *checks]
-    )
+def _holds_null(connection: Connection, table: sql.Identifier, column: str) -> bool:
+    query = sql.SQL("select from {} where {} is null limit 1")
+    return connection.execute(query.format(table, sql.Identifier(column))).fetchone() is not None

@@ -42,11 +42,7 @@ class Plan:
 
 def refusal(found: FoundTable, column: str | None, is_now: str, expected: str) -> AdoptionError:
     """Return the error for a table that isn't what is expected and can't be made so."""
-    where = f"table '{found.schema}.{found.name}'" + (f" column '{column}'" if column else "")
-    return AdoptionError(
-        f"{where} can't be adopted: found {is_now}, expected {expected}",
-        "change it and run the command again",
-    )
+    return AdoptionError(f"{found.schema}.{found.name}", is_now, expected=expected, column=column)
 
 
 def type_fits(found: str, column: Column[object], side: Side) -> bool:
@@ -78,9 +74,9 @@ def _length(type_name: str) -> float | None:
 
 
 def default_clause(column: Column[object]) -> str | None:
-    """Return ``DEFAULT …`` if a column is declared with one; an identity isn't a default."""
+    """Return ``default …`` if a column is declared with one; an identity isn't a default."""
     default = column.server_default
-    return f"DEFAULT {default.arg}" if isinstance(default, DefaultClause) else None
+    return f"default {default.arg}" if isinstance(default, DefaultClause) else None
 
 
 def qualified(table: Table) -> str:

@@ -38,15 +38,11 @@ def preview(
         translated(work.subject),
     ):
         schema = "public" if current_revision(work.database, COURSE) is None else "course"
-        columns = {}
-        for name in REPLICATED_TABLES:
-            found = inspect(work.database, schema, name)
-            if found is None:
-                continue
-            columns[name] = frozenset(found.columns)
-            if schema == "public":
-                declared = COURSE.metadata.tables[f"course.{name}"]
-                plan(found, declared, Side.COURSE, course_id)
+        found = inspect(work.database, schema, REPLICATED_TABLES)
+        if schema == "public":
+            for name in filter(found.get, REPLICATED_TABLES):
+                plan(found[name], COURSE.metadata.tables[f"course.{name}"], Side.COURSE, course_id)
+        columns = {name: frozenset(table.columns) for name, table in found.items()}
         queries = snapshots.members(course_id)
         return merge.preview(
             portal_conninfo, work.database, queries, progress, schema=schema, found=columns

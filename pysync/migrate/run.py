@@ -171,12 +171,14 @@ def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
     match error:
         case errors.UniqueViolation():
             return AdoptionError(
-                f"table '{table}' can't be adopted: {diag.message_detail}",
+                table,
+                str(diag.message_detail),
                 "remove the duplicates and run the command again",
             )
         case errors.ForeignKeyViolation():
             return AdoptionError(
-                f"table '{table}' can't be adopted: {diag.message_detail}",
+                table,
+                str(diag.message_detail),
                 "remove the rows without a user and run the command again",
             )
         case errors.LockNotAvailable() | errors.InsufficientPrivilege():
@@ -254,8 +256,7 @@ def _found_tables(connection: Connection, lineage: Lineage) -> dict[str, Any]:
         if lineage.side is Side.PORTAL
         else REPLICATED_TABLES
     )
-    found = {name: inspect(connection, "public", name) for name in names}
-    return {name: table for name, table in found.items() if table is not None}
+    return inspect(connection, "public", names)
 
 
 def _adopted_tables(connection: Connection, lineage: Lineage) -> dict[str, list[str]]:

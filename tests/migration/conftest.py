@@ -34,10 +34,10 @@ def refusal(conninfo: str, lineage: Lineage, statements: str) -> AdoptionError:
     schema = "public" if lineage is PORTAL else "course"
 
     def adopt(connection: Connection) -> None:
+        found = inspect(connection, "public", REPLICATED_TABLES)
+        assert {*found} == {*REPLICATED_TABLES}
         for name in REPLICATED_TABLES:
-            found = inspect(connection, "public", name)
-            assert found is not None
-            plan(found, lineage.metadata.tables[f"{schema}.{name}"], lineage.side)
+            plan(found[name], lineage.metadata.tables[f"{schema}.{name}"], lineage.side)
 
     with closing(connect(conninfo)) as connection, connection.transaction(force_rollback=True):
         connection.execute("set local search_path = public")

@@ -164,48 +164,48 @@ REFUSED = {
     ),
     "an extension without a default": (
         "alter table auth_user alter reputation drop default",
-        "table 'public.auth_user' column 'reputation': found NOT NULL without a default,"
+        "table 'public.auth_user' column 'reputation' can't be adopted: found NOT NULL without a default,"
         " expected a default or nullable",
-        "run 'ALTER TABLE public.auth_user ALTER COLUMN reputation SET DEFAULT",
+        "run 'alter table public.auth_user alter column reputation set default",
     ),
     "unique e-mail addresses": (
         "alter table auth_user add unique (email)",
-        "table 'public.auth_user' column 'email': found unique ('auth_user_email_key')",
+        "table 'public.auth_user' column 'email' can't be adopted: found unique ('auth_user_email_key')",
         "drop it in the course database",
     ),
     "unique e-mail addresses where there are any": (
         "create unique index one_each on auth_user (email) where email <> ''",
-        "table 'public.auth_user' column 'email': found unique ('one_each')",
+        "table 'public.auth_user' column 'email' can't be adopted: found unique ('one_each')",
         "drop it in the course database",
     ),
     "unique e-mail addresses in any case": (
         "create unique index any_case on auth_user (lower(email))",
-        "table 'public.auth_user' column 'email': found unique ('any_case')",
+        "table 'public.auth_user' column 'email' can't be adopted: found unique ('any_case')",
         "drop it in the course database",
     ),
     "unique e-mail addresses at the transaction's end": (
         "alter table auth_user add constraint late unique (email) deferrable initially deferred",
-        "table 'public.auth_user' column 'email': found unique ('late')",
+        "table 'public.auth_user' column 'email' can't be adopted: found unique ('late')",
         "drop it in the course database",
     ),
     "usernames of which only some are taken": (
         "create unique index any_case on auth_user (lower(username))",
-        "table 'public.auth_user' column 'username': found unique ('any_case')",
+        "table 'public.auth_user' column 'username' can't be adopted: found unique ('any_case')",
         "drop it in the course database",
     ),
     "an extension that is unique and alike": (
         "alter table auth_user add slug text not null default '' unique",
-        "table 'public.auth_user' column 'slug': found unique ('auth_user_slug_key')",
+        "table 'public.auth_user' column 'slug' can't be adopted: found unique ('auth_user_slug_key')",
         "drop it in the course database",
     ),
     "an exclusion constraint": (
         "alter table auth_user add constraint apart exclude using btree (email with =)",
-        "table 'public.auth_user' column 'email': found an exclusion constraint ('apart')",
+        "table 'public.auth_user' column 'email' can't be adopted: found an exclusion constraint ('apart')",
         "drop it in the course database",
     ),
     "a check of a replicated column": (
         "alter table auth_userprofile add constraint grown_up check (year_of_birth < 2010)",
-        "table 'public.auth_userprofile' column 'year_of_birth': found a CHECK constraint"
+        "table 'public.auth_userprofile' column 'year_of_birth' can't be adopted: found a CHECK constraint"
         " ('grown_up')",
         "drop it in the course database",
     ),

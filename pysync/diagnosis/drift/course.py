@@ -8,7 +8,7 @@ from typing import Final
 
 from psycopg import sql
 
-from pysync.adoption import Side, inspect, plan
+from pysync.adoption import FoundTable, Side, inspect, plan
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift.objects import object_findings
@@ -21,8 +21,6 @@ from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.registry import Course
 
 _MEMBERSHIP_CHECK: Final = "pysync_this_course"
-
-
 _QUERIES: Final = load(__file__)
 
 
@@ -37,10 +35,15 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
     shadowing, search_path = database.execute(
         _QUERIES["surroundings"], {"tables": list(REPLICATED_TABLES)}
     ).fetchone() or ([], None)
+    tables = inspect(database, "course", REPLICATED_TABLES, rows=False)
     return [
         *(_hidden(name) for name in shadowing),
         *_search_path_findings(database, search_path),
-        *(each for name in REPLICATED_TABLES for each in _table_findings(database, course, name)),
+        *(
+            finding
+            for name in REPLICATED_TABLES
+            for finding in _table_findings(course, name, tables.get(name))
+        ),
         *object_findings(database, COURSE, IN_COURSE, f"{command} --reinstall"),
     ]
 
@@ -70,28 +73,18 @@ def _search_path_findings(database: Connection, search_path: str | None) -> list
     ]
 
 
-def _table_findings(database: Connection, course: Course, name: str) -> list[Finding]:
+def _table_findings(course: Course, name: str, found: FoundTable | None) -> list[Finding]:
+    """Compare a replicated table by what replication needs: the rest is the site's."""
     subject = f"table course.{name}"
-    found = inspect(database, "course", name)
     if found is None:
         return [Finding(subject, f"is missing {IN_COURSE}", "restore it, then 'pysync resync'")]
-    found = replace(
-        found,
-        has_rows=False,
-        restrictions=tuple(r for r in found.restrictions if r.name != _MEMBERSHIP_CHECK),
-    )
+    ours = tuple(r for r in found.restrictions if r.name != _MEMBERSHIP_CHECK)
     table = CourseDatabaseBase.metadata.tables[f"course.{name}"]
     try:
-        missing = plan(found, table, Side.COURSE).complete
+        missing = plan(replace(found, restrictions=ours), table, Side.COURSE).complete
     except AdoptionError as error:
-        _, _, cause = error.message.partition(f"'{found.schema}.{found.name}' ")
-        return [
-            Finding(
-                subject,
-                cause.replace("can't be adopted: ", ""),
-                error.remedy or f"change it {IN_COURSE}",
-            )
-        ]
+        cause = f"column '{error.column}': {error.cause}" if error.column else error.cause
+        return [Finding(subject, cause, error.remedy or f"change it {IN_COURSE}")]
     lacking = sorted({c.name for c in table.columns} - set(found.columns))
     if lacking:
         cause = (
