@@ -16,11 +16,13 @@ class Finding:
     :param object: what it is about, such as ``trigger pysync_user_updated on public.auth_user``.
     :param cause: what is wrong with it and what follows from that.
     :param remedy: what to do, as an imperative sentence without a full stop.
+    :param must: whether something doesn't work, or will not; else it could be better.
     """
 
     object: str
     cause: str
     remedy: str
+    must: bool = True
 
     def __str__(self) -> str:
         return f"{self.object} {self.cause}"

@@ -20,15 +20,14 @@ def doctor(
     found = examine(portal, checked(course))
     print_rows(
         format,
-        {
-            "findings": [
-                {"course_id": each.course_id, "must": each.must, **plain(each.finding)}
-                for each in found
-            ]
-        },
+        {"findings": [{"course_id": each.course_id, **plain(each.finding)} for each in found]},
         ("", "where", "what"),
         [
-            ("must" if each.must else "should", each.course_id or "portal", each.finding.object)
+            (
+                "must" if each.finding.must else "should",
+                each.course_id or "portal",
+                each.finding.object,
+            )
             for each in found
         ],
         none="nothing to mend",
@@ -36,5 +35,5 @@ def doctor(
             f"{each.course_id or 'portal'}: {each.finding}; {each.finding.remedy}" for each in found
         ],
     )
-    if any(each.must for each in found):
+    if any(each.finding.must for each in found):
         raise typer.Exit(1)

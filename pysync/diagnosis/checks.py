@@ -1,66 +1,81 @@
-"""What both servers must be like before a course is added, and what would be better."""
+"""What both servers must be like, and what would be better.
+
+``course add`` enforces it and ``doctor`` lists it; what a course's database must be like before it
+becomes one is refused here, too.
+"""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import Connection, describe, fetch_value, parse, same_database
+from pysync.db.connections import (
+    Connection,
+    describe,
+    fetch_row,
+    fetch_value,
+    parse,
+    same_database,
+)
+from pysync.db.queries import load
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
+from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import subscriptions
 from pysync.replication.registry import Course
-from pysync.types import SUPPORTED_MAJORS, CourseId
+from pysync.types import SUPPORTED_MAJORS, CourseId, Progress
 
 MINIMUM_VERSION: Final = SUPPORTED_MAJORS[0]
-RECOMMENDED_RETRY_MILLISECONDS: Final = 200
-RECOMMENDED_SYNC_WORKERS: Final = 4
-RECOMMENDED_WRITER_MILLISECONDS: Final = 10
-"""An apply worker commits asynchronously, and one that has just restarted confirms to the portal
-whatever the one before it committed, on disk or not. What the WAL writer hasn't written by then is
-lost for good if the course's server crashes in that moment: let it be quick."""
-
-_SLOTS_FOR_COPY: Final = 5
+PLUGIN: Final = "pgoutput"
+_SLOTS_FOR_COPY: Final = 1 + len(PUBLISHED_TABLES)
 """One for the subscription, and one for each table that is copied at the same time."""
 
+_SLOW: Final = (
+    (
+        "wal_retrieve_retry_interval",
+        200,
+        "ms",
+        "the first copy and every reconnect take seconds longer",
+    ),
+    # An apply worker commits asynchronously, and one that has just restarted confirms to the portal
+    # whatever the one before it committed, on disk or not. What the WAL writer hasn't written by
+    # then is lost for good if the course's server crashes in that moment: let it be quick.
+    (
+        "wal_writer_delay",
+        10,
+        "ms",
+        "should it crash that soon after its connection to the portal broke, changes would be lost",
+    ),
+)
+_QUERIES: Final = load(__file__)
 
-@dataclass(frozen=True)
-class Settings:
-    """A server's settings, as numbers in the server's own units."""
 
-    version: int
-    values: dict[str, str]
+class Settings(dict[str, str]):
+    """A server's settings that concern replication, as far as our role may see them."""
 
     def number(self, name: str) -> int:
-        """Return a setting as a number; 0 where this version doesn't have it."""
-        return int(self.values.get(name, "0"))
+        """Return a setting as a number in the server's own unit; 0 if it isn't there."""
+        return int(self.get(name, "0"))
 
 
-def settings(connection: Connection) -> Settings:
-    """Read what :func:`check_portal` and :func:`check_course` look at."""
-    rows = connection.execute(
-        "select name, setting from pg_catalog.pg_settings where name = any(%s)",
-        (
-            [
-                "wal_level",
-                "max_replication_slots",
-                "max_active_replication_origins",
-                "max_wal_senders",
-                "max_worker_processes",
-                "max_logical_replication_workers",
-                "max_sync_workers_per_subscription",
-                "wal_retrieve_retry_interval",
-                "wal_writer_delay",
-                "server_encoding",
-            ],
-        ),
-    ).fetchall()
-    return Settings(connection.info.server_version // 10000, dict(rows))
+def _settings(connection: Connection) -> Settings:
+    return Settings(dict(connection.execute(_QUERIES["settings"]).fetchall()))
+
+
+def enforce(findings: Iterable[Finding], progress: Progress) -> None:
+    """Refuse to go on with what must be mended first, and warn of what should.
+
+    :raises UnsuitableServerError: for the first finding that must be mended.
+    """
+    for finding in findings:
+        if finding.must:
+            raise UnsuitableServerError(str(finding), finding.remedy)
+        progress.warn(f"{finding}; {finding.remedy}")
 
 
 def check_version(connection: Connection, subject: str) -> None:
@@ -77,90 +92,95 @@ def check_version(connection: Connection, subject: str) -> None:
         )
 
 
-def check_portal(portal: Connection, *, slot_is_there: bool) -> None:
-    """Check that the portal's server can feed one more course.
+def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -> Iterator[Finding]:
+    """Say what keeps a portal's server from feeding its courses.
 
-    :param slot_is_there: whether the course's slot has been made already.
-    :raises UnsuitableServerError: if it can't.
+    :param courses: how many there are.
+    :param adds: whether one more is about to be added, and must have room.
+    :raises UnsuitableServerError: if it is too old to be asked.
     """
     check_version(portal, "portal")
-    found = settings(portal)
-    if found.values["wal_level"] != "logical":
-        raise UnsuitableServerError(
-            f"portal server has wal_level '{found.values['wal_level']}': "
-            "logical replication needs 'logical'",
-            "set wal_level = logical on the portal and restart it",
+    found = _settings(portal)
+    if found["wal_level"] != "logical":
+        yield Finding(
+            "portal server",
+            f"has wal_level '{found['wal_level']}': logical replication needs 'logical'",
+            run("alter system set wal_level = logical", ON_PORTAL) + "; then restart it",
         )
-    used_slots, used_senders = portal.execute(
-        "select (select count(*) from pg_catalog.pg_replication_slots),"
-        " (select count(*) from pg_catalog.pg_stat_replication)"
-    ).fetchone() or (0, 0)
-    needed = 0 if slot_is_there else _SLOTS_FOR_COPY
-    for name, used in (("max_replication_slots", used_slots), ("max_wal_senders", used_senders)):
-        if found.number(name) - used < needed:
-            raise UnsuitableServerError(
-                f"portal server has {name} = {found.number(name)}, {used} in use: "
-                f"adding a course takes {needed} for its first copy",
-                f"set {name} to at least {used + needed} on the portal and restart it",
+    used = fetch_row(portal, _QUERIES["slots_and_senders"])
+    for name, in_use in zip(("max_replication_slots", "max_wal_senders"), used, strict=True):
+        taken = max(in_use, courses)
+        if (adds or courses) and found.number(name) - taken < _SLOTS_FOR_COPY:
+            yield Finding(
+                "portal server",
+                f"has {name} = {found[name]}, {taken} in use or needed for its courses: "
+                f"adding one takes {_SLOTS_FOR_COPY} more for its first copy",
+                run(f"alter system set {name} = {taken + _SLOTS_FOR_COPY}", ON_PORTAL)
+                + "; then restart it",
+                must=adds or found.number(name) < courses,
             )
+    plugins = found.get("output_plugin_libraries")
+    if plugins is not None and PLUGIN not in [each.strip(' "') for each in plugins.split(",")]:
+        allowed = ", ".join(filter(None, [PLUGIN, plugins]))
+        yield Finding(
+            "setting output_plugin_libraries",
+            f"is '{plugins}' on the portal: {PLUGIN} isn't allowed, so no course can stream",
+            run(f"alter system set output_plugin_libraries = {allowed}", ON_PORTAL)
+            + "; then reload it",
+        )
+    if courses and found["max_slot_wal_keep_size"] == "-1":
+        yield Finding(
+            "setting max_slot_wal_keep_size",
+            "is unlimited on the portal: a course that stays away fills its disk",
+            run("alter system set max_slot_wal_keep_size = '…GB'", ON_PORTAL)
+            + " with what the disk can spare; then reload it, or run 'pysync guard'",
+            must=False,
+        )
 
 
-def check_course(database: Connection, *, subscription_is_there: bool) -> list[str]:
-    """Check that a course's server can run one more subscription.
+def course_server(database: Connection, *, adds: bool = False) -> Iterator[Finding]:
+    """Say what keeps a course's server from running its subscriptions, and what makes it slow.
 
-    :returns: warnings about settings that make it slower or less safe than it could be.
-    :raises UnsuitableServerError: if it can't.
+    :param adds: whether one more is about to be added, and must have room.
+    :raises UnsuitableServerError: if it is too old to be asked.
     """
     check_version(database, "course")
-    found = settings(database)
-    if not subscription_is_there:
-        _check_workers(database, found)
-    warnings = []
-    retry = found.number("wal_retrieve_retry_interval")
-    if retry > RECOMMENDED_RETRY_MILLISECONDS:
-        warnings.append(
-            f"course server has wal_retrieve_retry_interval = {retry}ms: the first copy and every "
-            f"reconnect take seconds longer; set it to {RECOMMENDED_RETRY_MILLISECONDS}ms "
-            "and reload"
-        )
-    workers = found.number("max_sync_workers_per_subscription")
-    if workers < RECOMMENDED_SYNC_WORKERS:
-        warnings.append(
-            f"course server has max_sync_workers_per_subscription = {workers}: the four tables "
-            f"are copied in turns; set it to {RECOMMENDED_SYNC_WORKERS} and reload"
-        )
-    delay = found.number("wal_writer_delay")
-    if delay > RECOMMENDED_WRITER_MILLISECONDS:
-        warnings.append(
-            f"course server has wal_writer_delay = {delay}ms: should it crash that soon after its "
-            "connection to the portal broke, changes would be lost; set it to "
-            f"{RECOMMENDED_WRITER_MILLISECONDS}ms and reload"
-        )
-    return warnings
-
-
-def _check_workers(database: Connection, found: Settings) -> None:
-    enabled = int(
-        fetch_value(database, "select count(*) from pg_catalog.pg_subscription where subenabled")
-    )
-    origins = (
-        "max_active_replication_origins"
-        if "max_active_replication_origins" in found.values
-        else "max_replication_slots"
-    )
+    found = _settings(database)
+    enabled = int(fetch_value(database, _QUERIES["enabled_subscriptions"]))
+    origins = "max_active_replication_origins"
+    if origins not in found:
+        origins = "max_replication_slots"
     # A synchronization worker without a worker slot waits its turn; without an origin it fails.
-    copying = min(found.number("max_sync_workers_per_subscription"), len(PUBLISHED_TABLES))
-    for name, needed in (
-        ("max_logical_replication_workers", enabled + 2),
-        ("max_worker_processes", enabled + 3),
-        (origins, enabled + 1 + copying),
+    workers = found.number("max_sync_workers_per_subscription")
+    copying = min(workers, len(PUBLISHED_TABLES))
+    for name, more in (
+        ("max_logical_replication_workers", 2),
+        ("max_worker_processes", 3),
+        (origins, 1 + copying),
     ):
-        if found.number(name) < needed:
-            raise UnsuitableServerError(
-                f"course server has {name} = {found.number(name)}, and {enabled} "
-                f"subscriptions already: one more needs at least {needed}",
-                f"set {name} to at least {needed} on the course server and restart it",
+        if found.number(name) < enabled + more:
+            yield Finding(
+                "course server",
+                f"has {name} = {found[name]}, and {enabled} subscriptions already: "
+                f"one more needs at least {enabled + more}",
+                f"set {name} to at least {enabled + more} on the course server and restart it",
+                must=adds or found.number(name) < enabled,
             )
+    for name, most, unit, why in _SLOW:
+        if found.number(name) > most:
+            yield Finding(
+                "course server",
+                f"has {name} = {found[name]}{unit}: {why}",
+                f"set it to {most}{unit} and reload",
+                must=False,
+            )
+    if workers < len(PUBLISHED_TABLES):
+        yield Finding(
+            "course server",
+            f"has max_sync_workers_per_subscription = {workers}: its tables are copied in turns",
+            f"set it to {len(PUBLISHED_TABLES)} and reload",
+            must=False,
+        )
 
 
 def check_database(portal: Connection, database: Connection, course: CourseId, name: str) -> None:

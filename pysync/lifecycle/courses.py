@@ -102,10 +102,8 @@ def opened(
         require_head(portal)
         subscription = subscriptions.find(database, course.replication_name)
         has_slot = slots.exists(portal, course.replication_name)
-        checks.check_portal(portal, slot_is_there=has_slot)
-        is_there = subscription is not None
-        for warning in checks.check_course(database, subscription_is_there=is_there):
-            progress.warn(warning)
+        checks.enforce(checks.portal_server(portal, adds=not has_slot), progress)
+        checks.enforce(checks.course_server(database, adds=subscription is None), progress)
         checks.check_database(portal, database, course_id, course.replication_name)
         work = Work(portal_conninfo, portal, course, conninfo, database, subscriber, progress)
         steps.refuse(work, adopt=adopt)

@@ -125,8 +125,7 @@ def _move(work: Work, old: Connection | None) -> Outcome:
         # A dump brings a subscription with it.
         subscriptions.drop(database, course)
         checks.check_reachable(portal, database, course.replication_name, work.subscriber)
-    for warning in checks.check_course(database, subscription_is_there=arrived):
-        progress.warn(warning)
+    checks.enforce(checks.course_server(database, adds=not arrived), progress)
     progress.step("migrating the new database")
     migrate(work.conninfo, COURSE, work.subject, course=course.course_id)
     replicas.adjust(database, course)

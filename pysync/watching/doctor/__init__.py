@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,19 +17,16 @@ from pysync.watching.status.portal import read_clock
 
 __all__ = ["Diagnosis", "examine"]
 
-PORTAL = "portal"
-
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A finding, where it was made, and whether it must be mended.
+    """A finding, and where it was made.
 
     :param course_id: the course in whose database (or on whose server) it is; ``None`` for the
         portal. Of courses that share a server the first.
     """
 
     course_id: str | None
-    must: bool
     finding: Finding
 
 
@@ -44,10 +40,7 @@ def examine(portal_conninfo: str, course_id: CourseId | None = None) -> list[Dia
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         registered = registry.courses(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registered
-        found = [
-            Diagnosis(None, must, finding)
-            for must, finding in examine_portal(portal, registered, wanted)
-        ]
+        found = [Diagnosis(None, each) for each in examine_portal(portal, registered, wanted)]
         clock = read_clock(portal)
     answers = ask_each(wanted, partial(examine_course, clock=clock))
     told: set[tuple[object, ...]] = set()
@@ -58,16 +51,11 @@ def examine(portal_conninfo: str, course_id: CourseId | None = None) -> list[Dia
                 f"can't be examined: {answer.message}",
                 answer.remedy or "look after its server and the network",
             )
-            found.append(Diagnosis(course.course_id, must=True, finding=finding))
+            found.append(Diagnosis(course.course_id, finding))
             continue
-        for of_server, must, finding in answer:
-            key = (server_of(course.conninfo), finding)
-            if of_server and key in told:
-                continue
-            told.add(key)
-            found.append(Diagnosis(course.course_id, must, finding))
-    return _sorted(found)
-
-
-def _sorted(found: Sequence[Diagnosis]) -> list[Diagnosis]:
-    return sorted(found, key=lambda each: (not each.must, each.course_id or ""))
+        of_server, of_database = answer
+        server = server_of(course.conninfo)
+        news = [each for each in of_server if (server, each) not in told]
+        told.update((server, each) for each in news)
+        found.extend(Diagnosis(course.course_id, each) for each in (*news, *of_database))
+    return sorted(found, key=lambda each: (not each.finding.must, each.course_id or ""))

@@ -1,0 +1,71 @@
+-- name: our_role
+-- What the role that pysync uses may do on a portal.
+select r.rolname::text as name,
+       r.rolsuper or r.rolreplication as may_replicate,
+       r.rolsuper or pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'usage')
+           as sees_statistics,
+       -- Null, so true, where a portal isn't migrated yet.
+       coalesce(pg_catalog.has_function_privilege(
+           pg_catalog.to_regprocedure('pysync.send_marks(text[])'), 'execute'), true) as may_send,
+       coalesce(pg_catalog.has_table_privilege(
+           pg_catalog.to_regclass('pysync.installed'), 'select'), true) as may_compare
+  from pg_catalog.pg_roles r
+ where r.rolname = current_user;
+
+-- name: replication_role
+-- What a role that courses' servers use may do on a portal; no row if it doesn't exist.
+select r.rolcanlogin as logs_in, r.rolsuper or r.rolreplication as replicates,
+       coalesce(r.rolvaliduntil < now(), false) as expired,
+       r.rolsuper
+       or pg_catalog.has_schema_privilege(r.oid, 'course', 'usage')
+          and pg_catalog.has_schema_privilege(r.oid, 'pysync', 'usage')
+          and pg_catalog.has_function_privilege(r.oid, 'pysync.readable_courses(name)', 'execute')
+          and not exists (
+              select from unnest(%(tables)s::text[]) as t (name)
+               where not pg_catalog.has_table_privilege(r.oid, 'course.' || t.name, 'select'))
+           as may_read
+  from pg_catalog.pg_roles r
+ where r.rolname = %(name)s;
+
+-- name: replica_identities
+-- Fan-out tables of which updates would tell more, or less, than their primary key.
+select c.relname::text
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'course' and c.relname = any (%(tables)s)
+   and not (c.relreplident = 'd' and exists (
+           select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))
+ order by 1;
+
+-- name: unindexed
+-- Foreign keys on replicated tables without an index: each deletion reads the whole table.
+select k.conrelid::pg_catalog.regclass::text as table, k.conname::text as name,
+       k.confrelid::pg_catalog.regclass::text as target,
+       (select pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' order by u.position)
+          from unnest(k.conkey) with ordinality as u (attnum, position)
+          join pg_catalog.pg_attribute a
+            on a.attrelid = k.conrelid and a.attnum = u.attnum) as columns
+  from pg_catalog.pg_constraint k
+ where k.contype = 'f'
+   and k.confrelid = any (
+           select pg_catalog.to_regclass(%(schema)s || '.' || t.name)
+             from unnest(%(tables)s::text[]) as t (name))
+   and not exists (
+           select from pg_catalog.pg_index i
+            where i.indrelid = k.conrelid and i.indisvalid and i.indpred is null
+              and (i.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
+ order by 1, 2;
+
+-- name: triggers_for_replication
+-- A course's own triggers that fire for the apply worker; ours are compared with what was made.
+select c.relname::text, t.tgname::text
+  from pg_catalog.pg_trigger t
+  join pg_catalog.pg_class c on c.oid = t.tgrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'course' and c.relname = any (%(tables)s)
+   and t.tgenabled in ('A', 'R') and not t.tgisinternal and not t.tgname ^@ 'pysync_'
+ order by 1, 2;
+
+-- name: superuser
+-- Whether our role is a superuser.
+select rolname::text, rolsuper from pg_catalog.pg_roles where rolname = current_user;
