@@ -83,6 +83,21 @@ class ReplicationError(PysyncError):
     """A subscription, publication or slot isn't in the state an operation needs."""
 
 
+class PortalUnreachableError(ReplicationError):
+    """A course's server can't reach the portal.
+
+    :param reason: what its server says of that.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"course server can't reach the portal: {reason}",
+            "set --portal-conninfo to how the course's server reaches it, and allow it in "
+            "pg_hba.conf",
+        )
+
+
 class NotFoundError(PysyncError):
     """A user, group, key, registration or whatever else a call names doesn't exist."""
 

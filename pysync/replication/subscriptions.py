@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 from pysync.db.connections import Connection, describe, fetch_value
 from pysync.db.errors import meaning, translated
 from pysync.db.queries import load
-from pysync.errors import ReplicationError
+from pysync.errors import PortalUnreachableError, ReplicationError
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 
@@ -167,14 +167,10 @@ def subscribing(
         raise meaning(error, f"subscription '{name}'") from None
 
 
-def _unreachable(error: psycopg.Error) -> ReplicationError:
+def _unreachable(error: psycopg.Error) -> PortalUnreachableError:
     lines = (error.diag.message_primary or "unknown cause").splitlines()
     reason = next((line for line in lines if "failed:" in line), lines[0])
-    reason = reason.partition("publisher: ")[2] or reason
-    return ReplicationError(
-        f"course server can't reach the portal: {reason}",
-        "set --portal-conninfo to how the course's server reaches it, and allow it in pg_hba.conf",
-    )
+    return PortalUnreachableError(reason.partition("publisher: ")[2] or reason)
 
 
 def _keep_out_of_log(database: Connection) -> None:

@@ -2,7 +2,8 @@
 
 The pending changes are read from the slot without taking them from it (or, before the first copy is
 complete, the rows that it copies from their tables), and tried in the course database in a
-transaction that is rolled back.
+transaction that is rolled back. Slots are read in version 1 of pgoutput's protocol; what would
+break that stands in :mod:`pysync.diagnosis.trial.pgoutput`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import psycopg
 from psycopg import errors, sql
 
 from pysync.db.connections import Connection, connect
+from pysync.db.queries import load
 from pysync.diagnosis.trial.copying import rows_to_copy, unreadable
 from pysync.diagnosis.trial.explain import explain
 from pysync.diagnosis.trial.pgoutput import Change, changes
@@ -30,6 +32,7 @@ __all__ = ["Tried", "attempt", "attempt_copy", "reach"]
 _BATCH: Final = 200
 _CHANGES: Final = 1000
 _LOCK_TIMEOUT: Final = "300ms"
+_QUERIES: Final = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,7 @@ def _try(
             closing(_connect(course.conninfo, deadline)) as database,
             database.transaction(force_rollback=True),
         ):
-            database.execute(
-                "select pg_catalog.set_config('session_replication_role', 'replica', true),"
-                " pg_catalog.set_config('lock_timeout', %s, true)",
-                (_LOCK_TIMEOUT,),
-            )
+            database.execute(_QUERIES["act_as_apply_worker"], {"lock_timeout": _LOCK_TIMEOUT})
             changes_left = source(portal)
             while batch := [*islice(changes_left, _BATCH)]:
                 failure = _first_failure(database, batch)
@@ -145,11 +144,8 @@ def _connect(conninfo: str, deadline: float) -> Connection:
 
 def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:
     """Return pending messages in batches; a worker that fails has the slot every now and then."""
-    query = sql.SQL(
-        "declare pending no scroll cursor for select data"
-        " from pg_catalog.pg_logical_slot_peek_binary_changes({slot}, null, {limit},"
-        " 'proto_version', '1', 'publication_names', {slot})"
-    ).format(slot=sql.Literal(name), limit=_CHANGES)  # looked at between transactions only
+    # The limit is looked at between transactions only.
+    query = _QUERIES["peek"].format(slot=sql.Literal(name), limit=_CHANGES)
     while True:
         try:
             with portal.transaction():

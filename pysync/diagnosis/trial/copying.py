@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from psycopg import errors, sql
 
 from pysync.db.connections import Connection
+from pysync.db.queries import load
 from pysync.diagnosis.trial.pgoutput import Change
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
 
-_BATCH = 200
+_BATCH: Final = 200
+_QUERIES: Final = load(__file__)
 
 
 def rows_to_copy(portal: Connection, course: Course, tables: Sequence[str]) -> Iterator[Change]:
@@ -59,9 +62,7 @@ def unreadable(portal: Connection, course: Course, tables: Sequence[str]) -> Fin
 def _query(portal: Connection, course: Course, table: str) -> sql.Composed | None:
     """Return what the publication carries of a table, a row as a JSON object of texts."""
     row = portal.execute(
-        "select attnames::text[], rowfilter from pg_catalog.pg_publication_tables"
-        " where pubname = %s and schemaname = 'course' and tablename = %s",
-        (course.replication_name, table),
+        _QUERIES["published"], {"publication": course.replication_name, "table": table}
     ).fetchone()
     if row is None:
         return None

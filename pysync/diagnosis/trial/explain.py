@@ -8,27 +8,13 @@ from typing import Final
 import psycopg
 from psycopg import errors, sql
 
-from pysync.db.connections import Connection
+from pysync.db.connections import Connection, fetch_value
+from pysync.db.queries import load
 from pysync.diagnosis.trial.pgoutput import Change
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.replication.registry import Course
 
-_INDEX_COLUMNS: Final = """
-select array(select a.attname::text
-               from pg_catalog.pg_attribute a
-              where a.attrelid = i.indrelid
-                and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-              order by a.attnum)
-  from pg_catalog.pg_index i
-  join pg_catalog.pg_class c on c.oid = i.indexrelid
- where c.relname = %s and i.indrelid = pg_catalog.to_regclass(%s)
-   and i.indexprs is null and i.indpred is null
-"""
-_COLUMN_LIST: Final = """
-select attname::text from pg_catalog.pg_attribute
- where attrelid = pg_catalog.to_regclass(%s) and attnum > 0 and not attisdropped
-"""
-
+_QUERIES: Final = load(__file__)
 _GOES_ON: Final = "; the first copy then goes on by itself"
 
 
@@ -96,12 +82,13 @@ def _remedy(
 
 def _delete_local(database: Connection, change: Change, index: str | None) -> str | None:
     """Return the statement that removes the local row which collides with a replicated one."""
-    row = database.execute(_INDEX_COLUMNS, (index, f"{change.schema}.{change.table}")).fetchone()
-    if not row or not row[0] or not {*row[0]} <= {*change.values}:
+    table = f"{change.schema}.{change.table}"
+    columns = fetch_value(database, _QUERIES["index_columns"], index=index, table=table)
+    if not columns or not {*columns} <= {*change.values}:
         return None
     matches = sql.SQL(" and ").join(
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(change.values[name]))
-        for name in row[0]
+        for name in columns
     )
     statement = sql.SQL("delete from {} where {}").format(
         sql.Identifier(change.schema, change.table), matches
@@ -116,14 +103,10 @@ def _drop_rule(database: Connection, table: sql.Identifier, name: str | None, ki
 
 
 def _missing_columns(database: Connection, change: Change) -> str:
-    found = {
-        name
-        for (name,) in database.execute(
-            _COLUMN_LIST, (f"{change.schema}.{change.table}",)
-        ).fetchall()
-    }
-    missing = ", ".join(sorted({*change.values} - found))
-    return f"add column {missing} to {change.schema}.{change.table} {IN_COURSE} again"
+    table = f"{change.schema}.{change.table}"
+    found = fetch_value(database, _QUERIES["column_names"], table=table)
+    missing = ", ".join(sorted({*change.values} - {*found}))
+    return f"add column {missing} to {table} {IN_COURSE} again"
 
 
 def _run(database: Connection, statement: str, *parts: sql.Composable) -> str:

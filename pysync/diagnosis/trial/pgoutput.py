@@ -1,6 +1,10 @@
 """Decode what a slot's ``pgoutput`` plugin sends: protocol version 1, values as text.
 
-Source: PostgreSQL's documentation, "Logical Replication Message Formats".
+Source: PostgreSQL's documentation, "Logical Replication Message Formats". Every supported major
+speaks version 1; later versions add messages for transactions that aren't finished or are prepared,
+which are asked for only by their number. What would break this: a major that no longer speaks
+version 1, a byte more in one of the messages B, R, I, U and D, or values sent as binary. Messages
+of other kinds are passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-Row = dict[str, str | None]
+Values = dict[str, str | None]
 
 _UNCHANGED: Final = object()
 """A large value that the portal doesn't repeat."""
@@ -29,8 +33,8 @@ class Change:
     kind: str
     schema: str
     table: str
-    key: Row
-    values: Row
+    key: Values
+    values: Values
     commit_at: int
 
 

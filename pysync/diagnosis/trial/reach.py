@@ -9,7 +9,7 @@ from contextlib import closing
 import psycopg
 
 from pysync.db.connections import connect, fetch_value
-from pysync.errors import PysyncError, ReplicationError
+from pysync.errors import PortalUnreachableError, PysyncError
 from pysync.findings import Finding
 from pysync.replication.registry import Course
 from pysync.replication.subscriptions import connection_string, subscribing
@@ -33,11 +33,11 @@ def reach(course: Course, deadline: float) -> Finding | None:
                 conninfo = connection_string(database, name) or conninfo
             with subscribing(database, f"{name[:57]}_probe", conninfo, publication=name):
                 raise psycopg.Rollback
-    except ReplicationError as error:
+    except PortalUnreachableError as error:
         again = f"'pysync course add {shlex.quote(course.course_id)} … --portal-conninfo …'"
         return Finding(
             "the course's server",
-            f"can't reach the portal: {error.message.partition(': ')[2] or error.message}",
+            f"can't reach the portal: {error.reason}",
             f"mend role, password, pg_hba.conf or network, or run {again} with another way there",
         )
     except (PysyncError, psycopg.Error):

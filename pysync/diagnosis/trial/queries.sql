@@ -1,0 +1,36 @@
+-- name: act_as_apply_worker
+-- Triggers fire, and foreign keys are checked, as for the apply worker; locks aren't waited for.
+select pg_catalog.set_config('session_replication_role', 'replica', true),
+       pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true);
+
+-- name: peek
+-- Pending changes of a slot, which stay in it.
+declare pending no scroll cursor for
+select data
+  from pg_catalog.pg_logical_slot_peek_binary_changes(
+           {slot}, null, {limit}, 'proto_version', '1', 'publication_names', {slot});
+
+-- name: published
+-- What a publication carries of a fan-out table.
+select attnames::text[], rowfilter
+  from pg_catalog.pg_publication_tables
+ where pubname = %(publication)s and schemaname = 'course' and tablename = %(table)s;
+
+-- name: index_columns
+-- The columns of an index on a table, unless it has expressions or covers some rows only.
+select array(select a.attname::text
+               from pg_catalog.pg_attribute a
+              where a.attrelid = i.indrelid
+                and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+              order by a.attnum)
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+ where c.relname = %(index)s and i.indrelid = pg_catalog.to_regclass(%(table)s)
+   and i.indexprs is null and i.indpred is null;
+
+-- name: column_names
+-- The columns that a table has.
+select array(select attname::text
+               from pg_catalog.pg_attribute
+              where attrelid = pg_catalog.to_regclass(%(table)s)
+                and attnum > 0 and not attisdropped);
