@@ -110,13 +110,13 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
     used = fetch_row(portal, _QUERIES["slots_and_senders"])
     for name, in_use in zip(("max_replication_slots", "max_wal_senders"), used, strict=True):
         taken = max(in_use, courses)
-        if (adds or courses) and found.number(name) - taken < _SLOTS_FOR_COPY:
+        needed = taken + _SLOTS_FOR_COPY
+        if (adds or courses) and found.number(name) < needed:
             yield Finding(
                 "portal server",
                 f"has {name} = {found[name]}, {taken} in use or needed for its courses: "
-                f"adding one takes {_SLOTS_FOR_COPY} more for its first copy",
-                run(f"alter system set {name} = {taken + _SLOTS_FOR_COPY}", ON_PORTAL)
-                + "; then restart it",
+                f"the first copy of one more takes at least {needed}",
+                run(f"alter system set {name} = {needed}", ON_PORTAL) + "; then restart it",
                 must=adds or found.number(name) < courses,
             )
     plugins = found.get("output_plugin_libraries")

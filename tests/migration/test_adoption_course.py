@@ -159,7 +159,7 @@ REFUSED = {
     "users": (
         "insert into auth_user (username, password, is_superuser, first_name, last_name, email,"
         " is_staff, is_active, date_joined) values ('x', '', false, '', '', '', false, true, now())",
-        "table 'public.auth_user' holds rows",
+        "table 'public.auth_user' can't be adopted: it holds rows",
         "give the course a database without users",
     ),
     "an extension without a default": (
