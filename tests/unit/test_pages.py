@@ -17,7 +17,7 @@ import pysync
 from pysync.cli.app import app
 from pysync.types import SUPPORTED_MAJORS
 from pysync.watching.status.metrics import prometheus_text
-from pysync.watching.status.model import Report, State
+from pysync.watching.status.model import Level, Report, State
 from tests.pages import CHECKOUT, Page, page, pages
 
 FRONT_PAGE_WORDS = 800
@@ -31,7 +31,7 @@ WITH_CONTENTS = [
     ".github/CONTRIBUTING.md",
 ]
 
-COMMON_OPTIONS = {"-v", "--portal", "--help", "--install-completion", "--show-completion"}
+COMMON_OPTIONS = {"-v", "--portal", "--help"}
 
 each_page = pytest.mark.parametrize("each", pages(), ids=str)
 
@@ -254,8 +254,11 @@ def test_environment_variables_are_told_and_exist() -> None:
 
 
 def test_states_in_the_table_are_those_there_are() -> None:
-    listed = [cell.strip("`") for cell in page("pysync/README.md").rows("States")]
-    assert sorted(listed) == sorted(state.value for state in State)
+    words = {Level.OK: "well", Level.WARNING: "warning", Level.CRITICAL: "critical"}
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| ([a-z]+) \|", page("pysync/README.md").text, re.MULTILINE
+    )
+    assert sorted(rows) == sorted((state.value, words[state.level]) for state in State)
 
 
 def _literals() -> Iterator[str]:
