@@ -219,10 +219,9 @@ def test_a_view_that_is_missing_or_altered(site: Site, course: psycopg.Connectio
         course.execute(statement)
         found = become(site, "drifted", "view course.replication_status", "can't be read")
         assert (found["tables_total"], found["lag_bytes"] is None) == (None, False)
-        told = [each for each in found["drift"] if "can't be read" in each["cause"]]
-        drop, _, file = told[0]["remedy"].removeprefix(IN_COURSE).partition("; \\i ")
-        course.execute(drop.encode())
-        course.execute(Path(file).read_bytes())
+        follow(site, found["remedy"])
+        assert found["remedy"].endswith("; then 'pysync migrate course A --reinstall'")
+        succeed("migrate", "course", "A", "--reinstall", portal=site.portal)
         become(site, "streaming")
         course.execute("drop view course.replication_status")
 

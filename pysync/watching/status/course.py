@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, final
@@ -12,12 +13,10 @@ from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
-from pysync.db.sql_files import folder
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.replication.registry import Course
 
 QUERIES: Final = load(__file__)
-_VIEW: Final = folder("sql") / "course" / "replication_status.sql"
 
 
 @final
@@ -71,7 +70,8 @@ def read_facts(database: Connection, course: Course) -> Facts:
             altered = Finding(
                 "view course.replication_status",
                 f"can't be read {IN_COURSE}: {error.diag.message_primary}",
-                run(f"drop view if exists course.replication_status; \\i {_VIEW}", IN_COURSE),
+                run("drop view if exists course.replication_status", IN_COURSE)
+                + f"; then 'pysync migrate course {shlex.quote(course.course_id)} --reinstall'",
             )
             facts = cursor.execute(QUERIES["subscription"], names).fetchone()
     assert facts is not None  # noqa: S101 - both queries have one row

@@ -149,16 +149,14 @@ def _round(
 def _ask(database: Connection, seen: Observation, *, known: list[str]) -> Observation:
     first = read_facts(database, seen.course)
     strangers = read_strangers(database, known)
-    drift: tuple[Finding, ...] = ()
+    drift = [first.altered] if first.altered else []
     if first.owner is not None or first.altered:
-        drift = tuple(course_findings(database, seen.course))
-    if first.altered:
-        drift = (*drift, first.altered)
+        drift += course_findings(database, seen.course)
     return replace(
         seen,
         first=first,
         last=first,
-        drift=drift,
+        drift=tuple(drift),
         strangers=strangers,
         seen_at=time.monotonic(),
     )
