@@ -89,7 +89,7 @@ def migrate(
             if target == "base":
                 return Migrated(None, None, "" if offline else None)
             _check_vacant(connection, lineage, subject)
-        _check_known(before, lineage, subject)
+        check_known(before, lineage, subject)
         config.attributes |= {
             "lineage": lineage,
             "course_id": course,
@@ -218,7 +218,11 @@ def _resolve(lineage: Lineage, target: str, *, reinstall: bool) -> str:
     return target
 
 
-def _check_known(current: str | None, lineage: Lineage, subject: str) -> None:
+def check_known(current: str | None, lineage: Lineage, subject: str) -> None:
+    """Refuse a database of a newer pysync.
+
+    :raises MigrationError: if its revision isn't one of ours.
+    """
     if current is not None and current not in revisions(lineage):
         raise MigrationError(
             f"{subject} is at revision '{current}', which this pysync doesn't know "
@@ -284,6 +288,8 @@ def _script(
     """Return what an online run would do, in one transaction and with the same settings."""
     from alembic import command
 
+    from pysync.migrate.review import commented
+
     buffer = io.StringIO()
     config.output_buffer = buffer
     buffer.write(
@@ -307,7 +313,7 @@ def _script(
     if reinstall:
         buffer.writelines(f"{each};\n\n" for each in _objects(lineage))
     buffer.write("COMMIT;\n")
-    return buffer.getvalue()
+    return commented(buffer.getvalue())
 
 
 def _is_downgrade(lineage: Lineage, before: str | None, target: str) -> bool:
