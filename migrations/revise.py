@@ -3,13 +3,15 @@
 How the next revision is made:
 
 1. Change the models (``pysync/models/``) and the files in ``sql/``, which read as the present.
+   Where these have places such as ``{user_columns}``, a column is declared in the models alone.
 2. ``make revision LINEAGE=portal NAME=add_nickname`` (and ``LINEAGE=course`` if course databases
    change, too) renders ``script.py.mako`` into ``migrations/portal/p0002_add_nickname.py`` and
    copies the files of ``sql/portal/`` that differ from their newest frozen copies, and only those,
-   into ``migrations/portal/p0002/``.
+   with all places filled, into ``migrations/portal/p0002/``.
 3. Fill in what the script leaves to you: columns and tables by ``op.add_column`` and the like, in
    ``upgrade`` and the reverse in ``downgrade``; what DO blocks make; a function whose result
-   changes its type, which has to be dropped first.
+   changes its type, which has to be dropped first. A new column is null or has a default, as has
+   by now one that goes: courses receive rows without it for a while.
 4. Change ``sql/`` again as often as needed. ``make revision LINEAGE=portal``, without a name,
    brings copies and lists of the newest revision up to date for as long as it isn't released.
 

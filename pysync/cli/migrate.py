@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pysync.cli.output import Format, print_raw, print_rows, say
+from pysync.cli.output import Format, print_raw, print_rows, say, steps
 from pysync.cli.parameters import (
     CourseArgument,
     FormatOption,
@@ -44,7 +44,8 @@ def migrate(
     """Bring databases to a revision of their lineage.
 
     All of them, unless one is named. Each database is migrated in one transaction; what can't get
-    its locks within seconds gives up rather than block applications.
+    its locks within seconds gives up rather than block applications. Publications follow: courses
+    are sent what new columns hold.
     """
     if context.invoked_subcommand is None:
         migrate_all(required(portal), to, sql, reinstall)
@@ -60,8 +61,11 @@ def migrate_all(
     reinstall: ReinstallOption = False,
 ) -> None:
     """Migrate every registered course database, then the portal."""
-    for name, migrated in run_all(portal, to, offline=sql, reinstall=reinstall):
-        _print(name, migrated)
+    with steps() as progress:
+        for name, migrated in run_all(
+            portal, to, offline=sql, reinstall=reinstall, progress=progress
+        ):
+            _print(name, migrated)
 
 
 @app.command("portal")

@@ -206,3 +206,70 @@ select kind, relation, name, recorded.facts as recorded, present.facts as presen
                   and recorded.definition is distinct from present.definition
        end
  order by kind, relation, name
+
+-- name: published_columns
+-- The tables of a publication, each with its columns.
+select c.relname::text,
+       array(select a.attname::text
+               from pg_catalog.pg_attribute a
+              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                and (r.prattrs is null or a.attnum = any (r.prattrs))
+              order by a.attnum)
+  from pg_catalog.pg_publication p
+  join pg_catalog.pg_publication_rel r on r.prpubid = p.oid
+  join pg_catalog.pg_class c on c.oid = r.prrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'course'
+ where p.pubname = %(name)s;
+
+-- name: behind
+-- Users whose rows in a course's fan-out aren't what the source tables say.
+select distinct user_id
+  from pysync.fan_out_differences(%(course_id)s) as difference
+  cross join unnest(difference.user_ids) as user_id
+ order by user_id;
+
+-- name: users_of_course
+-- All of whom a course holds rows. Whoever is enrolled later is streamed as the row is inserted.
+select id
+  from course.auth_user
+ where course_id = %(course_id)s
+ order by id;
+
+-- name: write_again
+-- Write the rows of users that hold anything in some columns, and return the users of those that
+-- somebody else is writing. By arrays: whatever the statistics say, indexes are used.
+with wanted as materialized (
+    select copy.id, copy.{user_id} as user_id
+      from {table} as copy
+     where copy.course_id = %(course_id)s
+       and copy.{user_id} = any (%(user_ids)s::bigint[])
+       and ({holds})
+), free as materialized (
+    select copy.id
+      from {table} as copy
+     where copy.course_id = %(course_id)s
+       and copy.{user_id} = any (%(user_ids)s::bigint[])
+       and ({holds})
+       for no key update skip locked
+), written as (
+    update {table} as copy
+       set ({columns}) = row({values})
+     where copy.course_id = %(course_id)s
+       and copy.id = any (array(select id from free))
+)
+select wanted.user_id
+  from wanted
+ where not exists (select from free where free.id = wanted.id);
+
+-- name: writer
+-- Who has been writing in some tables for the longest time.
+select a.pid, coalesce(nullif(a.application_name, ''), a.usename, a.backend_type),
+       date_trunc('second', a.xact_start)::text
+  from pg_catalog.pg_locks l
+  join pg_catalog.pg_stat_activity a on a.pid = l.pid
+ where l.relation = any (%(tables)s::text[]::regclass[])
+   and l.granted
+   and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock')
+   and l.pid <> pg_backend_pid()
+ order by a.xact_start
+ limit 1;

@@ -215,6 +215,16 @@ class Course(PortalBase):
     sacrificed_at: Mapped[datetime | None] = mapped_column(
         DateTime(timezone=True), comment="when its slot was dropped to save the portal's disk"
     )
+    unfilled: Mapped[list[str]] = mapped_column(
+        ARRAY(Text),
+        server_default=text("'{}'"),
+        comment="columns that its publication has, but whose earlier values aren't streamed",
+    )
+    withdrawn: Mapped[bool] = mapped_column(
+        Boolean,
+        server_default=text("false"),
+        comment="whether columns have left its publication that it may still be sent",
+    )
 
 
 class Erasure(PortalBase):

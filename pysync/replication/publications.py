@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value
@@ -32,15 +34,20 @@ def ensure(portal: Connection, course: Course) -> None:
         )
 
 
-def published(course: Course) -> sql.Composed:
-    """Return the tables of a course's publication, with columns and row filters."""
+def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None) -> sql.Composed:
+    """Return the tables of a course's publication, with columns and row filters.
+
+    :param tables: each with its columns; those that are declared by default.
+    """
+    if tables is None:
+        tables = {table.name: table.columns for table in PUBLISHED}
     return sql.SQL(", ").join(
         sql.SQL("{} ({}) where (course_id = {})").format(
-            table.identifier,
-            sql.SQL(", ").join(map(sql.Identifier, table.columns)),
+            sql.Identifier("course", name),
+            sql.SQL(", ").join(map(sql.Identifier, tables[name])),
             sql.Literal(str(course.course_id)),
         )
-        for table in PUBLISHED
+        for name in tables
     )
 
 

@@ -37,12 +37,14 @@ class Course:
     ready: bool = False
     adopts: bool = False
     sacrificed_at: datetime | None = None
+    unfilled: tuple[str, ...] | list[str] = ()
+    withdrawn: bool = False
 
 
 _COLUMNS: Final = sql.SQL(
     "course_id, replication_name, conninfo, portal_conninfo, replication_role, fans_out,"
     " course_system_identifier, subscription_oid::bigint as subscription_oid,"
-    " ready_at is not null as ready, adopts, sacrificed_at"
+    " ready_at is not null as ready, adopts, sacrificed_at, unfilled, withdrawn"
 )
 
 QUERIES = load(__file__)

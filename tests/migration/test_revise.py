@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase
-
-ROOT = Path(__file__).parents[2]
-MARK = "migrations/portal/p0002/monitoring/mark_of.sql"
+from tests.migration.tree import Tree
 
 MARK_OF = """
 create function pysync.mark_of(course_id text)
@@ -28,59 +23,11 @@ return (select mark.number from course.mark where mark.course_id = mark_of.cours
 """
 
 
-class Tree:
-    """A copy of the code that can be changed."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name in ("pysync", "sql", "migrations"):
-            shutil.copytree(ROOT / name, root / name)
-
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PYSYNC_"))}
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env=inherited | {"PYTHONPATH": str(self.root)} | environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-
-    def make(self, *arguments: str) -> str:
-        result = self.run("migrations/revise.py", *arguments)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    def refused(self, *arguments: str) -> str:
-        result = self.run("migrations/revise.py", *arguments)
-        assert result.returncode == 1, result.stdout
-        assert "Traceback" not in result.stderr
-        return result.stderr
-
-    def migrate(self, conninfo: str, *arguments: str) -> None:
-        result = self.run("-m", "pysync", "migrate", "portal", *arguments, PYSYNC_PORTAL=conninfo)
-        assert result.returncode == 0, result.stderr
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        text = (self.root / path).read_text(encoding="utf-8")
-        assert old in text
-        (self.root / path).write_text(text.replace(old, new), encoding="utf-8")
-
-    def lists(self, script: str) -> dict[str, Any]:
-        names: dict[str, Any] = {"__file__": str(self.root / script)}
-        exec((self.root / script).read_text(encoding="utf-8"), names)
-        return {k: names[k] for k in ("DROPPED", "UP_DROPS", "DOWN_REPLAYS", "DOWN_DROPS")}
-
-    def copies(self, revision: str) -> list[str]:
-        folder = self.root / "migrations" / revision
-        return sorted(str(file.relative_to(folder)) for file in folder.rglob("*.sql"))
-
-
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    return Tree(tmp_path)
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    tree = Tree(tmp_path)
+    yield tree
+    tree.stop()
 
 
 def change_sql(tree: Tree) -> None:
@@ -138,7 +85,8 @@ def test_the_first_revision_is_refreshed_too(tree: Tree) -> None:
     (tree.root / "sql/course/refuse_write.sql").unlink()
     assert "differ (refuse_write.sql, wait_for.sql)" in tree.refused("release")
     tree.make("revision", "course")
-    assert tree.copies("course/c0001") == ["membership.sql", "search_path.sql", "wait_for.sql"]
+    living = sorted(file.name for file in (tree.root / "sql/course").glob("*.sql"))
+    assert tree.copies("course/c0001") == living
     tree.make("release")
 
 
@@ -155,7 +103,7 @@ def test_what_is_released_stays_as_it_is(tree: Tree) -> None:
     (tree.root / "migrations/portal/p0001/mark.sql").unlink()
     (tree.root / "migrations/portal/p0001/more.sql").touch()
     (tree.root / "migrations/portal/p0002_next.py").touch()
-    altered = tree.run("-c", "from migrations import revise; print(revise.altered())")
+    altered = tree.run("from migrations import revise; print(revise.altered())")
     expected = sorted([*paths, "portal/p0001/mark.sql", "portal/p0001/more.sql"])
     assert altered.stdout == f"{expected}\n", altered.stderr
     # Where sql/ follows a changed copy, what is released has changed all the same.

@@ -99,11 +99,16 @@ def _publication_findings(
             is_now = f"has row filter {each.row_filter}" if each.row_filter else "has no row filter"
             wrong.append(Finding(subject, f"{is_now} on course.{table.name}", remedy))
         if difference := _column_difference(each.columns, table.columns):
-            wrong.append(Finding(subject, f"{difference} of course.{table.name}", remedy))
+            wrong.append(
+                Finding(subject, f"{difference} of course.{table.name}", "run 'pysync migrate'")
+            )
     wrong.extend(
         Finding(subject, f"publishes {table}, which isn't the course's", remedy)
         for table in sorted(filter(None, by_table))
     )
+    if course.unfilled:
+        unfilled = f"doesn't hold yet what was in {', '.join(course.unfilled)} before"
+        wrong.append(Finding(f"course '{course.course_id}'", unfilled, "run 'pysync migrate'"))
     return wrong
 
 

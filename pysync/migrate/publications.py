@@ -1,0 +1,268 @@
+"""Have publications follow the models, and stream what new columns hold.
+
+Columns that are declared no longer leave a publication before anything drops them; new ones enter
+it once both sides have them. Rows that came by values in between, unseen by the course, are then
+written once more. What is still to be done is noted in the registry, in the transaction that makes
+it necessary, so that the next run goes on where one was interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import errors, sql
+from sqlalchemy import Column
+from sqlalchemy.schema import DefaultClause
+
+from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.errors import translated
+from pysync.db.queries import load
+from pysync.db.transactions import PAUSE_SECONDS, TRIES, as_owner, patiently
+from pysync.errors import LockedError
+from pysync.models.columns import type_name
+from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
+from pysync.replication import marks, publications, registry, slots
+from pysync.replication.registry import Course
+from pysync.types import Progress
+
+ARRIVAL_SECONDS: Final = 60
+"""How long a course may take to receive what was sent with columns that are withdrawn now."""
+
+BATCH: Final = 2000
+"""Users whose rows are written at a time."""
+
+QUERIES = load(__file__)
+
+Tables = Mapping[str, Sequence[str]]
+"""Columns by table."""
+
+_DECLARED: Final[Tables] = {table.name: table.columns for table in PUBLISHED}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has to be done to a publication: why, and the statements of one transaction."""
+
+    why: str
+    statements: list[sql.Composed]
+
+
+def withdrawal(portal: Connection, course: Course) -> Change | None:
+    """Return how what is declared no longer leaves a course's publication."""
+    found = _found(portal, course)
+    kept = {
+        table: [name for name in names if name in _DECLARED[table]]
+        for table, names in found.items()
+        if table in _DECLARED
+    }
+    left = _beyond(found, kept)
+    return _change(course, kept, left, "publishes", sql.SQL("withdrawn = true")) if left else None
+
+
+def extension(portal: Connection, course: Course) -> Change | None:
+    """Return how what is declared enters a course's publication."""
+    found = _found(portal, course)
+    new = _beyond(_DECLARED, found)
+    if not found or not new:
+        return None
+    unfilled = []
+    for table in dict.fromkeys(table for table, _ in new):
+        names = [name for of, name in new if of == table]
+        # What a course has there already was never compared with the portal's.
+        wanted = names if _is_blank(course, table, names) else _DECLARED[table]
+        unfilled += [f"{table}.{name}" for name in wanted]
+    note = sql.SQL("unfilled = array(select unnest(unfilled) union select unnest({}::text[]))")
+    return _change(course, _DECLARED, new, "lacks", note.format(sql.Literal(unfilled)))
+
+
+def make(portal: Connection, course: Course, change: Change) -> None:
+    """Make a change of a publication, once no writer's transaction spans it.
+
+    :raises LockedError: if one doesn't end in time; nothing is changed.
+    """
+
+    def run() -> None:
+        with portal.transaction():
+            for statement in change.statements:
+                portal.execute(statement)
+
+    with registry.locked(portal, course.course_id), translated(_subject(course)):
+        try:
+            patiently(run)
+        except errors.LockNotAvailable:
+            raise _busy(portal, course) from None
+
+
+def await_withdrawal(portal: Connection, course: Course) -> None:
+    """Wait until a course has received all that was sent with columns that are withdrawn now.
+
+    Were they dropped there before, its apply worker would stop at these rows for good.
+
+    :raises WaitTimeoutError: if it doesn't in time.
+    """
+    if not registry.get(portal, course.course_id).withdrawn:
+        return
+    if slots.exists(portal, course.replication_name):
+        mark = marks.mark(portal, course.course_id)
+        with closing(connect(course.conninfo)) as database:
+            marks.wait_for(database, course.course_id, mark, ARRIVAL_SECONDS)
+    forget = "update pysync.course set withdrawn = false where course_id = %s"
+    portal.execute(forget, (course.course_id,))
+
+
+def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
+    """Stream what new columns held before they were published.
+
+    Rows are written as they are, those first that lag behind the portal's own tables. Nobody's row
+    is waited for while others are held: an application could end in a deadlock.
+
+    :raises LockedError: if somebody doesn't let go of rows; the next run goes on.
+    """
+    course_id = course.course_id
+    with registry.locked(portal, course_id), translated(_subject(course)):
+        with as_owner(portal):
+            behind = portal.execute(QUERIES["behind"], {"course_id": course_id}).fetchall()
+        for user_ids in _batches(behind):
+            patiently(lambda ids=user_ids: _mend(portal, course, ids))  # type: ignore[misc]
+        users = portal.execute(QUERIES["users_of_course"], {"course_id": course_id}).fetchall()
+        for table in REPLICATED:
+            names = [name for name in table.columns if f"{table.name}.{name}" in course.unfilled]
+            if not names:
+                continue
+            if progress:
+                progress.step(f"streaming {', '.join(names)} to {_subject(course)}", len(users))
+            held = []
+            for number, user_ids in enumerate(_batches(users), 1):
+                held += _write(portal, course, table, names, user_ids)
+                if progress:
+                    progress.advance(min(number * BATCH, len(users)))
+            for _ in range(TRIES):
+                if not held:
+                    break
+                time.sleep(PAUSE_SECONDS)
+                held = _write(portal, course, table, names, held)
+            if held:
+                raise _busy(portal, course)
+        forget = "update pysync.course set unfilled = '{}' where course_id = %s"
+        portal.execute(forget, (course_id,))
+
+
+def _found(portal: Connection, course: Course) -> Tables:
+    rows = portal.execute(QUERIES["published_columns"], {"name": course.replication_name})
+    return dict(rows.fetchall())
+
+
+def _beyond(more: Tables, less: Tables) -> list[tuple[str, str]]:
+    """Return tables and names of columns that are in one and not in the other."""
+    return [
+        (table, name)
+        for table, names in more.items()
+        for name in names
+        if name not in less.get(table, ())
+    ]
+
+
+def _change(
+    course: Course,
+    columns: Tables,
+    differing: list[tuple[str, str]],
+    why: str,
+    note: sql.Composable,
+) -> Change:
+    tables = [table for table in columns if any(table == of for of, _ in differing)]
+    name = sql.Identifier(course.replication_name)
+    # A transaction that wrote before and goes on writing could be decoded as before throughout.
+    lock = sql.SQL("lock table {} in share row exclusive mode").format(
+        sql.SQL(", ").join(sql.Identifier("course", table) for table in tables)
+    )
+    alter = sql.SQL("alter publication {} set table {}").format(
+        name, publications.published(course, columns)
+    )
+    remember = sql.SQL("update pysync.course set {} where course_id = {}").format(
+        note, sql.Literal(str(course.course_id))
+    )
+    what = ", ".join(f"{table}.{name}" for table, name in differing)
+    return Change(f"{why} {what}", [*([lock] if tables else []), alter, remember])
+
+
+def _is_blank(course: Course, table: str, names: Sequence[str]) -> bool:
+    """Return whether a course has nothing in some columns but what they began with."""
+    declared = replicated(table)
+    query = sql.SQL("select not exists (select from {} as copy where {})").format(
+        declared.identifier, _holds(declared, names)
+    )
+    with closing(connect(course.conninfo)) as database, translated(_subject(course)):
+        return bool(fetch_value(database, query))
+
+
+def _holds(table: ReplicatedTable, names: Sequence[str]) -> sql.Composed:
+    """Return a condition: a row has anything in one of these columns that it didn't begin with."""
+    conditions = []
+    for column in (column for column in table.declared if column.name in names):
+        began = sql.SQL("copy.{} is not null")
+        if isinstance(column.server_default, DefaultClause):
+            # As text: not every type has an equality.
+            default = sql.SQL(str(column.server_default.arg))
+            began = sql.SQL("(copy.{0} is null or copy.{0}::text <> ({1})::{2}::text)")
+            conditions.append(began.format(sql.Identifier(column.name), default, _type(column)))
+        else:
+            conditions.append(began.format(sql.Identifier(column.name)))
+    return sql.SQL(" or ").join(conditions)
+
+
+def _type(column: Column[object]) -> sql.SQL:
+    return sql.SQL(type_name(column))
+
+
+def _write(
+    portal: Connection,
+    course: Course,
+    table: ReplicatedTable,
+    names: Sequence[str],
+    user_ids: list[int],
+) -> list[int]:
+    """Write rows of users as they are; return the users whose rows somebody else is writing."""
+    # Made anew: what lies out of line isn't sent while it stays the same.
+    value = sql.SQL("(copy.{}::text || '')::{}")
+    columns = [column for column in table.declared if column.name in names]
+    write = QUERIES["write_again"].format(
+        table=table.identifier,
+        user_id=sql.Identifier(table.user_column),
+        holds=_holds(table, names),
+        columns=sql.SQL(", ").join(sql.Identifier(each.name) for each in columns),
+        values=sql.SQL(", ").join(value.format(sql.Identifier(c.name), _type(c)) for c in columns),
+    )
+    with as_owner(portal):
+        rows = portal.execute(write, {"course_id": course.course_id, "user_ids": user_ids})
+        return [user_id for (user_id,) in rows]
+
+
+def _mend(portal: Connection, course: Course, user_ids: list[int]) -> None:
+    with portal.transaction():
+        # As an enrollment would: the course can't enter or leave the registry meanwhile.
+        portal.execute("lock table public.student_courseenrollment in row exclusive mode")
+        with as_owner(portal):
+            portal.execute("select pysync.mend_members(%s, %s)", (course.course_id, user_ids))
+
+
+def _batches(rows: list[tuple[int, ...]]) -> Iterator[list[int]]:
+    for start in range(0, len(rows), BATCH):
+        yield [row[0] for row in rows[start : start + BATCH]]
+
+
+def _busy(portal: Connection, course: Course) -> LockedError:
+    tables = [f"course.{name}" for name in _DECLARED]
+    who = portal.execute(QUERIES["writer"], {"tables": tables}).fetchone()
+    by = f": {who[1]} (pid {who[0]}) has been writing since {who[2]}" if who else ""
+    return LockedError(
+        f"{_subject(course)} is busy{by}",
+        "end that transaction or wait until it has ended, and run 'pysync migrate' again",
+    )
+
+
+def _subject(course: Course) -> str:
+    return f"course '{course.course_id}'"
