@@ -13,7 +13,6 @@ from pysync.migrate.revisions import VERSION_TABLE
 def _run() -> None:
     lineage: Lineage = context.config.attributes["lineage"]
     common: dict[str, Any] = {
-        "target_metadata": lineage.metadata,
         "version_table": VERSION_TABLE,
         "version_table_schema": lineage.version_schema,
         "include_schemas": True,

@@ -8,7 +8,7 @@ so none can have a column that the others lack. How the tables are carried says
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -16,16 +16,48 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
-    ForeignKeyConstraint,
+    ForeignKey,
+    Identity,
     Integer,
     String,
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pysync.types import MAX_COURSE_ID_LENGTH
+
+NAMES: Final = {
+    "pk": "%(table_name)s_pkey",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+}
+"""What constraints and indexes are called: as PostgreSQL would, so that nobody has to spell it."""
+
+TYPES: Final = {
+    int: BigInteger(),
+    bool: Boolean(),
+    str: Text(),
+    datetime: DateTime(timezone=True),
+    list[str]: ARRAY(Text),
+}
+"""What a column is that says no more than its Python type."""
+
+Id = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
+CourseIdText = Annotated[str, mapped_column(String(MAX_COURSE_ID_LENGTH))]
+TimeOfChange = Annotated[
+    datetime, mapped_column(DateTime(timezone=True), server_default=text("now()"))
+]
+Undo = Annotated[
+    list[str],
+    mapped_column(
+        ARRAY(Text),
+        comment="statements that take back what adoption did, as far as the data allows",
+    ),
+]
 
 
 class UserColumns:
@@ -71,9 +103,9 @@ class EnrollmentColumns:
 class MarkColumns:
     """A mark on its way to one course: written on the portal, awaited in the course."""
 
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH), primary_key=True)
-    number: Mapped[int] = mapped_column(BigInteger)
-    marked_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    marked_at: Mapped[datetime]
 
 
 class InstalledColumns:
@@ -83,9 +115,9 @@ class InstalledColumns:
     relation: Mapped[str] = mapped_column(
         Text, primary_key=True, comment="the table that it is on; empty for what is on none"
     )
-    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
     facts: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="in every major the same")
-    definition: Mapped[str | None] = mapped_column(Text, comment="as the server spells it")
+    definition: Mapped[str | None] = mapped_column(comment="as the server spells it")
     major: Mapped[int] = mapped_column(Integer, comment="of the server that spelled it")
 
 
@@ -111,12 +143,10 @@ PROFILE_CHECKS = {
 """The profile columns with choices, on the portal: null and blank are no answer."""
 
 
-def foreign_key(table: str, column: str, target: str) -> ForeignKeyConstraint:
+def points_at(target: str = "public.auth_user") -> ForeignKey:
     """Return a foreign key as Django makes it; on the portal rows go with what they point at."""
-    return ForeignKeyConstraint(
-        [column],
-        [f"{target}.id"],
-        name=f"{table}_{column}_fkey",
+    return ForeignKey(
+        f"{target}.id",
         ondelete="CASCADE" if target.startswith("public.") else None,
         deferrable=True,
         initially="DEFERRED",

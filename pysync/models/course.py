@@ -2,67 +2,52 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Identity,
-    Index,
-    PrimaryKeyConstraint,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import CheckConstraint, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pysync.models.columns import (
     ENROLLMENT_INDEXES,
+    NAMES,
     PROFILE_INDEXES,
+    TYPES,
+    CourseIdText,
     EnrollmentColumns,
+    Id,
     InstalledColumns,
     MarkColumns,
     ProfileColumns,
+    Undo,
     UserColumns,
-    foreign_key,
+    points_at,
 )
-from pysync.types import MAX_COURSE_ID_LENGTH
 
 
 class CourseDatabaseBase(DeclarativeBase):
     """Base of every table in a course database, all of them in schema ``course``."""
+
+    metadata = MetaData(schema="course", naming_convention=NAMES)
+    type_annotation_map = TYPES
 
 
 class User(UserColumns, CourseDatabaseBase):
     """A user who is or was enrolled here; the course may add columns of its own."""
 
     __tablename__ = "auth_user"
-    __table_args__ = (
-        PrimaryKeyConstraint("id", name="auth_user_pkey"),
-        UniqueConstraint("username", name="auth_user_username_key"),
-        {"schema": "course"},
-    )
+    __table_args__ = (UniqueConstraint("username"),)
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+    id: Mapped[Id]
+    course_id: Mapped[CourseIdText]
 
 
 class UserProfile(ProfileColumns, CourseDatabaseBase):
     """The profile of a user who is or was enrolled here."""
 
     __tablename__ = "auth_userprofile"
-    __table_args__ = (
-        PrimaryKeyConstraint("id", name="auth_userprofile_pkey"),
-        UniqueConstraint("user_id", name="auth_userprofile_user_id_key"),
-        foreign_key("auth_userprofile", "user_id", "course.auth_user"),
-        *(Index(f"auth_userprofile_{column}_idx", column) for column in PROFILE_INDEXES),
-        {"schema": "course"},
-    )
+    __table_args__ = tuple(Index(None, column) for column in PROFILE_INDEXES)
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    user_id: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[Id]
+    course_id: Mapped[CourseIdText]
+    user_id: Mapped[int] = mapped_column(points_at("course.auth_user"), unique=True)
 
 
 class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):
@@ -70,59 +55,41 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):
 
     __tablename__ = "student_courseenrollment"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="student_courseenrollment_pkey"),
-        UniqueConstraint(
-            "user_id", "course_id", name="student_courseenrollment_user_id_course_id_key"
-        ),
-        foreign_key("student_courseenrollment", "user_id", "course.auth_user"),
-        *(Index(f"student_courseenrollment_{column}_idx", column) for column in ENROLLMENT_INDEXES),
-        {"schema": "course"},
+        UniqueConstraint("user_id", "course_id"),
+        *(Index(None, column) for column in ENROLLMENT_INDEXES),
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    user_id: Mapped[int] = mapped_column(BigInteger)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(points_at("course.auth_user"))
+    course_id: Mapped[CourseIdText]
 
 
 class Mark(MarkColumns, CourseDatabaseBase):
     """The latest mark that arrived here."""
 
     __tablename__ = "mark"
-    __table_args__ = ({"schema": "course"},)
 
 
 class ThisCourse(CourseDatabaseBase):
     """A single row: which course this database belongs to."""
 
     __tablename__ = "this_course"
-    __table_args__ = (
-        PrimaryKeyConstraint("singleton", name="this_course_pkey"),
-        CheckConstraint("singleton", name="this_course_singleton_check"),
-        {"schema": "course"},
-    )
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
-    singleton: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+    singleton: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    course_id: Mapped[CourseIdText]
 
 
 class CourseInstalled(InstalledColumns, CourseDatabaseBase):
     """What pysync made in this database."""
 
     __tablename__ = "installed"
-    __table_args__ = ({"schema": "course"},)
 
 
 class CourseAdoption(CourseDatabaseBase):
     """A table that was there before pysync and was moved; a downgrade moves it back."""
 
     __tablename__ = "adoption"
-    __table_args__ = (
-        PrimaryKeyConstraint("table_name", name="adoption_pkey"),
-        {"schema": "course"},
-    )
 
-    table_name: Mapped[str] = mapped_column(String(63))
-    undo: Mapped[list[str]] = mapped_column(
-        ARRAY(Text),
-        comment="statements that take back what adoption did, as far as the data allows",
-    )
+    table_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    undo: Mapped[Undo]

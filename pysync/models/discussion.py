@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    DateTime,
-    Identity,
-    Index,
-    Integer,
-    PrimaryKeyConstraint,
-    String,
-    Text,
-    text,
-)
+from sqlalchemy import BigInteger, Identity, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from pysync.models.columns import TimeOfChange
 from pysync.models.portal import PortalBase
 
 
@@ -25,13 +15,10 @@ class Setting(PortalBase):
     """A feature that a portal may have on or off."""
 
     __tablename__ = "setting"
-    __table_args__ = (
-        PrimaryKeyConstraint("name", name="setting_pkey"),
-        {"schema": "pysync"},
-    )
+    __table_args__ = ({"schema": "pysync"},)
 
-    name: Mapped[str] = mapped_column(String(63))
-    enabled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    enabled: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class DiscussionChange(PortalBase):
@@ -42,43 +29,33 @@ class DiscussionChange(PortalBase):
     """
 
     __tablename__ = "discussion_change"
-    __table_args__ = (
-        PrimaryKeyConstraint("id", name="discussion_change_pkey"),
-        {"schema": "pysync"},
-    )
+    __table_args__ = ({"schema": "pysync"},)
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
-    user_id: Mapped[int] = mapped_column(BigInteger)
-    changed_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=text("now()")
-    )
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    user_id: Mapped[int]
+    changed_at: Mapped[TimeOfChange]
 
 
 class DiscussionDelivery(PortalBase):
     """A user whose state the discussion service is to get: pushers' own, one row per user."""
 
     __tablename__ = "discussion_outbox"
-    __table_args__ = (
-        PrimaryKeyConstraint("user_id", name="discussion_outbox_pkey"),
-        Index("discussion_outbox_next_attempt_at_idx", "next_attempt_at"),
-        {"schema": "pysync"},
-    )
+    __table_args__ = ({"schema": "pysync"},)
 
-    user_id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
+    user_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int] = mapped_column(
-        BigInteger,
         server_default=text("1"),
         comment="counts changes: a delivery that was overtaken by one isn't the last",
     )
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    queued_at: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(
         Integer, server_default=text("0"), comment="that failed, one after the other"
     )
     next_attempt_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True),
+        index=True,
         comment="while it is claimed: when the claim runs out",
     )
     claimed_until: Mapped[datetime | None] = mapped_column(
-        DateTime(timezone=True), comment="whose claim it is: of no two the same"
+        comment="whose claim it is: of no two the same"
     )
-    last_error: Mapped[str | None] = mapped_column(Text)
+    last_error: Mapped[str | None]

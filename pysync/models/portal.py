@@ -5,38 +5,41 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     CheckConstraint,
-    DateTime,
-    ForeignKeyConstraint,
-    Identity,
+    ForeignKey,
     Index,
-    PrimaryKeyConstraint,
+    MetaData,
     String,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, OID
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pysync.models.columns import (
     ENROLLMENT_INDEXES,
+    NAMES,
     PROFILE_CHECKS,
     PROFILE_INDEXES,
+    TYPES,
+    CourseIdText,
     EnrollmentColumns,
+    Id,
     InstalledColumns,
     MarkColumns,
     ProfileColumns,
+    TimeOfChange,
+    Undo,
     UserColumns,
-    foreign_key,
+    points_at,
 )
-from pysync.types import MAX_COURSE_ID_LENGTH
 
 
 class PortalBase(DeclarativeBase):
     """Base of every table in a portal database."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = TYPES
 
 
 # The applications' tables, in schema public.
@@ -47,13 +50,12 @@ class User(UserColumns, PortalBase):
 
     __tablename__ = "auth_user"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="auth_user_pkey"),
-        UniqueConstraint("username", name="auth_user_username_key"),
+        UniqueConstraint("username"),
         Index("auth_user_email_lower_idx", text("lower(email)")),
         {"schema": "public"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
+    id: Mapped[Id]
 
 
 class UserProfile(ProfileColumns, PortalBase):
@@ -61,19 +63,13 @@ class UserProfile(ProfileColumns, PortalBase):
 
     __tablename__ = "auth_userprofile"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="auth_userprofile_pkey"),
-        UniqueConstraint("user_id", name="auth_userprofile_user_id_key"),
-        foreign_key("auth_userprofile", "user_id", "public.auth_user"),
-        *(Index(f"auth_userprofile_{column}_idx", column) for column in PROFILE_INDEXES),
-        *(
-            CheckConstraint(condition, name=f"auth_userprofile_{column}_check")
-            for column, condition in PROFILE_CHECKS.items()
-        ),
+        *(Index(None, column) for column in PROFILE_INDEXES),
+        *(CheckConstraint(condition, name=column) for column, condition in PROFILE_CHECKS.items()),
         {"schema": "public"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    user_id: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(points_at(), unique=True)
 
 
 class CourseEnrollment(EnrollmentColumns, PortalBase):
@@ -81,18 +77,14 @@ class CourseEnrollment(EnrollmentColumns, PortalBase):
 
     __tablename__ = "student_courseenrollment"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="student_courseenrollment_pkey"),
-        UniqueConstraint(
-            "user_id", "course_id", name="student_courseenrollment_user_id_course_id_key"
-        ),
-        foreign_key("student_courseenrollment", "user_id", "public.auth_user"),
-        *(Index(f"student_courseenrollment_{column}_idx", column) for column in ENROLLMENT_INDEXES),
+        UniqueConstraint("user_id", "course_id"),
+        *(Index(None, column) for column in ENROLLMENT_INDEXES),
         {"schema": "public"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    user_id: Mapped[int] = mapped_column(BigInteger)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(points_at())
+    course_id: Mapped[CourseIdText]
 
 
 # The fan-out tables, in schema course: the exact image of what each course database must hold.
@@ -109,17 +101,14 @@ class UserCopy(UserColumns, PortalBase):
 
     __tablename__ = "auth_user"
     __table_args__ = (
-        PrimaryKeyConstraint("id", "course_id", name="auth_user_pkey"),
-        UniqueConstraint("course_id", "username", name="auth_user_course_id_username_key"),
+        UniqueConstraint("course_id", "username"),
         Index("auth_user_frozen_idx", "course_id", "username", postgresql_where=text("not live")),
         {"schema": "course", "postgresql_with": {"fillfactor": "90"}},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    live: Mapped[bool] = mapped_column(
-        Boolean, comment="whether the user is enrolled; never published"
-    )
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
+    live: Mapped[bool] = mapped_column(comment="whether the user is enrolled; never published")
 
 
 class UserProfileCopy(ProfileColumns, PortalBase):
@@ -127,14 +116,13 @@ class UserProfileCopy(ProfileColumns, PortalBase):
 
     __tablename__ = "auth_userprofile"
     __table_args__ = (
-        PrimaryKeyConstraint("id", "course_id", name="auth_userprofile_pkey"),
-        UniqueConstraint("user_id", "course_id", name="auth_userprofile_user_id_course_id_key"),
+        UniqueConstraint("user_id", "course_id"),
         {"schema": "course", "postgresql_with": {"fillfactor": "90"}},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    user_id: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
+    user_id: Mapped[int]
 
 
 class CourseEnrollmentCopy(EnrollmentColumns, PortalBase):
@@ -142,16 +130,13 @@ class CourseEnrollmentCopy(EnrollmentColumns, PortalBase):
 
     __tablename__ = "student_courseenrollment"
     __table_args__ = (
-        PrimaryKeyConstraint("id", "course_id", name="student_courseenrollment_pkey"),
-        UniqueConstraint(
-            "user_id", "course_id", name="student_courseenrollment_user_id_course_id_key"
-        ),
+        UniqueConstraint("user_id", "course_id"),
         {"schema": "course"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    user_id: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
+    user_id: Mapped[int]
 
 
 class Mark(MarkColumns, PortalBase):
@@ -169,59 +154,49 @@ class Course(PortalBase):
 
     __tablename__ = "course"
     __table_args__ = (
-        PrimaryKeyConstraint("course_id", name="course_pkey"),
-        UniqueConstraint("replication_name", name="course_replication_name_key"),
-        CheckConstraint("course_id not in ('', 'default')", name="course_course_id_check"),
+        CheckConstraint("course_id not in ('', 'default')", name="course_id"),
         {"schema": "pysync"},
     )
 
-    course_id: Mapped[str] = mapped_column(
-        String(MAX_COURSE_ID_LENGTH), comment="as in student_courseenrollment.course_id"
+    course_id: Mapped[CourseIdText] = mapped_column(
+        primary_key=True, comment="as in student_courseenrollment.course_id"
     )
     replication_name: Mapped[str] = mapped_column(
-        String(63), comment="of the publication, the slot and the subscription"
+        String(63), unique=True, comment="of the publication, the slot and the subscription"
     )
     conninfo: Mapped[str] = mapped_column(
-        Text, comment="how pysync reaches the course database; never holds a password"
+        comment="how pysync reaches the course database; never holds a password"
     )
     portal_conninfo: Mapped[str] = mapped_column(
-        Text, comment="how the course's server reaches the portal; never holds a password"
+        comment="how the course's server reaches the portal; never holds a password"
     )
     replication_role: Mapped[str] = mapped_column(
         String(63), comment="the role the course's subscription has on the portal"
     )
     fans_out: Mapped[bool] = mapped_column(
-        Boolean,
         server_default=text("true"),
         comment="whether triggers copy its members; false once removal has begun",
     )
     course_system_identifier: Mapped[int | None] = mapped_column(
-        BigInteger, comment="of the course's server: part of its synchronization slots' names"
+        comment="of the course's server: part of its synchronization slots' names"
     )
     subscription_oid: Mapped[int | None] = mapped_column(
         OID, comment="in the course database: part of its synchronization slots' names"
     )
-    ready_at: Mapped[datetime | None] = mapped_column(
-        DateTime(timezone=True), comment="when the first copy was complete"
-    )
-    added_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=text("now()")
-    )
+    ready_at: Mapped[datetime | None] = mapped_column(comment="when the first copy was complete")
+    added_at: Mapped[TimeOfChange]
     adopts: Mapped[bool] = mapped_column(
-        Boolean,
         server_default=text("false"),
         comment="whether its database held users before: it is filled by a merge",
     )
     sacrificed_at: Mapped[datetime | None] = mapped_column(
-        DateTime(timezone=True), comment="when its slot was dropped to save the portal's disk"
+        comment="when its slot was dropped to save the portal's disk"
     )
     unfilled: Mapped[list[str]] = mapped_column(
-        ARRAY(Text),
         server_default=text("'{}'"),
         comment="columns that its publication has, but whose earlier values aren't streamed",
     )
     withdrawn: Mapped[bool] = mapped_column(
-        Boolean,
         server_default=text("false"),
         comment="whether columns have left its publication that it may still be sent",
     )
@@ -231,16 +206,11 @@ class Erasure(PortalBase):
     """A deleted user whose erasure a course hasn't confirmed yet; the row goes once it has."""
 
     __tablename__ = "erasure"
-    __table_args__ = (
-        PrimaryKeyConstraint("user_id", "course_id", name="erasure_pkey"),
-        {"schema": "pysync"},
-    )
+    __table_args__ = ({"schema": "pysync"},)
 
-    user_id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    requested_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=text("now()")
-    )
+    user_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
+    requested_at: Mapped[TimeOfChange]
     username_digest: Mapped[str] = mapped_column(
         String(64), comment="SHA-256 of '<user_id>:<username>', to find it by the same command"
     )
@@ -250,21 +220,14 @@ class Verification(PortalBase):
     """When a course was last compared with the portal, and how much differed."""
 
     __tablename__ = "verification"
-    __table_args__ = (
-        PrimaryKeyConstraint("course_id", name="verification_pkey"),
-        ForeignKeyConstraint(
-            ["course_id"],
-            ["pysync.course.course_id"],
-            name="verification_course_id_fkey",
-            ondelete="CASCADE",
-        ),
-        {"schema": "pysync"},
-    )
+    __table_args__ = ({"schema": "pysync"},)
 
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    verified_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    course_id: Mapped[CourseIdText] = mapped_column(
+        ForeignKey("pysync.course.course_id", ondelete="CASCADE"), primary_key=True
+    )
+    verified_at: Mapped[datetime]
     differences: Mapped[int] = mapped_column(
-        BigInteger, comment="rows that differed, on either side, or couldn't be settled"
+        comment="rows that differed, on either side, or couldn't be settled"
     )
 
 
@@ -273,15 +236,12 @@ class RegistryChange(PortalBase):
 
     __tablename__ = "registry_change"
     __table_args__ = (
-        PrimaryKeyConstraint("singleton", name="registry_change_pkey"),
-        CheckConstraint("singleton", name="registry_change_singleton_check"),
+        CheckConstraint("singleton", name="singleton"),
         {"schema": "pysync"},
     )
 
-    singleton: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    changed_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=text("now()")
-    )
+    singleton: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    changed_at: Mapped[TimeOfChange]
 
 
 class PortalInstalled(InstalledColumns, PortalBase):
@@ -295,13 +255,7 @@ class PortalAdoption(PortalBase):
     """A table that was there before pysync; a downgrade never drops it."""
 
     __tablename__ = "adoption"
-    __table_args__ = (
-        PrimaryKeyConstraint("table_name", name="adoption_pkey"),
-        {"schema": "pysync"},
-    )
+    __table_args__ = ({"schema": "pysync"},)
 
-    table_name: Mapped[str] = mapped_column(String(63))
-    undo: Mapped[list[str]] = mapped_column(
-        ARRAY(Text),
-        comment="statements that take back what adoption did, as far as the data allows",
-    )
+    table_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    undo: Mapped[Undo]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Integer, PrimaryKeyConstraint, String, UniqueConstraint
+from sqlalchemy import Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pysync.models.portal import PortalBase
@@ -11,28 +11,22 @@ from pysync.models.portal import PortalBase
 class ChoiceColumns:
     """A code as profiles store it, and what people read."""
 
-    code: Mapped[str] = mapped_column(String(6))
+    code: Mapped[str] = mapped_column(String(6), primary_key=True)
     display_name: Mapped[str] = mapped_column(String(255))
-    position: Mapped[int] = mapped_column(Integer, comment="where forms list it, from 1")
+    position: Mapped[int] = mapped_column(
+        Integer, unique=True, comment="where forms list it, from 1"
+    )
 
 
 class Gender(ChoiceColumns, PortalBase):
     """A choice for ``auth_userprofile.gender``."""
 
     __tablename__ = "gender"
-    __table_args__ = (
-        PrimaryKeyConstraint("code", name="gender_pkey"),
-        UniqueConstraint("position", name="gender_position_key"),
-        {"schema": "student"},
-    )
+    __table_args__ = ({"schema": "student"},)
 
 
 class LevelOfEducation(ChoiceColumns, PortalBase):
     """A choice for ``auth_userprofile.level_of_education``."""
 
     __tablename__ = "level_of_education"
-    __table_args__ = (
-        PrimaryKeyConstraint("code", name="level_of_education_pkey"),
-        UniqueConstraint("position", name="level_of_education_position_key"),
-        {"schema": "student"},
-    )
+    __table_args__ = ({"schema": "student"},)

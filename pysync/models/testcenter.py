@@ -6,23 +6,10 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Date,
-    DateTime,
-    Identity,
-    Index,
-    Integer,
-    PrimaryKeyConstraint,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import CheckConstraint, Date, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from pysync.models.columns import foreign_key
+from pysync.models.columns import Id, TimeOfChange, points_at
 from pysync.models.portal import PortalBase, User
 
 USER_PROVIDED_FIELDS: Final = (
@@ -129,37 +116,24 @@ def _blank(length: int) -> Any:
     return mapped_column(String(length), server_default=text("''"))
 
 
-def _time_of_change() -> Any:
-    return mapped_column(DateTime(timezone=True), server_default=text("now()"))
-
-
 class TestCenterUser(PortalBase):
     """A user as the test center knows them; the fields are modelled on Pearson's import system."""
 
     __test__ = False  # whatever pytest takes the name for
     __tablename__ = "student_testcenteruser"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="student_testcenteruser_pkey"),
-        UniqueConstraint("user_id", name="student_testcenteruser_user_id_key"),
-        UniqueConstraint(
-            "client_candidate_id", name="student_testcenteruser_client_candidate_id_key"
-        ),
-        foreign_key("student_testcenteruser", "user_id", "public.auth_user"),
-        *(
-            CheckConstraint(rule, name=f"student_testcenteruser_{column}_check")
-            for column, rule in _user_rules().items()
-        ),
-        *(Index(f"student_testcenteruser_{column}_idx", column) for column in _USER_INDEXES),
+        *(CheckConstraint(rule, name=column) for column, rule in _user_rules().items()),
+        *(Index(None, column) for column in _USER_INDEXES),
         {"schema": "public"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    user_id: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[datetime] = _time_of_change()
-    updated_at: Mapped[datetime] = _time_of_change()
-    user_updated_at: Mapped[datetime] = _time_of_change()
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(points_at(), unique=True)
+    created_at: Mapped[TimeOfChange]
+    updated_at: Mapped[TimeOfChange]
+    user_updated_at: Mapped[TimeOfChange]
     candidate_id: Mapped[int | None] = mapped_column(Integer)
-    client_candidate_id: Mapped[str] = mapped_column(String(50))
+    client_candidate_id: Mapped[str] = mapped_column(String(50), unique=True)
     first_name: Mapped[str] = mapped_column(String(30))
     last_name: Mapped[str] = mapped_column(String(50))
     middle_name: Mapped[str] = _blank(30)
@@ -179,7 +153,7 @@ class TestCenterUser(PortalBase):
     fax_country_code: Mapped[str] = _blank(3)
     company_name: Mapped[str] = _blank(50)
     upload_status: Mapped[str] = _blank(20)
-    uploaded_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    uploaded_at: Mapped[datetime | None]
     upload_error_message: Mapped[str] = _blank(512)
 
     user: Mapped[User] = relationship(viewonly=True)
@@ -208,41 +182,27 @@ class TestCenterRegistration(PortalBase):
     __test__ = False  # whatever pytest takes the name for
     __tablename__ = "student_testcenterregistration"
     __table_args__ = (
-        PrimaryKeyConstraint("id", name="student_testcenterregistration_pkey"),
-        UniqueConstraint(
-            "client_authorization_id",
-            name="student_testcenterregistration_client_authorization_id_key",
-        ),
-        foreign_key(
-            "student_testcenterregistration", "testcenter_user_id", "public.student_testcenteruser"
-        ),
-        *(
-            CheckConstraint(rule, name=f"student_testcenterregistration_{name}_check")
-            for name, rule in _registration_rules().items()
-        ),
-        *(
-            Index(f"student_testcenterregistration_{column}_idx", column)
-            for column in _REGISTRATION_INDEXES
-        ),
+        *(CheckConstraint(rule, name=name) for name, rule in _registration_rules().items()),
+        *(Index(None, column) for column in _REGISTRATION_INDEXES),
         Index("student_testcenterregistration_first_idx", "eligibility_appointment_date_first"),
         Index("student_testcenterregistration_last_idx", "eligibility_appointment_date_last"),
         {"schema": "public"},
     )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity())
-    testcenter_user_id: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[Id]
+    testcenter_user_id: Mapped[int] = mapped_column(points_at("public.student_testcenteruser"))
     course_id: Mapped[str] = mapped_column(String(128))
-    created_at: Mapped[datetime] = _time_of_change()
-    updated_at: Mapped[datetime] = _time_of_change()
-    user_updated_at: Mapped[datetime] = _time_of_change()
-    client_authorization_id: Mapped[str] = mapped_column(String(20))
+    created_at: Mapped[TimeOfChange]
+    updated_at: Mapped[TimeOfChange]
+    user_updated_at: Mapped[TimeOfChange]
+    client_authorization_id: Mapped[str] = mapped_column(String(20), unique=True)
     exam_series_code: Mapped[str] = mapped_column(String(15))
     eligibility_appointment_date_first: Mapped[date] = mapped_column(Date)
     eligibility_appointment_date_last: Mapped[date] = mapped_column(Date)
     accommodation_code: Mapped[str] = _blank(64)
     accommodation_request: Mapped[str] = _blank(1024)
     upload_status: Mapped[str] = _blank(20)
-    uploaded_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    uploaded_at: Mapped[datetime | None]
     upload_error_message: Mapped[str] = _blank(512)
 
     testcenter_user: Mapped[TestCenterUser] = relationship(viewonly=True)
@@ -278,10 +238,7 @@ class AccommodationCode(PortalBase):
     """A code for how an exam is made accessible, and what it is called."""
 
     __tablename__ = "accommodation_code"
-    __table_args__ = (
-        PrimaryKeyConstraint("code", name="accommodation_code_pkey"),
-        {"schema": "student"},
-    )
+    __table_args__ = ({"schema": "student"},)
 
-    code: Mapped[str] = mapped_column(Text)
-    display_name: Mapped[str] = mapped_column(Text)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    display_name: Mapped[str]

@@ -238,12 +238,11 @@ def test_a_fourth_table_comes_by_itself_where_tables_are_alike(tree: Tree) -> No
         "class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):",
         """class Note(CourseDatabaseBase):
     __tablename__ = "student_note"
-    __table_args__ = ({"schema": "course"},)
 
-    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    user_id: Mapped[int] = mapped_column(BigInteger)
-    course_id: Mapped[str] = mapped_column(String(MAX_COURSE_ID_LENGTH))
-    body: Mapped[str] = mapped_column(Text)
+    id: Mapped[Id]
+    user_id: Mapped[int]
+    course_id: Mapped[CourseIdText]
+    body: Mapped[str]
 
 
 class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
