@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from psycopg import errors, sql
-from psycopg.rows import class_row
+from psycopg import Cursor, errors
+from psycopg.rows import RowMaker
 
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.errors import translated
@@ -34,18 +34,30 @@ class Course:
     fans_out: bool = True
     course_system_identifier: int | None = None
     subscription_oid: int | None = None
-    ready: bool = False
+    ready_at: datetime | None = None
     adopts: bool = False
     sacrificed_at: datetime | None = None
     unfilled: tuple[str, ...] | list[str] = ()
     withdrawn: bool = False
 
+    @property
+    def ready(self) -> bool:
+        """Return whether its database has been complete."""
+        return self.ready_at is not None
 
-_COLUMNS: Final = sql.SQL(
-    "course_id, replication_name, conninfo, portal_conninfo, replication_role, fans_out,"
-    " course_system_identifier, subscription_oid::bigint as subscription_oid,"
-    " ready_at is not null as ready, adopts, sacrificed_at, unfilled, withdrawn"
-)
+
+def _course_row(cursor: Cursor[Any]) -> RowMaker[Course]:
+    """Make courses of the columns that are there: migrating reads the registry before it adds any.
+
+    So a field's default must be right for a portal that lacks its column. Nor are the queries
+    prepared: a plan that is kept fails once a column is added.
+    """
+    names = [column.name for column in cursor.description or ()]
+    known = {field.name for field in fields(Course)}
+    return lambda values: Course(
+        **{name: value for name, value in zip(names, values, strict=True) if name in known}
+    )
+
 
 QUERIES = load(__file__)
 
@@ -79,19 +91,16 @@ def require(connection: Connection) -> None:
 
 def courses(portal: Connection) -> list[Course]:
     """Return the registered courses in the order of their ids."""
-    with portal.cursor(row_factory=class_row(Course)) as cursor:
-        return cursor.execute(
-            sql.SQL("select {} from pysync.course order by course_id").format(_COLUMNS)
-        ).fetchall()
+    with portal.cursor(row_factory=_course_row) as cursor:
+        query = "select * from pysync.course order by course_id"
+        return cursor.execute(query, prepare=False).fetchall()
 
 
 def find(portal: Connection, course: CourseId) -> Course | None:
     """Return a registered course, or ``None``."""
-    with portal.cursor(row_factory=class_row(Course)) as cursor:
-        return cursor.execute(
-            sql.SQL("select {} from pysync.course where course_id = %s").format(_COLUMNS),
-            (course,),
-        ).fetchone()
+    with portal.cursor(row_factory=_course_row) as cursor:
+        query = "select * from pysync.course where course_id = %s"
+        return cursor.execute(query, (course,), prepare=False).fetchone()
 
 
 def get(portal: Connection, course: CourseId) -> Course:
@@ -131,17 +140,15 @@ def register(portal: Connection, course: Course) -> None:
 
     :raises LockedError: if no try succeeds; nothing is changed then.
     """
+
+    def enter() -> None:
+        with portal.transaction():
+            portal.execute(QUERIES["register"], vars(course))
+            mark = "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())"
+            portal.execute(mark, (course.course_id,))
+
     with translated(f"course '{course.course_id}'"):
-        patiently(lambda: _register(portal, course))
-
-
-def _register(portal: Connection, course: Course) -> None:
-    with portal.transaction():
-        portal.execute(QUERIES["register"], vars(course))
-        portal.execute(
-            "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())",
-            (course.course_id,),
-        )
+        patiently(enter)
 
 
 def reregister(portal: Connection, course: Course) -> None:
@@ -151,10 +158,8 @@ def reregister(portal: Connection, course: Course) -> None:
 
 def record_subscription(portal: Connection, course: CourseId, subscription_oid: int) -> None:
     """Remember a subscription's oid: its synchronization slots are named after it."""
-    portal.execute(
-        "update pysync.course set subscription_oid = %s where course_id = %s",
-        (subscription_oid, course),
-    )
+    statement = "update pysync.course set subscription_oid = %s where course_id = %s"
+    portal.execute(statement, (subscription_oid, course))
 
 
 def record_ready(portal: Connection, course: CourseId) -> None:
@@ -190,9 +195,8 @@ def locked(portal: Connection, course: CourseId) -> Iterator[None]:
         yield
     finally:
         if not portal.closed:
-            portal.execute(
-                "select pg_catalog.pg_advisory_unlock(%s, pg_catalog.hashtext(%s))", keys
-            )
+            unlock = "select pg_catalog.pg_advisory_unlock(%s, pg_catalog.hashtext(%s))"
+            portal.execute(unlock, keys)
 
 
 def unregister(portal: Connection, course: CourseId) -> None:

@@ -146,11 +146,7 @@ def subscribing(
         with database.transaction():
             _keep_out_of_log(database)
             database.execute(
-                sql.SQL(
-                    "create subscription {name} connection {conninfo} publication {publication}"
-                    " with (create_slot = false, enabled = false, slot_name = {slot},"
-                    "       copy_data = {copy_data})"
-                ).format(
+                QUERIES["create_subscription"].format(
                     name=sql.Identifier(name),
                     conninfo=sql.Literal(portal_conninfo),
                     publication=sql.Identifier(publication),

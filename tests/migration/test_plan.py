@@ -17,6 +17,7 @@ from pysync.migrate import revisions as migration_revisions
 from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.plan import run_all, run_course, run_portal
+from pysync.replication import registry
 from pysync.types import CourseId
 from pysync.watching import status
 from tests.migration.catalog import catalog, difference
@@ -90,6 +91,28 @@ def test_courses_are_migrated_before_the_portal(registered: Site, next_release: 
     ]
     assert revisions(registered) == {"portal": P_NEXT, "A": C_NEXT, "B": C_NEXT}
     assert all(each.pending is False for each in status.revisions(registered.portal))
+
+
+def test_the_registry_of_an_older_portal_is_read_for_what_it_has(
+    registered: Site, next_release: None, tmp_path: Path
+) -> None:
+    (tmp_path / "migrations" / "portal" / f"{P_NEXT}_next.py").write_text(
+        NEXT_REVISION.format(P_NEXT, P_HEAD, "pysync.course").replace(
+            "add column added text",
+            "add unfilled text[] not null default '{}', add withdrawn bool not null default false",
+        )
+    )
+    registered.execute("alter table pysync.course drop unfilled, drop withdrawn, add later text")
+    with registry.connect_portal(registered.portal) as portal:
+        for _ in range(2 * (portal.prepare_threshold or 0)):
+            older = [*registry.courses(portal), registry.get(portal, CourseId("A"))]
+        assert [each.course_id for each in older] == ["A", "B", "A"]
+        assert {(each.unfilled, each.withdrawn) for each in older} == {((), False)}
+        done = dict(run_all(registered.portal))
+        assert done["portal"] == Migrated(P_HEAD, P_NEXT)
+        registered.execute("update pysync.course set withdrawn = true where course_id = 'B'")
+        newer = registry.courses(portal)
+        assert [(each.unfilled, each.withdrawn) for each in newer] == [([], False), ([], True)]
 
 
 def test_a_course_that_fails_leaves_the_portal_alone_but_not_the_other_courses(
