@@ -80,12 +80,12 @@ def connect(
     :param statement_timeout_seconds: how long a statement may take; unlimited by default.
     :raises DatabaseUnreachableError: if the server can't be reached or refuses.
     """
-    target = _target(conninfo, connect_timeout_seconds)
+    target = _target(conninfo, connect_timeout=connect_timeout_seconds)
     try:
         connection = psycopg.connect(target, autocommit=True)
     except psycopg.Error as error:
         raise _unreachable(conninfo, error) from None
-    connection.execute(_set(_settings(statement_timeout_seconds)))
+    connection.execute(_settings(statement_timeout_seconds))
     return connection
 
 
@@ -98,26 +98,22 @@ async def connect_async(
 
     :raises DatabaseUnreachableError: if the server can't be reached or refuses.
     """
-    target = _target(conninfo, CONNECT_TIMEOUT_SECONDS, **KEEPALIVES)
+    target = _target(conninfo, connect_timeout=CONNECT_TIMEOUT_SECONDS, **KEEPALIVES)
     try:
         connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
     except psycopg.Error as error:
         raise _unreachable(conninfo, error) from None
-    await connection.execute(_set(_settings(statement_timeout_seconds)))
+    await connection.execute(_settings(statement_timeout_seconds))
     return connection
 
 
-def _target(conninfo: str, connect_timeout_seconds: int, **defaults: int) -> str:
-    parameters: dict[str, Any] = {
-        "connect_timeout": connect_timeout_seconds,
-        "application_name": "pysync",
-        **defaults,
-    }
-    return make_conninfo("", **parameters | parse(conninfo))
+def _target(conninfo: str, **defaults: int) -> str:
+    return make_conninfo("application_name=pysync", **{**defaults, **parse(conninfo)})
 
 
-def _settings(statement_timeout_seconds: float | None) -> dict[str, str]:
-    return {
+def _settings(statement_timeout_seconds: float | None) -> sql.Composed:
+    """Return one statement for all: reports open a hundred connections."""
+    settings = {
         "search_path": "pg_catalog, pg_temp",
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
         "statement_timeout": f"{int((statement_timeout_seconds or 0) * 1000)}ms",
@@ -127,10 +123,6 @@ def _settings(statement_timeout_seconds: float | None) -> dict[str, str]:
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
     }
-
-
-def _set(settings: dict[str, str]) -> sql.Composed:
-    """Return one statement for all: reports open a hundred connections."""
     calls = sql.SQL(", ").join(
         sql.SQL("pg_catalog.set_config({}, {}, false)").format(name, value)
         for name, value in settings.items()
@@ -139,19 +131,13 @@ def _set(settings: dict[str, str]) -> sql.Composed:
 
 
 def _unreachable(conninfo: str, error: psycopg.Error) -> DatabaseUnreachableError:
-    return DatabaseUnreachableError(
-        f"database '{describe(conninfo)}' can't be reached: {_reason(error)}",
-        "check host, port, database, role and password (PGPASSWORD or a password file)",
-    )
-
-
-def _reason(error: psycopg.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
     failures = [line for line in lines if "failed:" in line or "FATAL" in line] or lines
-    return (
-        failures[-1].removeprefix("- ").removeprefix("connection failed: ")
-        if failures
-        else type(error).__name__
+    reason = failures[-1].removeprefix("- ").removeprefix("connection failed: ")
+    return DatabaseUnreachableError(
+        f"database '{describe(conninfo)}' can't be reached: {reason}",
+        "check host, port, database, role and password (PGPASSWORD or a password file)",
     )
 
 

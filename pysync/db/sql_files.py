@@ -30,13 +30,10 @@ def frozen(lineage: str) -> dict[str, Path]:
 
 
 def statements(file: Path) -> list[str]:
-    """Split a frozen copy into statements, as PostgreSQL's own parser does.
-
-    :returns: the statements without semicolons and without the comments between them.
-    """
+    """Return the statements of a file, as :func:`split` does."""
     return split(file.read_text(encoding="utf-8"))
 
 
 def split(script: str) -> list[str]:
-    """Return the statements of a script, as :func:`statements` does."""
+    """Split a script as PostgreSQL's parser does, without semicolons and comments between."""
     return [script[piece] for piece in pglast.split(script, only_slices=True)]

@@ -26,14 +26,10 @@ def preview(
 
     :raises PysyncError: one of its kinds for everything that isn't as needed.
     """
+    way_back = portal_conninfo_for_course
     with (
         courses.opened(
-            portal_conninfo,
-            course_id,
-            conninfo,
-            progress,
-            portal_conninfo_for_course=portal_conninfo_for_course,
-            adopt=True,
+            portal_conninfo, course_id, conninfo, progress, way_back, adopt=True
         ) as work,
         translated(work.subject),
     ):

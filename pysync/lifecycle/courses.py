@@ -51,14 +51,8 @@ def add(
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
     """
-    with opened(
-        portal_conninfo,
-        course_id,
-        conninfo,
-        progress,
-        portal_conninfo_for_course=portal_conninfo_for_course,
-        adopt=adopt,
-    ) as work:
+    way_back = portal_conninfo_for_course
+    with opened(portal_conninfo, course_id, conninfo, progress, way_back, adopt=adopt) as work:
         dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
@@ -74,8 +68,8 @@ def opened(
     course_id: CourseId,
     conninfo: str,
     progress: Progress,
-    *,
     portal_conninfo_for_course: str | None,
+    *,
     adopt: bool,
 ) -> Iterator[Work]:
     """Connect to both sides of a course that is to be added; all is checked, nothing is changed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -96,10 +97,8 @@ def erase(portal_conninfo: str, username: str) -> int:
         # Nobody enrolls the user any more from here on.
         portal.execute("select from public.auth_user where username = %s for update", (username,))
         doomed = _doomed(portal, username)
-        portal.execute(
-            QUERIES["ask_for_erasure"],
-            {"user_id": doomed.user_id, "digest": digest(doomed.user_id, username)},
-        )
+        asked = {"user_id": doomed.user_id, "digest": digest(doomed.user_id, username)}
+        portal.execute(QUERIES["ask_for_erasure"], asked)
         for table in reversed(REPLICATED):
             delete = sql.SQL("delete from {} where {} = {}").format(
                 sql.Identifier("public", table.name),
@@ -138,13 +137,11 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
             for user_id in ids
         ]
         confirmed = [proof for proof in proofs if proof.confirmed]
-        portal.execute(
-            QUERIES["forget_erasures"],
-            {
-                "user_ids": [proof.user_id for proof in confirmed],
-                "course_ids": [proof.course_id for proof in confirmed],
-            },
-        )
+        done = {
+            "user_ids": [proof.user_id for proof in confirmed],
+            "course_ids": [proof.course_id for proof in confirmed],
+        }
+        portal.execute(QUERIES["forget_erasures"], done)
         return proofs
 
 
@@ -203,17 +200,15 @@ def _doomed(portal: Connection, username: str) -> Doomed:
 
 def _referring(portal: Connection, user_id: int) -> tuple[dict[str, int], dict[str, int]]:
     """Return how many rows of other tables go or change with a user, and how many forbid it."""
-    cascades: dict[str, int] = {}
-    forbidding: dict[str, int] = {}
+    cascades: Counter[str] = Counter()
+    forbidding: Counter[str] = Counter()
     for each in references_to(portal, "public.auth_user"):
         if each.schema == "public" and each.table in REPLICATED_TABLES:
             continue
         query = sql.SQL(
             "select count(*) from {} as r join public.auth_user as t on {} where t.id = {}"
         ).format(each.identifier, each.condition, sql.Literal(user_id))
-        rows = fetch_value(portal, query)
-        if rows:
+        if rows := fetch_value(portal, query):
             found = cascades if each.follows else forbidding
-            name = f"{each.schema}.{each.table}"
-            found[name] = found.get(name, 0) + rows
-    return cascades, forbidding
+            found[f"{each.schema}.{each.table}"] += rows
+    return dict(cascades), dict(forbidding)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from pysync.db.connections import Connection, connect
@@ -34,14 +34,6 @@ PAUSE_SECONDS: Final = 0.2
 CATCH_UP_SECONDS: Final = 60
 
 QUERIES = load(__file__)
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What a merge did, and the position it ended at; usable inside :func:`merged` only."""
-
-    differences: list[Changes]
-    point: Point
 
 
 def subscribe(work: Work) -> None:
@@ -67,10 +59,10 @@ def record(work: Work) -> Work:
 
 
 @contextmanager
-def merged(work: Work) -> Iterator[Merged]:
+def merged(work: Work) -> Iterator[tuple[list[Changes], Point]]:
     """Merge what the portal holds for a course into its database, whose subscription is stopped.
 
-    :returns: what was done; committed when the block begins.
+    :returns: what was done, committed when the block begins, and the position it ended at.
     :raises LockedError: if sessions in the course keep rows locked.
     """
     scrubbed: set[int] = set()
@@ -91,7 +83,7 @@ def merged(work: Work) -> Iterator[Merged]:
                 scrubbed.update(error.user_ids)
                 continue
             session.close()
-            yield Merged([_with_scrubbed(each, len(scrubbed)) for each in differences], point)
+            yield [_with_scrubbed(each, len(scrubbed)) for each in differences], point
             return
     raise LockedError(
         f"{work.subject} is busy: its own tables begin to point at users that must go",

@@ -142,7 +142,7 @@ def _move(work: Work, old: Connection | None) -> Outcome:
         progress.step("stopping the old subscription")
         subscriptions.stop(old, course)
     handover.subscribe(work)
-    with handover.merged(work) as merged:
+    with handover.merged(work) as (differences, point):
         if old is not None:
             replicas.release(course, course.conninfo, force=False)
         registry.reregister(portal, new)
@@ -150,5 +150,5 @@ def _move(work: Work, old: Connection | None) -> Outcome:
         if old is None and not arrived:
             # Whoever still holds it must not go on with it.
             slots.drop(portal, work.course)
-        handover.start(work, merged.point)
-        return Outcome(merged.differences)
+        handover.start(work, point)
+        return Outcome(differences)

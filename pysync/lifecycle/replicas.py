@@ -34,13 +34,11 @@ def make_vacant(database: Connection, course: Course) -> None:
 
 def _set_guard(database: Connection, *, enabled: bool) -> None:
     verb = sql.SQL("enable" if enabled else "disable")
+    alter = sql.SQL("alter table {} {} trigger {}")
     for table in PUBLISHED_TABLES:
         for trigger in _GUARD_TRIGGERS:
-            database.execute(
-                sql.SQL("alter table {} {} trigger {}").format(
-                    sql.Identifier("course", table), verb, sql.Identifier(trigger)
-                )
-            )
+            where = sql.Identifier("course", table)
+            database.execute(alter.format(where, verb, sql.Identifier(trigger)))
 
 
 def close(database: Connection, course: Course) -> None:
@@ -112,27 +110,20 @@ def owner_of(database: Connection) -> str | None:
 
 def _open(database: Connection, course: Course) -> None:
     """Make the replicated tables writable; they are locked first, or nothing is changed."""
+    # Applications know no such column of auth_user.
+    alter = sql.SQL("alter table {} alter column course_id set default {}")
+    course_id = sql.Literal(str(course.course_id))
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
         for table in REPLICATED_TABLES:
             _continue_identity(database, table)
-            # Applications know no such column of auth_user.
-            database.execute(
-                sql.SQL("alter table {} alter column course_id set default {}").format(
-                    sql.Identifier("course", table), sql.Literal(str(course.course_id))
-                )
-            )
+            database.execute(alter.format(sql.Identifier("course", table), course_id))
 
 
 def _continue_identity(database: Connection, table: str) -> None:
     """Let local inserts go on after the ids that came from the portal."""
-    sequence = fetch_value(
-        database, "select pg_catalog.pg_get_serial_sequence(%s, 'id')", f"course.{table}"
-    )
-    if sequence:
-        database.execute(
-            sql.SQL(
-                "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
-            ).format(sql.Identifier("course", table)),
-            (sequence,),
-        )
+    find = "select pg_catalog.pg_get_serial_sequence(%s, 'id')"
+    if sequence := fetch_value(database, find, f"course.{table}"):
+        follow = "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
+        query = sql.SQL(follow).format(sql.Identifier("course", table))
+        database.execute(query, (sequence,))

@@ -55,10 +55,10 @@ def resync(
         handover.subscribe(opened)
         work = handover.record(opened)
         try:
-            with handover.merged(work) as merged:
+            with handover.merged(work) as (differences, point):
                 before = None
-                handover.start(work, merged.point)
-                return Outcome(merged.differences)
+                handover.start(work, point)
+                return Outcome(differences)
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.
             if before is not None and before.enabled:

@@ -120,10 +120,6 @@ def _prepare(work: Work, at: State) -> None:
     registry.reregister(portal, course)
 
 
-def _register(work: Work) -> None:
-    registry.register(work.portal, work.course)
-
-
 def _fan_out(work: Work) -> None:
     course_id = work.course.course_id
     total = fan_out.count_members(work.portal, course_id)
@@ -166,8 +162,8 @@ def _merge(work: Work) -> None:
     replicas.close(work.database, work.course)
     handover.subscribe(work)
     work = handover.record(work)
-    with handover.merged(work) as merged:
-        handover.start(work, merged.point)
+    with handover.merged(work) as (_, point):
+        handover.start(work, point)
 
 
 def _follow(work: Work) -> None:
@@ -176,7 +172,7 @@ def _follow(work: Work) -> None:
 
 
 STEPS: Final[dict[State, Step]] = {
-    State.NEW: _register,
+    State.NEW: lambda work: registry.register(work.portal, work.course),
     State.REGISTERED: _fan_out,
     State.FANNED_OUT: _subscribe,
     State.SUBSCRIBED: _follow,

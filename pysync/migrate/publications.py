@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from psycopg import errors, sql
@@ -25,7 +26,7 @@ from pysync.db.transactions import PAUSE_SECONDS, TRIES, as_owner, patiently
 from pysync.errors import LockedError
 from pysync.models.columns import type_name
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
-from pysync.replication import marks, publications, registry, slots
+from pysync.replication import fan_out, marks, publications, registry, slots
 from pysync.replication.registry import Course
 from pysync.types import Progress
 
@@ -127,7 +128,7 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
         with as_owner(portal):
             behind = portal.execute(QUERIES["behind"], {"course_id": course_id}).fetchall()
         for user_ids in _batches(behind):
-            patiently(lambda ids=user_ids: _mend(portal, course, ids))  # type: ignore[misc]
+            patiently(partial(fan_out.mend, portal, course_id, user_ids))
         users = portal.execute(QUERIES["users_of_course"], {"course_id": course_id}).fetchall()
         for table in REPLICATED:
             names = [name for name in table.columns if f"{table.name}.{name}" in course.unfilled]
@@ -239,14 +240,6 @@ def _write(
     with as_owner(portal):
         rows = portal.execute(write, {"course_id": course.course_id, "user_ids": user_ids})
         return [user_id for (user_id,) in rows]
-
-
-def _mend(portal: Connection, course: Course, user_ids: list[int]) -> None:
-    with portal.transaction():
-        # As an enrollment would: the course can't enter or leave the registry meanwhile.
-        portal.execute("lock table public.student_courseenrollment in row exclusive mode")
-        with as_owner(portal):
-            portal.execute("select pysync.mend_members(%s, %s)", (course.course_id, user_ids))
 
 
 def _batches(rows: list[tuple[int, ...]]) -> Iterator[list[int]]:

@@ -20,13 +20,8 @@ BACKFILL_BATCH: Final = 2000
 
 def count_members(portal: Connection, course: CourseId) -> int:
     """Return how many users are enrolled in a course on the portal."""
-    return int(
-        fetch_value(
-            portal,
-            "select count(*) from public.student_courseenrollment where course_id = %s",
-            course,
-        )
-    )
+    query = "select count(*) from public.student_courseenrollment where course_id = %s"
+    return int(fetch_value(portal, query, course))
 
 
 def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None]) -> None:
@@ -34,19 +29,27 @@ def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None
 
     :param advance: is told how many members each batch had.
     """
+    query = "select last_user_id, members from pysync.backfill(%s, %s, %s)"
     after_user_id = -(2**63)
     with translated(f"course '{course}'"):
-        while row := _next_batch(portal, course, after_user_id):
+        while True:
+            with as_owner(portal):
+                row = portal.execute(query, (course, after_user_id, BACKFILL_BATCH)).fetchone()
+            if row is None:
+                return
             after_user_id, members = row
             advance(members)
 
 
-def _next_batch(portal: Connection, course: CourseId, after_user_id: int) -> tuple[int, int] | None:
-    with as_owner(portal):
-        return portal.execute(
-            "select last_user_id, members from pysync.backfill(%s, %s, %s)",
-            (course, after_user_id, BACKFILL_BATCH),
-        ).fetchone()
+def mend(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
+    """Bring the rows of some users back to what the source tables say, in one transaction."""
+    with portal.transaction():
+        # As an enrollment would: the course can't enter or leave the registry meanwhile.
+        portal.execute("lock table public.student_courseenrollment in row exclusive mode")
+        with as_owner(portal):
+            portal.execute("select pysync.mend_members(%s, %s)", (course, user_ids))
+            # The role would last as long as a transaction of the caller's.
+            portal.execute("reset role")
 
 
 def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
@@ -76,9 +79,9 @@ def clear(portal: Connection, course: CourseId) -> None:
 
     with translated(f"course '{course}'"):
         # Enrollments first: what belongs to users is copied where these are.
-        belong = [table for table in PUBLISHED if table.membership is Membership.OF_USER]
-        for table in [*reversed([each for each in PUBLISHED if each not in belong]), *belong]:
-            if table.membership is Membership.OF_USER:
+        of_user = Membership.OF_USER
+        for table in sorted(PUBLISHED[::-1], key=lambda each: each.membership is of_user):
+            if table.membership is of_user:
                 # A change of theirs that is under way may have seen the enrollment.
                 patiently(partial(wait_for_writers, table))
             delete = sql.SQL("delete from {} where course_id = %s").format(table.identifier)

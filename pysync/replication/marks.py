@@ -10,7 +10,7 @@ import psycopg
 from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import translated
 from pysync.db.transactions import as_owner
-from pysync.errors import UnknownCourseError, WaitTimeoutError
+from pysync.errors import WaitTimeoutError
 from pysync.replication import registry
 from pysync.types import CourseId
 
@@ -47,10 +47,7 @@ def mark(portal: Connection, course: CourseId) -> int:
                 return int(fetch_value(portal, "select pysync.mark(%s)", course))
         except psycopg.Error as error:
             if error.sqlstate == UNKNOWN_COURSE:
-                raise UnknownCourseError(
-                    f"course '{course}' is not registered",
-                    "run 'pysync course list' for those that are",
-                ) from None
+                raise registry.unknown(course) from None
             raise
 
 

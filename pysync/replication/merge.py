@@ -55,7 +55,7 @@ class ForeignKey:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What a merge did or, on trial, would do.
 
@@ -140,17 +140,17 @@ def _staging(
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(type_name(column)))
         for column in table.declared
     )
-    names = {"staged": _staged(table.name), "columns": columns, "key": sql.Identifier(table.key)}
-    session.execute(sql.SQL("drop table if exists {staged}").format(**names))
-    session.execute(
-        sql.SQL("create temporary table {staged} ({columns}) on commit {at_end}").format(
-            **names, at_end=sql.SQL(at_end)
-        )
-    )
-    with session.cursor().copy(sql.SQL("copy {staged} from stdin").format(**names)) as copy:
+    places = {"columns": columns, "key": sql.Identifier(table.key), "at_end": sql.SQL(at_end)}
+
+    def statement(text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(staged=_staged(table.name), **places)
+
+    session.execute(statement("drop table if exists {staged}"))
+    session.execute(statement("create temporary table {staged} ({columns}) on commit {at_end}"))
+    with session.cursor().copy(statement("copy {staged} from stdin")) as copy:
         yield copy
-    session.execute(sql.SQL("alter table {staged} add primary key ({key})").format(**names))
-    session.execute(sql.SQL("analyze {staged}").format(**names))
+    session.execute(statement("alter table {staged} add primary key ({key})"))
+    session.execute(statement("analyze {staged}"))
 
 
 def stage(
@@ -196,7 +196,6 @@ def preview(
         for name, query in wanted.items():
             progress.step(f"comparing {name}")
             stage(reader, database, name, query)
-    renamed = 0
     for name in wanted:
         if found is not None and name not in found:
             rows = sql.SQL("select count(*) from {}").format(_staged(name))
@@ -206,8 +205,8 @@ def preview(
         outcome.differences.append(_compare(database, target))
         outcome.foreign_keys.extend(_foreign_keys(database, target))
         if found is not None and name == "auth_user":
-            renamed = fetch_value(database, target.format("merge_renamed"))
-    return Outcome(outcome.differences, outcome.foreign_keys, renamed)
+            outcome.renamed = fetch_value(database, target.format("merge_renamed"))
+    return outcome
 
 
 def _compare(session: Connection, target: _Target) -> Changes:
@@ -219,14 +218,15 @@ def _compare(session: Connection, target: _Target) -> Changes:
 
 def _foreign_keys(session: Connection, target: _Target) -> list[ForeignKey]:
     """Return the course's own foreign keys whose rows point at rows that must go."""
-    found = []
-    for each in _references(session, target):
-        query = target.format("merge_pointing", r=each.identifier, condition=each.condition)
-        if rows := fetch_value(session, query):
-            found.append(
-                ForeignKey(each.name, f"{each.schema}.{each.table}", target.table.name, rows)
-            )
-    return found
+    pointing = (
+        (each, target.format("merge_pointing", r=each.identifier, condition=each.condition))
+        for each in _references(session, target)
+    )
+    return [
+        ForeignKey(each.name, f"{each.schema}.{each.table}", target.table.name, rows)
+        for each, query in pointing
+        if (rows := fetch_value(session, query))
+    ]
 
 
 def lock_statement(table: str, mode: LiteralString) -> sql.Composed:
@@ -276,12 +276,8 @@ def mend(
             sql.SQL(scrubbed[name]) if name in scrubbed else sql.Identifier("t", name)
             for name in target.table.columns
         )
-        target.run(
-            session,
-            "merge_stage_scrubbed",
-            values=sql.SQL(", ").join(values),
-            kept=sql.Literal(kept),
-        )
+        places = {"values": sql.SQL(", ").join(values), "kept": sql.Literal(kept)}
+        target.run(session, "merge_stage_scrubbed", **places)
     _apply(session, [target])
 
 

@@ -26,12 +26,9 @@ def ensure(portal: Connection, course: Course) -> None:
     """
     if exists(portal, course.replication_name):
         return
+    create = sql.SQL("create publication {} for table {} with (publish = 'insert, update, delete')")
     with translated(f"publication '{course.replication_name}'"):
-        portal.execute(
-            sql.SQL(
-                "create publication {} for table {} with (publish = 'insert, update, delete')"
-            ).format(sql.Identifier(course.replication_name), published(course))
-        )
+        portal.execute(create.format(sql.Identifier(course.replication_name), published(course)))
 
 
 def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None) -> sql.Composed:
@@ -53,10 +50,9 @@ def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None)
 
 def drop(portal: Connection, course: Course) -> None:
     """Drop a course's publication, if it is there."""
+    drop = sql.SQL("drop publication if exists {}")
     with translated(f"publication '{course.replication_name}'"):
-        portal.execute(
-            sql.SQL("drop publication if exists {}").format(sql.Identifier(course.replication_name))
-        )
+        portal.execute(drop.format(sql.Identifier(course.replication_name)))
 
 
 def reading_grants(role: str) -> list[sql.Composed]:

@@ -110,10 +110,15 @@ def get(portal: Connection, course: CourseId) -> Course:
     """
     found = find(portal, course)
     if found is None:
-        raise UnknownCourseError(
-            f"course '{course}' is not registered", "run 'pysync course list' for those that are"
-        )
+        raise unknown(course)
     return found
+
+
+def unknown(course: CourseId) -> UnknownCourseError:
+    """Return the error for a course that isn't registered."""
+    return UnknownCourseError(
+        f"course '{course}' is not registered", "run 'pysync course list' for those that are"
+    )
 
 
 def get_ready(portal: Connection, course: CourseId) -> Course:

@@ -110,10 +110,9 @@ def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point
 
 def keep_slot(portal: Connection, source: str, name: str) -> None:
     """Make a permanent slot at the position of a temporary one."""
+    copy = "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)"
     with translated(f"slot '{name}'"):
-        portal.execute(
-            "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)", (source, name)
-        )
+        portal.execute(copy, (source, name))
 
 
 def begin(reader: Connection) -> None:
@@ -142,13 +141,9 @@ def _create_slot(replication: Connection, name: str) -> tuple[str, str]:
     # statement_timeout doesn't count for replication commands.
     timer = threading.Timer(SLOT_TIMEOUT_SECONDS, replication.cancel)
     timer.start()
+    create = sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')")
     try:
-        row = fetch_row(
-            replication,
-            sql.SQL(
-                "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')"
-            ).format(sql.Identifier(name)),
-        )
+        _, lsn, snapshot, _ = fetch_row(replication, create.format(sql.Identifier(name)))
     finally:
         timer.cancel()
-    return str(row[1]), str(row[2])
+    return lsn, snapshot

@@ -156,17 +156,13 @@ def subscribing(
             )
             yield
     except (errors.ConnectionFailure, errors.SqlclientUnableToEstablishSqlconnection) as error:
-        raise _unreachable(error) from None
+        lines = (error.diag.message_primary or "unknown cause").splitlines()
+        reason = next((line for line in lines if "failed:" in line), lines[0])
+        raise PortalUnreachableError(reason.partition("publisher: ")[2] or reason) from None
     except MISSING_TABLE:
         raise
     except psycopg.Error as error:
         raise meaning(error, f"subscription '{name}'") from None
-
-
-def _unreachable(error: psycopg.Error) -> PortalUnreachableError:
-    lines = (error.diag.message_primary or "unknown cause").splitlines()
-    reason = next((line for line in lines if "failed:" in line), lines[0])
-    return PortalUnreachableError(reason.partition("publisher: ")[2] or reason)
 
 
 def _keep_out_of_log(database: Connection) -> None:

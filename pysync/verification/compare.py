@@ -16,14 +16,7 @@ from pysync.migrate import require_head
 from pysync.models.replicated import ReplicatedTable
 from pysync.replication import marks, registry, subscriptions
 from pysync.replication.registry import Course
-from pysync.verification.rows import (
-    Hashed,
-    Range,
-    hashes_between,
-    hashes_of,
-    pin,
-    ranges,
-)
+from pysync.verification.rows import Hashed, Range, hashes_between, hashes_of, pin, ranges
 
 FENCE_SECONDS: Final = 60
 """How long a course may take to receive what the portal had committed."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from psycopg import sql
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.db.transactions import as_owner
+from pysync.replication import fan_out
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.verification.rows import QUERIES
@@ -52,31 +50,21 @@ def _values(
 def mend(
     portal: Connection, course: Course, user_ids: list[int], *, silently: bool = False
 ) -> None:
-    """Bring fan-out rows of some users back to what the source tables say, in one transaction.
+    """Bring fan-out rows of some users back to what the source tables say.
 
     :param silently: don't replicate rows that are inserted: the course holds them already, and its
         apply worker would stop at them. They are compared with the course's afterwards.
     """
+
+    def publish(operations: str) -> None:
+        # Decoding sees the catalogs as they were at each change, also within a transaction, and
+        # nothing of it is there for others before it commits: nobody else's inserts are left out.
+        if silently:
+            alter = sql.SQL("alter publication {} set (publish = {})")
+            name = sql.Identifier(course.replication_name)
+            portal.execute(alter.format(name, sql.Literal(operations)))
+
     with translated(f"course '{course.course_id}'"), portal.transaction():
-        # As an enrollment would: the course can't enter or leave the registry meanwhile.
-        portal.execute("lock table public.student_courseenrollment in row exclusive mode")
-        with _inserts_unpublished(portal, course, silently=silently), as_owner(portal):
-            portal.execute("select pysync.mend_members(%s, %s)", (course.course_id, user_ids))
-            portal.execute("reset role")
-
-
-@contextmanager
-def _inserts_unpublished(portal: Connection, course: Course, *, silently: bool) -> Iterator[None]:
-    """Leave the block's inserts out of the stream, and nobody else's.
-
-    Decoding sees the catalogs as they were at each change, also within a transaction, and nothing
-    of it is there for others before it commits.
-    """
-    if not silently:
-        yield
-        return
-    alter = sql.SQL("alter publication {} set (publish = {})")
-    name = sql.Identifier(course.replication_name)
-    portal.execute(alter.format(name, sql.Literal("update, delete")))
-    yield
-    portal.execute(alter.format(name, sql.Literal("insert, update, delete")))
+        publish("update, delete")
+        fan_out.mend(portal, course.course_id, user_ids)
+        publish("insert, update, delete")

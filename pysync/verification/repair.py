@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -72,12 +73,11 @@ def repair(
     def verified(step: str) -> Verification:
         progress.step(step, STEPS)
         parts = count(1)
-        found = verify_course(
-            portal_conninfo,
-            course,
-            lambda: progress.advance(next(parts)),
-            with_values=with_values,
-        )
+
+        def done() -> None:
+            progress.advance(next(parts))
+
+        found = verify_course(portal_conninfo, course, done, with_values=with_values)
         if found.error:
             raise found.error
         return found
@@ -102,10 +102,9 @@ class _Repair:
     def run(self) -> None:
         both, course = self.both, self.both.course
         self.progress.step("comparing")
-        on_portal = portal_leg.differences(
-            both.portal, course.course_id, with_values=self.with_values
-        )
-        compared = self._compare()
+        course_id = course.course_id
+        on_portal = portal_leg.differences(both.portal, course_id, with_values=self.with_values)
+        compared = {table: compare(both, table) for table in REPLICATED}
         # The fan-out lacks them and the course has them: they are right, and stay with whatever
         # columns the course added. Copied into the fan-out they mustn't be replicated.
         lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
@@ -116,16 +115,13 @@ class _Repair:
         if on_portal:
             users = {user_id for each in on_portal for user_id in each.user_ids}
             silent = {user_id for key in held for user_id in lacking[key].user_ids}
-            _mend_portal(both.portal, course, users - silent, self.progress, silently=False)
+            _mend_portal(both.portal, course, users - silent, self.progress)
             _mend_portal(both.portal, course, silent, self.progress, silently=True)
             self.mended = on_portal + self.mended
-            compared = self._compare()
+            compared = {table: compare(both, table) for table in REPLICATED}
             self._mend_extra(compared)
         rest = {table: [i for i in f.ids if i not in f.extra] for table, f in compared.items()}
         self._mend(rest, Kind.MISSING, Kind.DIFFERS)
-
-    def _compare(self) -> dict[ReplicatedTable, Compared]:
-        return {table: compare(self.both, table) for table in REPLICATED}
 
     def _held(self, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
         """Return those rows that the course database has."""
@@ -138,9 +134,8 @@ class _Repair:
 
     def _mend_extra(self, compared: dict[ReplicatedTable, Compared]) -> None:
         """Remove rows from the course: those that point at others first."""
-        self._mend(
-            {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}, Kind.EXTRA
-        )
+        extra = {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}
+        self._mend(extra, Kind.EXTRA)
 
     def _mend(self, ids: dict[ReplicatedTable, list[int]], *kinds: Kind) -> None:
         total = sum(map(len, ids.values()))
@@ -163,7 +158,7 @@ def _mend_portal(
     user_ids: Collection[int],
     progress: Progress,
     *,
-    silently: bool,
+    silently: bool = False,
 ) -> None:
     if not user_ids:
         return
@@ -199,14 +194,12 @@ def rebuild(
                 continue
             progress.step(f"comparing course '{course.course_id}'")
             found = portal_leg.differences(portal, course.course_id)
-            rows: dict[str, int] = {}
-            for each in found:
-                rows[each.table] = rows.get(each.table, 0) + 1
-            rebuilt.append(Rebuilt(course.course_id, rows))
+            rows = Counter(each.table for each in found)
+            rebuilt.append(Rebuilt(course.course_id, dict(rows)))
             if dry_run:
                 continue
             users = {user_id for each in found for user_id in each.user_ids}
-            _mend_portal(portal, course, users, progress, silently=False)
+            _mend_portal(portal, course, users, progress)
             if users and (left := portal_leg.differences(portal, course.course_id)):
                 raise ReplicationError(
                     f"fan-out of course '{course.course_id}' still differs in {len(left)} rows",

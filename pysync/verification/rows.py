@@ -25,11 +25,7 @@ from pysync.types import CourseId
 
 QUERIES = load(__file__)
 
-_SETTINGS: Final = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "jit": "off",
-}
+_SETTINGS: Final = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "jit": "off"}
 
 Ids = list[int]
 

@@ -30,7 +30,7 @@ from pysync.models.replicated import ReplicatedTable
 from pysync.replication import merge
 from pysync.verification.compare import Sides, batched
 from pysync.verification.rows import Row, rows_of
-from pysync.verification.types import Difference, Kind, Place, Values
+from pysync.verification.types import Difference, Kind, Place
 
 ROWS_LOCKED: Final = 100
 LOCK_MILLISECONDS: Final = 500
@@ -52,15 +52,6 @@ _BRIEFLY: Final = sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK
 _BUSY: Final = (errors.LockNotAvailable, errors.DeadlockDetected, WaitTimeoutError)
 
 
-@dataclass
-class Settled:
-    """What was found behind locks, and mended if that was asked for."""
-
-    differences: list[Difference] = field(default_factory=list)
-    kept: int = 0
-    unsettled: int = 0
-
-
 def settle(
     sides: Sides,
     table: ReplicatedTable,
@@ -74,18 +65,22 @@ def settle(
     :param ids: candidates, from :func:`pysync.verification.compare.compare`.
     :param mending: what to mend in the course on the way.
     """
-    settler = _Settler(sides, table, frozenset(mending), with_values)
-    settler.run(ids)
-    return settler.settled
+    settled = Settled(sides, table, mending, with_values)
+    settled.run(ids)
+    return settled
 
 
 @dataclass
-class _Settler:
+class Settled:
+    """What was found behind locks, and mended if that was asked for."""
+
     sides: Sides
     table: ReplicatedTable
-    mending: frozenset[Kind]
+    mending: Collection[Kind]
     with_values: bool
-    settled: Settled = field(default_factory=Settled)
+    differences: list[Difference] = field(default_factory=list)
+    kept: int = 0
+    unsettled: int = 0
     patience_seconds: float = PATIENCE_SECONDS
     in_vain: bool = False  # transactions that were waited for didn't end
 
@@ -100,7 +95,7 @@ class _Settler:
                 continue
             self.patience_seconds -= time.monotonic() - began
             if self.patience_seconds < 0 or (len(held) == 1 and attempt == TRIES):
-                self.settled.unsettled += len(held)
+                self.unsettled += len(held)
             elif len(held) > 1:
                 half = len(held) // 2
                 waiting.extend([(held[:half], 1), (held[half:], 1)])
@@ -124,7 +119,7 @@ class _Settler:
         strangers = [i for i in theirs if i not in ours and theirs[i].user_id not in known]
         others = sorted(set(ids) - set(strangers))
         if strangers and not self._await_transactions():
-            self.settled.unsettled += len(strangers)
+            self.unsettled += len(strangers)
             strangers = []
         held: list[int] = []
         for group in (strangers, others):
@@ -157,7 +152,7 @@ class _Settler:
                 found = [
                     difference
                     for id_ in sorted(set(ids) - set(moved))
-                    if (difference := _difference(table, id_, ours.get(id_), theirs.get(id_)))
+                    if (difference := self._difference(id_, ours.get(id_), theirs.get(id_)))
                 ]
                 kept = self._kept(found)
                 wrong = [each for each in found if each.id not in kept]
@@ -165,14 +160,36 @@ class _Settler:
                 if to_mend:
                     rows = [ours[each.id].values for each in to_mend if each.id in ours]
                     merge.mend(sides.database, table.name, [each.id for each in to_mend], rows)
-        self.settled.kept += len(kept)
-        self.settled.differences += [
-            _with_values(table, each, ours.get(each.id), theirs.get(each.id))
-            if self.with_values
-            else each
-            for each in wrong
-        ]
+        self.kept += len(kept)
+        self.differences += wrong
         return moved
+
+    def _difference(self, id_: int, our: Row | None, their: Row | None) -> Difference | None:
+        table, kind = self.table, Kind.DIFFERS
+        nothing = (None,) * len(table.columns)
+        ours, theirs = (row.values if row else nothing for row in (our, their))
+        values = dict(zip(table.columns, zip(ours, theirs, strict=True), strict=True))
+        if our is None or their is None:
+            if our is their:
+                return None
+            kind = Kind.EXTRA if our is None else Kind.MISSING
+        else:
+            values = {
+                name: (right, found)
+                for name, (right, found) in values.items()
+                if right != found and name not in table.unguarded
+            }
+            if not values:
+                return None
+        return Difference(
+            Place.COURSE,
+            table.name,
+            id_,
+            kind,
+            tuple(values) if kind is Kind.DIFFERS else (),
+            tuple(dict.fromkeys(row.user_id for row in (our, their) if row is not None)),
+            values if self.with_values else None,
+        )
 
     def _kept(self, found: list[Difference]) -> set[int]:
         """Return users that mustn't be there and stay, scrubbed: local rows point at them."""
@@ -198,40 +215,3 @@ class _Settler:
                 return False
             time.sleep(0.02)
         return True
-
-
-def _difference(
-    table: ReplicatedTable, id_: int, our: Row | None, their: Row | None
-) -> Difference | None:
-    users = tuple(dict.fromkeys(row.user_id for row in (our, their) if row is not None))
-    if our is None or their is None:
-        if our is their:
-            return None
-        kind = Kind.EXTRA if our is None else Kind.MISSING
-        return Difference(Place.COURSE, table.name, id_, kind, (), users)
-    columns = tuple(
-        name
-        for name, right, found in zip(table.columns, our.values, their.values, strict=True)
-        if right != found and name not in table.unguarded
-    )
-    if not columns:
-        return None
-    return Difference(Place.COURSE, table.name, id_, Kind.DIFFERS, columns, users)
-
-
-def _with_values(
-    table: ReplicatedTable, difference: Difference, our: Row | None, their: Row | None
-) -> Difference:
-    nothing = (None,) * len(table.columns)
-    pairs = zip(
-        table.columns,
-        our.values if our else nothing,
-        their.values if their else nothing,
-        strict=True,
-    )
-    values: Values = {
-        name: (right, found)
-        for name, right, found in pairs
-        if not difference.columns or name in difference.columns
-    }
-    return Difference(**{**vars(difference), "values": values})

@@ -14,13 +14,13 @@ from pysync.db.connections import Connection
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 from pysync.migrate import require_head
-from pysync.models.replicated import REPLICATED, ReplicatedTable
+from pysync.models.replicated import REPLICATED
 from pysync.replication import registry
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
-from pysync.verification.compare import Sides, compare, sides
+from pysync.verification.compare import compare, sides
 from pysync.verification.rows import QUERIES
 from pysync.verification.settle import settle
 from pysync.verification.types import Verification
@@ -65,20 +65,15 @@ def verify(
         return verify_course(portal_conninfo, course, step, with_values=with_values)
 
     answers = ask(wanted, work, at_once=jobs)
-    return [
+    verifications = [
         Verification(course.course_id, error=answer) if isinstance(answer, PysyncError) else answer
-        for course, answer in sorted(
-            zip(wanted, answers, strict=True), key=lambda pair: pair[0].course_id
-        )
+        for course, answer in zip(wanted, answers, strict=True)
     ]
+    return sorted(verifications, key=lambda each: each.course_id)
 
 
 def verify_course(
-    portal_conninfo: str,
-    course: Course,
-    step: Callable[[], None],
-    *,
-    with_values: bool = False,
+    portal_conninfo: str, course: Course, step: Callable[[], None], *, with_values: bool = False
 ) -> Verification:
     """Compare one course with the portal and record the outcome there.
 
@@ -92,7 +87,13 @@ def verify_course(
             )
             step()
             for table in REPLICATED:
-                _compare_table(both, table, verification, with_values=with_values)
+                compared = compare(both, table)
+                settled = settle(both, table, compared.ids, with_values=with_values)
+                verification.rows[table.name] = compared.rows
+                verification.logins += compared.logins
+                verification.differences += settled.differences
+                verification.kept += settled.kept
+                verification.unsettled += settled.unsettled
                 step()
             record(both.portal, verification)
     except PysyncError as error:
@@ -102,24 +103,8 @@ def verify_course(
     return verification
 
 
-def _compare_table(
-    both: Sides, table: ReplicatedTable, verification: Verification, *, with_values: bool
-) -> None:
-    compared = compare(both, table)
-    settled = settle(both, table, compared.ids, with_values=with_values)
-    verification.rows[table.name] = compared.rows
-    verification.logins += compared.logins
-    verification.differences += settled.differences
-    verification.kept += settled.kept
-    verification.unsettled += settled.unsettled
-
-
 def record(portal: Connection, verification: Verification) -> None:
     """Write to the portal when a course was verified and how much differed."""
-    portal.execute(
-        QUERIES["record"],
-        {
-            "course_id": verification.course_id,
-            "differences": len(verification.differences) + verification.unsettled,
-        },
-    )
+    differences = len(verification.differences) + verification.unsettled
+    found = {"course_id": verification.course_id, "differences": differences}
+    portal.execute(QUERIES["record"], found)
