@@ -100,12 +100,10 @@ def erase(portal_conninfo: str, username: str) -> int:
         asked = {"user_id": doomed.user_id, "digest": digest(doomed.user_id, username)}
         portal.execute(QUERIES["ask_for_erasure"], asked)
         for table in reversed(REPLICATED):
-            delete = sql.SQL("delete from {} where {} = {}").format(
-                sql.Identifier("public", table.name),
-                sql.Identifier(table.user_column),
-                sql.Literal(doomed.user_id),
+            delete = sql.SQL("delete from {} where {} = %s").format(
+                sql.Identifier("public", table.name), sql.Identifier(table.user_column)
             )
-            portal.execute(delete)
+            portal.execute(delete, (doomed.user_id,))
         return doomed.user_id
 
 
@@ -163,14 +161,12 @@ def _left(
     portal_conninfo: str, course: Course, timeout_seconds: float, user_ids: list[int]
 ) -> set[int]:
     """Return users of whom a course still holds data, after everything committed has arrived."""
-    patience = max(int(min(timeout_seconds, 5)), 1)
-    with closing(
-        connect(
-            course.conninfo,
-            connect_timeout_seconds=patience,
-            statement_timeout_seconds=timeout_seconds + 1,
-        )
-    ) as database:
+    database = connect(
+        course.conninfo,
+        connect_timeout_seconds=max(int(min(timeout_seconds, 5)), 1),
+        statement_timeout_seconds=timeout_seconds + 1,
+    )
+    with closing(database):
         with closing(connect(portal_conninfo)) as portal:
             mark = marks.mark(portal, course.course_id)
         marks.wait_for(database, course.course_id, mark, timeout_seconds)

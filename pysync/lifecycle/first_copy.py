@@ -15,7 +15,7 @@ from pysync.errors import PysyncError, ReplicationError
 from pysync.findings import Finding
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
-from pysync.models.replicated import REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED
 from pysync.replication import registry, slots, snapshots, subscriptions
 
 FAILURES_TO_GIVE_UP: Final = 5
@@ -36,7 +36,7 @@ def wait(work: Work) -> None:
     before = subscriptions.copy_state(database, course)
     errors = before.errors
     queries = snapshots.fan_out(course.course_id)
-    total = sum(snapshots.count(work.portal, queries[table]) for table in REPLICATED_TABLES)
+    total = sum(snapshots.count(work.portal, queries[table.name]) for table in REPLICATED)
     progress.step("first copy", max(total, 1))
     pause_seconds = 0.02
     while not (state := subscriptions.copy_state(database, course)).complete:
@@ -55,11 +55,10 @@ def wait(work: Work) -> None:
 
 
 def _copied(database: Connection, state: subscriptions.CopyState) -> int:
-    counts = (
-        sql.SQL("select count(*) from {}").format(sql.Identifier("course", table))
-        for table in (REPLICATED_TABLES if state.ready else ())
-    )
-    return state.rows + sum(int(fetch_value(database, count)) for count in counts)
+    count = sql.SQL("select count(*) from {}")
+    tables = REPLICATED if state.ready else ()
+    counts = (fetch_value(database, count.format(table.identifier)) for table in tables)
+    return state.rows + sum(map(int, counts))
 
 
 def _cause(work: Work, state: subscriptions.CopyState) -> Finding | None:

@@ -11,7 +11,7 @@ from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.db.errors import translated
 from pysync.db.sql_files import frozen, statements
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
-from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
+from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable
 from pysync.replication import subscriptions
 from pysync.replication.registry import Course
 
@@ -27,18 +27,17 @@ def make_vacant(database: Connection, course: Course) -> None:
     """Clear what an interrupted first copy left, and put the write guard (back) in place."""
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
-        for table in reversed(PUBLISHED_TABLES):
-            database.execute(sql.SQL("delete from {}").format(sql.Identifier("course", table)))
+        for table in reversed(PUBLISHED):
+            database.execute(sql.SQL("delete from {}").format(table.identifier))
         _set_guard(database, enabled=True)
 
 
 def _set_guard(database: Connection, *, enabled: bool) -> None:
     verb = sql.SQL("enable" if enabled else "disable")
     alter = sql.SQL("alter table {} {} trigger {}")
-    for table in PUBLISHED_TABLES:
+    for table in PUBLISHED:
         for trigger in _GUARD_TRIGGERS:
-            where = sql.Identifier("course", table)
-            database.execute(alter.format(where, verb, sql.Identifier(trigger)))
+            database.execute(alter.format(table.identifier, verb, sql.Identifier(trigger)))
 
 
 def close(database: Connection, course: Course) -> None:
@@ -115,15 +114,14 @@ def _open(database: Connection, course: Course) -> None:
     course_id = sql.Literal(str(course.course_id))
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
-        for table in REPLICATED_TABLES:
+        for table in REPLICATED:
             _continue_identity(database, table)
-            database.execute(alter.format(sql.Identifier("course", table), course_id))
+            database.execute(alter.format(table.identifier, course_id))
 
 
-def _continue_identity(database: Connection, table: str) -> None:
+def _continue_identity(database: Connection, table: ReplicatedTable) -> None:
     """Let local inserts go on after the ids that came from the portal."""
     find = "select pg_catalog.pg_get_serial_sequence(%s, 'id')"
-    if sequence := fetch_value(database, find, f"course.{table}"):
+    if sequence := fetch_value(database, find, f"course.{table.name}"):
         follow = "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
-        query = sql.SQL(follow).format(sql.Identifier("course", table))
-        database.execute(query, (sequence,))
+        database.execute(sql.SQL(follow).format(table.identifier), (sequence,))

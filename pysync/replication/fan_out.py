@@ -79,9 +79,9 @@ def clear(portal: Connection, course: CourseId) -> None:
 
     with translated(f"course '{course}'"):
         # Enrollments first: what belongs to users is copied where these are.
-        of_user = Membership.OF_USER
-        for table in sorted(PUBLISHED[::-1], key=lambda each: each.membership is of_user):
-            if table.membership is of_user:
+        belong = [table for table in PUBLISHED if table.membership is Membership.OF_USER]
+        for table in [*(each for each in reversed(PUBLISHED) if each not in belong), *belong]:
+            if table in belong:
                 # A change of theirs that is under way may have seen the enrollment.
                 patiently(partial(wait_for_writers, table))
             delete = sql.SQL("delete from {} where course_id = %s").format(table.identifier)

@@ -117,9 +117,7 @@ def compare(sides: Sides, table: ReplicatedTable) -> Compared:
     ours = ranges(sides.portal, table, shift, course_id)
     sides.fence()
     theirs = ranges(sides.database, table, shift, None)
-    differing = sorted(
-        number for number in ours.keys() | theirs.keys() if ours.get(number) != theirs.get(number)
-    )
+    differing = [n for n in sorted(ours.keys() | theirs.keys()) if ours.get(n) != theirs.get(n)]
     compared = Compared(sum(each.count for each in ours.values()))
     for numbers in _by_weight(differing, ours, theirs):
         _look_into(sides, table, shift, numbers, compared)

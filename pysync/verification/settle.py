@@ -110,12 +110,8 @@ class Settled:
         ours = rows_of(sides.portal, self.table, ids, sides.course.course_id)
         theirs = rows_of(sides.database, self.table, ids, None)
         user_ids = sorted({row.user_id for side in (ours, theirs) for row in side.values()})
-        known = {
-            user_id
-            for (user_id,) in sides.portal.execute(
-                "select id::bigint from public.auth_user where id = any (%s)", (user_ids,)
-            )
-        }
+        query = "select id::bigint from public.auth_user where id = any (%s)"
+        known = {user_id for (user_id,) in sides.portal.execute(query, (user_ids,))}
         strangers = [i for i in theirs if i not in ours and theirs[i].user_id not in known]
         others = sorted(set(ids) - set(strangers))
         if strangers and not self._await_transactions():
