@@ -11,6 +11,7 @@ from pysync.adoption.plans import (
     Side,
     can_widen,
     default_clause,
+    literal,
     qualified,
     quoted,
     refusal,
@@ -70,7 +71,7 @@ def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = N
 
 def _plan_course_id(result: Plan, found: FoundTable, column: Column[object], merging: str) -> None:
     """Say of rows that are there that they are this course's; enrollments in others go."""
-    table, name, course = qualified(column.table), quoted(column.name), _literal(merging)
+    table, name, course = qualified(column.table), quoted(column.name), literal(merging)
     if column.name not in found.columns:
         alter = f"alter table {table}"
         result.complete.append(
@@ -86,10 +87,6 @@ def _plan_course_id(result: Plan, found: FoundTable, column: Column[object], mer
         # What its foreign keys have still to check would be in the way of ALTER TABLE.
         result.complete.append("set constraints all immediate")
     _plan_column(result, found, column, Side.COURSE)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _plan_column(result: Plan, found: FoundTable, column: Column[object], side: Side) -> None:

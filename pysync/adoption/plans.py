@@ -87,3 +87,8 @@ def qualified(table: Table) -> str:
 def quoted(identifier: str) -> str:
     """Return an identifier, quoted where needed."""
     return DIALECT.identifier_preparer.quote(identifier)
+
+
+def literal(value: str) -> str:
+    """Return a text constant."""
+    return "'" + value.replace("'", "''") + "'"

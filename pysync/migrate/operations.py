@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alembic import context, op
 from alembic.operations.ops import CreateIndexOp, CreateTableOp
+from psycopg import sql
 from sqlalchemy import Table, text
 
 from pysync.adoption import FoundTable, Plan, Side, plan
+from pysync.adoption.plans import literal
+from pysync.db.queries import load
 from pysync.db.sql_files import statements
+
+_QUERIES: Final = load(__file__)
 
 
 def execute(statement: str) -> None:
@@ -64,8 +69,8 @@ def create_or_adopt(table: Table, side: Side) -> Plan | None:
         return None
     adoption = plan(found, table, side, attribute("merging"))
     if side is Side.COURSE:
-        execute(f"ALTER TABLE public.{table.name} SET SCHEMA course")
-        adoption.undo.insert(0, f"ALTER TABLE course.{table.name} SET SCHEMA public")
+        execute(f"alter table public.{table.name} set schema course")
+        adoption.undo.insert(0, f"alter table course.{table.name} set schema public")
     for statement in adoption.complete:
         execute(statement)
     return adoption
@@ -79,10 +84,10 @@ def is_adopted(table_name: str) -> bool:
 
 def record_adoption(schema: str, table: Table, adoption: Plan) -> None:
     """Remember that a table was adopted, for the downgrade."""
-    undo = ", ".join(_literal(statement) for statement in reversed(adoption.undo))
+    undo = ", ".join(map(literal, reversed(adoption.undo)))
     execute(
-        f"INSERT INTO {schema}.adoption (table_name, undo) "  # noqa: S608 - both are quoted
-        f"VALUES ({_literal(table.name)}, ARRAY[{undo}]::text[])"
+        f"insert into {schema}.adoption (table_name, undo) "  # noqa: S608 - both are quoted
+        f"values ({literal(table.name)}, array[{undo}]::text[])"
     )
 
 
@@ -96,21 +101,12 @@ def drop_or_release(table: Table) -> None:
         for statement in adopted[table.name]:
             execute(statement)
         schema = attribute("lineage").version_schema
-        forget = f"DELETE FROM {schema}.adoption WHERE table_name = {_literal(table.name)}"  # noqa: S608
+        forget = f"delete from {schema}.adoption where table_name = {literal(table.name)}"  # noqa: S608
         # The first revision has dropped all records before its tables.
-        execute(f"DO $$ BEGIN {forget}; EXCEPTION WHEN undefined_table THEN NULL; END $$")
+        execute(f"do $$ begin {forget}; exception when undefined_table then null; end $$")
         return
     name = f"{table.schema}.{table.name}"
-    execute(
-        "DO $$ BEGIN "
-        f"IF EXISTS (SELECT FROM {name}) THEN "
-        "RAISE EXCEPTION USING errcode = 'PY006', "
-        f"message = 'table ''{name}'' holds rows that the downgrade would drop', "
-        "hint = 'Copy them elsewhere and delete them first'; "
-        "END IF; END $$"
-    )
+    message = sql.Literal(f"table '{name}' holds rows that the downgrade would drop")
+    refuse = _QUERIES["refuse_rows"].format(sql.Identifier(*name.split(".")), message)
+    execute(refuse.as_string(None))
     op.drop_table(table.name, schema=table.schema)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
-from psycopg import errors
-
-from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect
-from pysync.errors import LockedError, MigrationError, PysyncError
+from pysync.db.connections import Connection, connect
+from pysync.errors import MigrationError, PysyncError
 from pysync.migrate import publications
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
-from pysync.migrate.run import TURN_TIMEOUT_SECONDS, Migrated, check_known, migrate
+from pysync.migrate.run import Migrated, check_known, migrate, wait_for_turn
 from pysync.replication import registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 
 _RUN_LOCK: Final = 0x7079_7379_6E63_7275  # "pysyncru": a whole run, held on the portal
 
+Done = tuple[str, Migrated]
+"""A database, or a publication, and what was done to it."""
+
+
+class Options(TypedDict, total=False):
+    """What :func:`pysync.migrate.migrate` is told of every database."""
+
+    offline: bool
+    reinstall: bool
+
 
 def run_all(
     portal_conninfo: str,
     target: str = "head",
     *,
-    offline: bool = False,
-    reinstall: bool = False,
     progress: Progress | None = None,
-) -> Iterator[tuple[str, Migrated]]:
+    **options: Unpack[Options],
+) -> Iterator[Done]:
     """Migrate every registered course database and the portal, and have publications follow.
 
     Courses are upgraded before the portal, so that running replication never meets a column that a
@@ -54,9 +61,7 @@ def run_all(
                 "run 'pysync course remove' for each of them first",
             )
 
-        def each_course(
-            work: Callable[[Course], Iterator[tuple[str, Migrated]]], untouched: str
-        ) -> Iterator[tuple[str, Migrated]]:
+        def each_course(work: Callable[[Course], Iterator[Done]], untouched: str) -> Iterator[Done]:
             failures = []
             for course in wanted:
                 try:
@@ -71,46 +76,25 @@ def run_all(
                 )
 
         yield from each_course(
-            lambda course: _migrate_course(
-                portal, course, target, offline=offline, reinstall=reinstall
-            ),
+            lambda course: _migrate_course(portal, course, target, **options),
             "portal left as it is",
         )
-        yield (
-            "portal",
-            migrate(
-                portal_conninfo,
-                PORTAL,
-                "portal",
-                target=target,
-                offline=offline,
-                reinstall=reinstall,
-            ),
-        )
+        yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
         yield from each_course(
-            lambda course: _publish(portal, course, progress, offline=offline),
+            lambda course: _publish(portal, course, progress, offline=options.get("offline")),
             "portal migrated, but not all is published",
         )
 
 
-def run_portal(
-    portal_conninfo: str, target: str = "head", *, offline: bool = False, reinstall: bool = False
-) -> tuple[str, Migrated]:
+def run_portal(portal_conninfo: str, target: str = "head", **options: Unpack[Options]) -> Done:
     """Migrate the portal alone."""
     with exclusive(portal_conninfo):
-        return "portal", migrate(
-            portal_conninfo, PORTAL, "portal", target=target, offline=offline, reinstall=reinstall
-        )
+        return "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
 
 
 def run_course(
-    portal_conninfo: str,
-    course_id: CourseId,
-    target: str = "head",
-    *,
-    offline: bool = False,
-    reinstall: bool = False,
-) -> tuple[str, Migrated]:
+    portal_conninfo: str, course_id: CourseId, target: str = "head", **options: Unpack[Options]
+) -> Done:
     """Migrate one registered course's database alone.
 
     Its publication lets go what the course is going to drop; what is new waits for the portal.
@@ -121,37 +105,27 @@ def run_course(
         registry.require(portal)
         check_known(current_revision(portal, PORTAL), PORTAL, "portal")
         course = registry.get(portal, course_id)
-        *_, done = _migrate_course(portal, course, target, offline=offline, reinstall=reinstall)
+        *_, done = _migrate_course(portal, course, target, **options)
         return done
 
 
 def _migrate_course(
-    portal: Connection, course: Course, target: str, *, offline: bool, reinstall: bool
-) -> Iterator[tuple[str, Migrated]]:
-    change = publications.withdrawal(portal, course) if target == "head" else None
-    if change is not None:
+    portal: Connection, course: Course, target: str, **options: Unpack[Options]
+) -> Iterator[Done]:
+    course_id, offline = course.course_id, options.get("offline")
+    if target == "head" and (change := publications.withdrawal(portal, course)):
         yield _made(portal, course, change, offline=offline)
     if not offline:
         publications.await_withdrawal(portal, course)
-    yield (
-        course.course_id,
-        migrate(
-            course.conninfo,
-            COURSE,
-            f"course '{course.course_id}'",
-            course=course.course_id,
-            target=target,
-            offline=offline,
-            reinstall=reinstall,
-        ),
-    )
+    subject = f"course '{course_id}'"
+    done = migrate(course.conninfo, COURSE, subject, course=course_id, target=target, **options)
+    yield course_id, done
 
 
 def _publish(
-    portal: Connection, course: Course, progress: Progress | None, *, offline: bool
-) -> Iterator[tuple[str, Migrated]]:
-    change = publications.extension(portal, course)
-    if change is not None:
+    portal: Connection, course: Course, progress: Progress | None, *, offline: bool | None
+) -> Iterator[Done]:
+    if change := publications.extension(portal, course):
         yield _made(portal, course, change, offline=offline)
     course = registry.get(portal, course.course_id)
     if course.unfilled and not offline:
@@ -161,12 +135,12 @@ def _publish(
 
 
 def _made(
-    portal: Connection, course: Course, change: publications.Change, *, offline: bool
-) -> tuple[str, Migrated]:
+    portal: Connection, course: Course, change: publications.Change, *, offline: bool | None
+) -> Done:
     script = None
     if offline:
         statements = "".join(f"{each.as_string(portal)};\n\n" for each in change.statements)
-        script = f"BEGIN;\n\n{statements}COMMIT;\n"
+        script = f"begin;\n\n{statements}commit;\n"
     else:
         publications.make(portal, course, change)
     return f"publication of {course.course_id}", Migrated(change.why, "as declared", script)
@@ -176,14 +150,5 @@ def _made(
 def exclusive(portal_conninfo: str) -> Iterator[Connection]:
     """Let one run at a time work on a portal and its courses."""
     with closing(connect(portal_conninfo)) as portal:
-        set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, false)"
-        portal.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s",))
-        try:
-            portal.execute("select pg_catalog.pg_advisory_lock(%s)", (_RUN_LOCK,))
-        except errors.LockNotAvailable:
-            raise LockedError(
-                "portal is being migrated by another process",
-                "wait until it has finished and run the command again",
-            ) from None
-        portal.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s",))
+        wait_for_turn(portal, "portal", _RUN_LOCK, transaction=False)
         yield portal

@@ -204,14 +204,13 @@ def _holds(table: ReplicatedTable, names: Sequence[str]) -> sql.Composed:
     """Return a condition: a row has anything in one of these columns that it didn't begin with."""
     conditions = []
     for column in (column for column in table.declared if column.name in names):
-        began = sql.SQL("copy.{} is not null")
-        if isinstance(column.server_default, DefaultClause):
+        name, began = sql.Identifier(column.name), column.server_default
+        condition = sql.SQL("copy.{} is not null").format(name)
+        if isinstance(began, DefaultClause):
             # As text: not every type has an equality.
-            default = sql.SQL(str(column.server_default.arg))
-            began = sql.SQL("(copy.{0} is null or copy.{0}::text <> ({1})::{2}::text)")
-            conditions.append(began.format(sql.Identifier(column.name), default, _type(column)))
-        else:
-            conditions.append(began.format(sql.Identifier(column.name)))
+            differs = sql.SQL("(copy.{0} is null or copy.{0}::text <> ({1})::{2}::text)")
+            condition = differs.format(name, sql.SQL(str(began.arg)), _type(column))
+        conditions.append(condition)
     return sql.SQL(" or ").join(conditions)
 
 

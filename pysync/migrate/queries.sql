@@ -273,3 +273,24 @@ select a.pid, coalesce(nullif(a.application_name, ''), a.usename, a.backend_type
    and l.pid <> pg_backend_pid()
  order by a.xact_start
  limit 1;
+
+-- name: not_valid
+-- Tables, names and conditions of constraints, out of these, that hold for new rows only.
+select c.relname::text, k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid)
+  from pg_catalog.pg_constraint k
+  join pg_catalog.pg_class c on c.oid = k.conrelid
+  join unnest(%(tables)s::text[], %(names)s::text[]) as ours (table_name, constraint_name)
+    on ours.table_name = c.relname and ours.constraint_name = k.conname
+ where c.relnamespace = 'public'::pg_catalog.regnamespace
+   and k.contype = 'c' and not k.convalidated
+ order by 1, 2;
+
+-- name: refuse_rows
+-- Fail if a table that is about to be dropped holds rows.
+do $$
+begin
+    if exists (select from {}) then
+        raise exception using errcode = 'PY006', message = {},
+            hint = 'Copy them elsewhere and delete them first';
+    end if;
+end $$;

@@ -101,29 +101,23 @@ def migrate(
             script = _script(config, lineage, before, target, reinstall=reinstall)
             return Migrated(before, before, script)
         if before is None:
-            connection.execute(
-                sql.SQL("create schema if not exists {}").format(
-                    sql.Identifier(lineage.version_schema)
-                )
-            )
+            connection.execute(sql.SQL("create schema if not exists {}").format(_own(lineage)))
         config.attributes["connection"] = sqlalchemy_connection
         if _is_downgrade(lineage, before, target):
             command.downgrade(config, target)
         else:
             command.upgrade(config, target)
         if target == "base":
-            _remove_version_table(connection, lineage)
+            connection.execute(sql.SQL("drop table {}").format(_own(lineage, VERSION_TABLE)))
+            connection.execute(sql.SQL("drop schema {}").format(_own(lineage)))
             return Migrated(before, None)
         for statement in record(lineage, again=before == target):
             connection.execute(statement)
-        left = _install(connection, lineage) if reinstall else None
-        return Migrated(before, target, differences=left)
-
-
-def _install(connection: Connection, lineage: Lineage) -> tuple[Difference, ...]:
-    for statement in _objects(lineage):
-        connection.execute(sql.SQL(statement))
-    return tuple(differences(connection, lineage))
+        if not reinstall:
+            return Migrated(before, target)
+        for copied in _objects(lineage):
+            connection.execute(sql.SQL(copied))
+        return Migrated(before, target, differences=tuple(differences(connection, lineage)))
 
 
 @contextmanager
@@ -140,52 +134,46 @@ def _transaction(conninfo: str, subject: str) -> Iterator[tuple[SQLAlchemyConnec
         with engine.begin() as sqlalchemy_connection:
             connection = sqlalchemy_connection.connection.driver_connection
             assert connection is not None  # noqa: S101
-            _wait_for_turn(connection, subject)
+            wait_for_turn(connection, subject, _MIGRATION_LOCK, transaction=True)
             yield sqlalchemy_connection, connection
-    except PysyncError:
+    except (DBAPIError, psycopg.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, psycopg.Error):
+            raise _meaning(cause, subject) from error
         raise
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.Error):
-            raise _meaning(error.orig, subject) from error
-        raise
-    except psycopg.Error as error:
-        raise _meaning(error, subject) from error
 
 
-def _wait_for_turn(connection: Connection, subject: str) -> None:
-    set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, true)"
-    connection.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s",))
+def wait_for_turn(connection: Connection, subject: str, lock: int, *, transaction: bool) -> None:
+    """Take an advisory lock until the transaction, or else the session, ends.
+
+    :raises LockedError: if another process has it for too long.
+    """
+    set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, %s)"
+    function = sql.Identifier(f"pg_advisory_{'xact_' if transaction else ''}lock")
+    connection.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s", transaction))
     try:
-        connection.execute("select pg_catalog.pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        connection.execute(sql.SQL("select pg_catalog.{}(%s)").format(function), (lock,))
     except errors.LockNotAvailable:
         raise LockedError(
             f"{subject} is being migrated by another process",
             "wait until it has finished and run the command again",
         ) from None
-    connection.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s",))
+    connection.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s", transaction))
 
 
 def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
-    diag = error.diag
-    table = f"{diag.schema_name}.{diag.table_name}"
-    match error:
-        case errors.UniqueViolation():
-            return AdoptionError(
-                table,
-                str(diag.message_detail),
-                "remove the duplicates and run the command again",
-            )
-        case errors.ForeignKeyViolation():
-            return AdoptionError(
-                table,
-                str(diag.message_detail),
-                "remove the rows without a user and run the command again",
-            )
-        case errors.LockNotAvailable() | errors.InsufficientPrivilege():
-            return meaning(error, subject)
-        case _:
-            translated = meaning(error, f"{subject} migration")
-            return MigrationError(translated.message, translated.remedy)
+    if isinstance(error, errors.UniqueViolation | errors.ForeignKeyViolation):
+        is_double = isinstance(error, errors.UniqueViolation)
+        return AdoptionError(
+            f"{error.diag.schema_name}.{error.diag.table_name}",
+            str(error.diag.message_detail),
+            f"remove the {'duplicates' if is_double else 'rows without a user'} and run the "
+            "command again",
+        )
+    if isinstance(error, errors.LockNotAvailable | errors.InsufficientPrivilege):
+        return meaning(error, subject)
+    translated = meaning(error, f"{subject} migration")
+    return MigrationError(translated.message, translated.remedy)
 
 
 def _config(lineage: Lineage) -> Config:
@@ -196,7 +184,6 @@ def _config(lineage: Lineage) -> Config:
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", str(migrations / lineage.name).replace("%", "%%"))
-    config.attributes["lineage"] = lineage
     return config
 
 
@@ -238,15 +225,12 @@ def _check_vacant(connection: Connection, lineage: Lineage, subject: str) -> Non
             connection, "select true from pg_catalog.pg_namespace where nspname = %s", schema
         ):
             continue
-        is_course = fetch_value(connection, "select pg_catalog.to_regclass('course.this_course')")
-        is_portal = fetch_value(connection, "select pg_catalog.to_regclass('pysync.course')")
-        if is_course:
+        what = f"schema '{schema}' is there already and isn't pysync's"
+        if fetch_value(connection, "select pg_catalog.to_regclass('course.this_course')"):
             owner = fetch_value(connection, "select course_id from course.this_course")
             what = f"it is the database of course '{owner}'"
-        elif is_portal:
+        elif fetch_value(connection, "select pg_catalog.to_regclass('pysync.course')"):
             what = "it is a portal"
-        else:
-            what = f"schema '{schema}' is there already and isn't pysync's"
         raise UnsuitableDatabaseError(
             f"{subject} can't use database '{connection.info.dbname}': {what}",
             "choose another database",
@@ -264,12 +248,8 @@ def _found_tables(connection: Connection, lineage: Lineage) -> dict[str, Any]:
 
 
 def _adopted_tables(connection: Connection, lineage: Lineage) -> dict[str, list[str]]:
-    rows = connection.execute(
-        sql.SQL("select table_name, undo from {}").format(
-            sql.Identifier(lineage.version_schema, "adoption")
-        )
-    ).fetchall()
-    return dict(rows)
+    query = sql.SQL("select table_name, undo from {}").format(_own(lineage, "adoption"))
+    return dict(connection.execute(query).fetchall())
 
 
 def _objects(lineage: Lineage) -> Iterator[str]:
@@ -293,11 +273,11 @@ def _script(
     buffer = io.StringIO()
     config.output_buffer = buffer
     buffer.write(
-        "BEGIN;\n\nSET LOCAL search_path = pg_catalog, pg_temp;\n\n"
-        f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';\n\n"
+        "begin;\n\nset local search_path = pg_catalog, pg_temp;\n\n"
+        f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';\n\n"
     )
     if before is None:
-        buffer.write(f"CREATE SCHEMA IF NOT EXISTS {lineage.version_schema};\n\n")
+        buffer.write(f"create schema if not exists {lineage.version_schema};\n\n")
         command.upgrade(config, target, sql=True)
     elif _is_downgrade(lineage, before, target):
         command.downgrade(config, f"{before}:{target}", sql=True)
@@ -305,14 +285,14 @@ def _script(
         command.upgrade(config, f"{before}:{target}", sql=True)
     if target == "base":
         buffer.write(
-            f"DROP TABLE {lineage.version_schema}.{VERSION_TABLE};\n\n"
-            f"DROP SCHEMA {lineage.version_schema};\n\n"
+            f"drop table {lineage.version_schema}.{VERSION_TABLE};\n\n"
+            f"drop schema {lineage.version_schema};\n\n"
         )
     elif before != target:
         buffer.writelines(f"{each.as_string(None)};\n\n" for each in record(lineage))
     if reinstall:
         buffer.writelines(f"{each};\n\n" for each in _objects(lineage))
-    buffer.write("COMMIT;\n")
+    buffer.write("commit;\n")
     return commented(buffer.getvalue())
 
 
@@ -323,8 +303,5 @@ def _is_downgrade(lineage: Lineage, before: str | None, target: str) -> bool:
     return target == "base" or known.index(target) < known.index(before)
 
 
-def _remove_version_table(connection: Connection, lineage: Lineage) -> None:
-    connection.execute(
-        sql.SQL("drop table {}").format(sql.Identifier(lineage.version_schema, VERSION_TABLE))
-    )
-    connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(lineage.version_schema)))
+def _own(lineage: Lineage, *name: str) -> sql.Identifier:
+    return sql.Identifier(lineage.version_schema, *name)

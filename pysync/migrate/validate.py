@@ -11,6 +11,7 @@ from sqlalchemy import CheckConstraint
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import translated
+from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.plan import exclusive
@@ -18,6 +19,8 @@ from pysync.migrate.revisions import current_revision
 
 MAX_ROWS: Final = 100
 """Offending rows that are named per constraint; all are counted."""
+
+_QUERIES: Final = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,8 @@ def _not_valid(portal: Connection) -> list[tuple[str, str, LiteralString]]:
         for constraint in table.constraints
         if isinstance(constraint, CheckConstraint)
     ]
-    return portal.execute(
-        "select class.relname::text, con.conname::text,"
-        " pg_catalog.pg_get_expr(con.conbin, con.conrelid)"
-        " from pg_catalog.pg_constraint as con"
-        " join pg_catalog.pg_class as class on class.oid = con.conrelid"
-        " join unnest(%s::text[], %s::text[]) as ours (table_name, constraint_name)"
-        "      on ours.table_name = class.relname and ours.constraint_name = con.conname"
-        " where class.relnamespace = 'public'::pg_catalog.regnamespace"
-        " and con.contype = 'c' and not con.convalidated"
-        " order by 1, 2",
-        ([table for table, _ in ours], [name for _, name in ours]),
-    ).fetchall()
+    names = {"tables": [table for table, _ in ours], "names": [name for _, name in ours]}
+    return portal.execute(_QUERIES["not_valid"], names).fetchall()
 
 
 def _offending(portal: Connection, table: str, condition: LiteralString) -> tuple[int, list[int]]:

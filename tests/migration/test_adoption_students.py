@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pysync.errors import AdoptionError, LockedError, PysyncError
-from pysync.migrate import plan
+from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.validate import MAX_ROWS, Check, validate
 from tests.django_site.process import new_site
@@ -252,7 +252,7 @@ def test_validation_queues_for_no_lock_and_leaves_writers_alone(
     portal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(portal, PORTAL)
-    monkeypatch.setattr(plan, "LOCK_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(migration_run, "LOCK_TIMEOUT_SECONDS", 0.2)
     with psycopg.connect(portal) as other:
         other.execute("lock table auth_userprofile in share update exclusive mode")
         with pytest.raises(LockedError, match="auth_userprofile_gender_check"):

@@ -137,8 +137,7 @@ def test_of_two_migrations_at_once_the_second_finds_it_done(
 def test_who_waits_too_long_for_another_migration_gives_up(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (migration_run, migration_plan):
-        monkeypatch.setattr(module, "TURN_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(migration_run, "TURN_TIMEOUT_SECONDS", 0.2)
     database = new_database()
     message = "portal is being migrated by another process"
     with psycopg.connect(database) as other:
