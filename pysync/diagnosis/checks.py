@@ -14,14 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import (
-    Connection,
-    describe,
-    fetch_row,
-    fetch_value,
-    parse,
-    same_database,
-)
+from pysync.db.connections import Connection, describe, fetch_row, fetch_value, parse, same_database
 from pysync.db.queries import load
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.findings import ON_PORTAL, Finding, run
@@ -36,19 +29,13 @@ _SLOTS_FOR_COPY: Final = 1 + len(PUBLISHED_TABLES)
 """One for the subscription, and one for each table that is copied at the same time."""
 
 _SLOW: Final = (
-    (
-        "wal_retrieve_retry_interval",
-        200,
-        "ms",
-        "the first copy and every reconnect take seconds longer",
-    ),
+    ("wal_retrieve_retry_interval", 200, "the first copy and every reconnect take seconds longer"),
     # An apply worker commits asynchronously, and one that has just restarted confirms to the portal
     # whatever the one before it committed, on disk or not. What the WAL writer hasn't written by
     # then is lost for good if the course's server crashes in that moment: let it be quick.
     (
         "wal_writer_delay",
         10,
-        "ms",
         "should it crash that soon after its connection to the portal broke, changes would be lost",
     ),
 )
@@ -166,12 +153,12 @@ def course_server(database: Connection, *, adds: bool = False) -> Iterator[Findi
                 f"set {name} to at least {enabled + more} on the course server and restart it",
                 must=adds or found.number(name) < enabled,
             )
-    for name, most, unit, why in _SLOW:
+    for name, most, why in _SLOW:
         if found.number(name) > most:
             yield Finding(
                 "course server",
-                f"has {name} = {found[name]}{unit}: {why}",
-                f"set it to {most}{unit} and reload",
+                f"has {name} = {found[name]}ms: {why}",
+                f"set it to {most}ms and reload",
                 must=False,
             )
     if workers < len(PUBLISHED_TABLES):

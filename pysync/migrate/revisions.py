@@ -36,13 +36,10 @@ def current_revision(connection: Connection, lineage: Lineage) -> str | None:
     version_table = f"{lineage.version_schema}.{VERSION_TABLE}"
     if fetch_value(connection, "select pg_catalog.to_regclass(%s)", version_table) is None:
         return None
-    revision = fetch_value(
-        connection,
-        sql.SQL("select version_num from {}").format(
-            sql.Identifier(lineage.version_schema, VERSION_TABLE)
-        ),
-    )
-    return None if revision is None else str(revision)
+    table = sql.Identifier(lineage.version_schema, VERSION_TABLE)
+    query = sql.SQL("select version_num from {}").format(table)
+    revision: str | None = fetch_value(connection, query)
+    return revision
 
 
 def require_head(portal: Connection) -> None:

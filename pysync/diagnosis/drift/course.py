@@ -11,8 +11,7 @@ from psycopg import sql
 from pysync.adoption import FoundTable, Side, inspect, plan
 from pysync.db.connections import Connection
 from pysync.db.queries import load
-from pysync.diagnosis.drift.objects import object_findings
-from pysync.diagnosis.drift.revisions import revision_findings
+from pysync.diagnosis.drift.objects import object_findings, revision_findings
 from pysync.errors import AdoptionError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import COURSE
@@ -61,16 +60,11 @@ def _search_path_findings(database: Connection, search_path: str | None) -> list
     if "course" in entries:
         return []
     statement = sql.SQL("alter database {} set search_path = {}, course").format(
-        sql.Identifier(database.info.dbname),
-        sql.SQL(search_path or '"$user", public'),
+        sql.Identifier(database.info.dbname), sql.SQL(search_path or '"$user", public')
     )
-    return [
-        Finding(
-            f"search_path of database '{database.info.dbname}'",
-            "doesn't name schema course: applications don't find the replicated tables",
-            run(statement.as_string(database), IN_COURSE),
-        )
-    ]
+    subject = f"search_path of database '{database.info.dbname}'"
+    cause = "doesn't name schema course: applications don't find the replicated tables"
+    return [Finding(subject, cause, run(statement.as_string(database), IN_COURSE))]
 
 
 def _table_findings(course: Course, name: str, found: FoundTable | None) -> list[Finding]:
@@ -87,9 +81,8 @@ def _table_findings(course: Course, name: str, found: FoundTable | None) -> list
         return [Finding(subject, cause, error.remedy or f"change it {IN_COURSE}")]
     lacking = sorted({c.name for c in table.columns} - set(found.columns))
     if lacking:
-        cause = (
-            f"lacks column {', '.join(lacking)}: replication stops at the next change of this table"
-        )
+        stops = "replication stops at the next change of this table"
+        cause = f"lacks column {', '.join(lacking)}: {stops}"
         repair = f"pysync repair {shlex.quote(course.course_id)}"
         remedy = f"{run('; '.join(missing), IN_COURSE)}; then '{repair}' for its values"
         return [Finding(subject, cause, remedy)]

@@ -1,4 +1,4 @@
-"""Functions, triggers, policies, rights, …: what was recorded when they were made and is now."""
+"""A database's revision, and what was recorded of its objects when they were made and is now."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from psycopg import errors, sql
 
 from pysync.db.connections import Connection
 from pysync.findings import ON_PORTAL, Finding, run
+from pysync.migrate import Lineage, current_revision, head_revision
 from pysync.migrate.installed import Difference, differences
-from pysync.migrate.lineage import Lineage
 
 _ENABLED: Final = {
     "D": "is disabled",
@@ -36,6 +36,20 @@ _CONSEQUENCES: Final = {
     "policy": ": roles of courses may read what isn't theirs, or not what is",
     "pysync_this_course": ": rows of other courses would be let in",
 }
+
+
+def revision_findings(
+    connection: Connection, lineage: Lineage, subject: str, command: str
+) -> list[Finding]:
+    """Compare a database's revision with the newest of its lineage.
+
+    :param subject: the database in words.
+    :param command: what migrates it.
+    """
+    current, newest = current_revision(connection, lineage), head_revision(lineage)
+    cause = f"is at revision {current or 'base'}, this pysync needs {newest}"
+    remedy = f"run '{command}', or install a newer pysync if it doesn't know that revision"
+    return [] if current == newest else [Finding(subject, cause, remedy)]
 
 
 def object_findings(

@@ -14,8 +14,7 @@ from psycopg.rows import class_row
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift import trees
-from pysync.diagnosis.drift.objects import object_findings
-from pysync.diagnosis.drift.revisions import revision_findings
+from pysync.diagnosis.drift.objects import object_findings, revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
 from pysync.models.replicated import PUBLISHED
@@ -25,8 +24,7 @@ from pysync.replication.registry import Course
 
 def portal_findings(portal: Connection) -> list[Finding]:
     """Return what concerns every course."""
-    findings = revision_findings(portal, PORTAL, "portal", "pysync migrate")
-    if findings:
+    if findings := revision_findings(portal, PORTAL, "portal", "pysync migrate"):
         # What was recorded is what another revision made.
         return findings
     return object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall")

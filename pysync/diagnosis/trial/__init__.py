@@ -18,12 +18,12 @@ from typing import Final
 import psycopg
 from psycopg import errors, sql
 
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.trial.copying import rows_to_copy, unreadable
 from pysync.diagnosis.trial.explain import explain
 from pysync.diagnosis.trial.pgoutput import Change, changes
-from pysync.diagnosis.trial.reach import reach
+from pysync.diagnosis.trial.reach import connect_until, reach
 from pysync.findings import Finding
 from pysync.replication.registry import Course
 
@@ -77,7 +77,7 @@ def attempt_copy(
     def rows(portal: Connection) -> Iterator[Change]:
         return rows_to_copy(portal, course, tables)
 
-    with closing(_connect(portal_conninfo, deadline)) as portal:
+    with closing(connect_until(portal_conninfo, deadline)) as portal:
         if finding := unreadable(portal, course, tables):
             return Tried(finding, 0)
     return _try(portal_conninfo, course, rows, deadline, copying=True)
@@ -95,15 +95,14 @@ def _try(
     tried = 0
     try:
         with (
-            closing(_connect(portal_conninfo, deadline)) as portal,
-            closing(_connect(course.conninfo, deadline)) as database,
+            closing(connect_until(portal_conninfo, deadline)) as portal,
+            closing(connect_until(course.conninfo, deadline)) as database,
             database.transaction(force_rollback=True),
         ):
             database.execute(_QUERIES["act_as_apply_worker"], {"lock_timeout": _LOCK_TIMEOUT})
             changes_left = source(portal)
             while batch := [*islice(changes_left, _BATCH)]:
-                failure = _first_failure(database, batch)
-                if failure is not None:
+                if failure := _first_failure(database, batch):
                     change, error = failure
                     if copying and isinstance(error, errors.LockNotAvailable):
                         return Tried(None, tried, "they are being copied at the moment")
@@ -137,11 +136,6 @@ def _first_failure(
     return None
 
 
-def _connect(conninfo: str, deadline: float) -> Connection:
-    seconds = max(deadline - time.monotonic(), 0.1)
-    return connect(conninfo, connect_timeout_seconds=2, statement_timeout_seconds=seconds)
-
-
 def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:
     """Return pending messages in batches; a worker that fails has the slot every now and then."""
     # The limit is looked at between transactions only.
@@ -150,9 +144,8 @@ def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:
         try:
             with portal.transaction():
                 portal.execute(query)
-                while rows := portal.execute(
-                    sql.SQL("fetch {} from pending").format(_BATCH)
-                ).fetchall():
+                fetch = sql.SQL("fetch {} from pending").format(_BATCH)
+                while rows := portal.execute(fetch).fetchall():
                     yield from (data for (data,) in rows)
         except errors.ObjectInUse:
             if time.monotonic() > deadline:

@@ -19,55 +19,43 @@ _GOES_ON: Final = "; the first copy then goes on by itself"
 
 
 def explain(
-    database: Connection,
-    course: Course,
-    change: Change,
-    error: psycopg.Error,
-    *,
-    copying: bool = False,
+    database: Connection, course: Course, change: Change, error: psycopg.Error, *, copying: bool
 ) -> Finding:
     """Return what a change failed with, exactly, and the command that mends it.
 
     :param copying: whether it is a row of a first copy.
     """
-    diag = error.diag
-    table = f"{change.schema}.{change.table}"
-    said = (diag.message_primary or str(error)).strip()
-    detail = diag.message_detail
-    # The detail of some errors is the whole failing row: nobody needs to see that.
-    exact = f"{said}: {detail.rstrip('.')}" if detail and _names_a_key(error) else said
-    cause = f"on {table} fails {IN_COURSE} with {error.sqlstate}: {exact}"
+    exact = (error.diag.message_primary or str(error)).strip()
+    detail = error.diag.message_detail
+    # The detail of other errors may be the whole failing row: nobody needs to see that.
+    if detail and isinstance(error, errors.UniqueViolation | errors.ExclusionViolation):
+        exact = f"{exact}: {detail.rstrip('.')}"
+    where = f"on {change.schema}.{change.table} fails {IN_COURSE}"
+    cause = f"{where} with {error.sqlstate}: {exact}"
     what = "the first copy's insert" if copying else f"the pending {change.kind}"
     return Finding(what, cause, _remedy(database, course, change, error, copying=copying))
-
-
-def _names_a_key(error: psycopg.Error) -> bool:
-    return isinstance(error, errors.UniqueViolation | errors.ExclusionViolation)
 
 
 def _remedy(
     database: Connection, course: Course, change: Change, error: psycopg.Error, *, copying: bool
 ) -> str:
     table = sql.Identifier(change.schema, change.table)
-    diag = error.diag
+    constraint = error.diag.constraint_name or ""
     resync = f"'pysync resync {shlex.quote(course.course_id)}'"
     match error:
         case errors.UniqueViolation():
-            if statement := _delete_local(database, change, diag.constraint_name):
+            if statement := _delete_local(database, change, constraint):
                 as_replica = "set local session_replication_role = replica"
                 removal = run(f"begin; {as_replica}; {statement}; commit", IN_COURSE)
                 instead = f", or run {resync}" if course.ready else ""
                 return f"{removal} (it removes the local row){instead}"
-            return _drop_rule(database, table, diag.constraint_name, "index")
+            return _run(database, "drop index {}", sql.Identifier("course", constraint))
         case errors.NotNullViolation():
-            return _run(
-                database,
-                "alter table {} alter column {} drop not null",
-                table,
-                sql.Identifier(diag.column_name or ""),
-            )
+            column = sql.Identifier(error.diag.column_name or "")
+            return _run(database, "alter table {} alter column {} drop not null", table, column)
         case errors.CheckViolation() | errors.ExclusionViolation():
-            return _drop_rule(database, table, diag.constraint_name, "constraint")
+            rule = sql.Identifier(constraint)
+            return _run(database, "alter table {} drop constraint {}", table, rule)
         case errors.UndefinedColumn():
             repair = f", then 'pysync repair {shlex.quote(course.course_id)}'"
             return _missing_columns(database, change) + (_GOES_ON if copying else repair)
@@ -80,7 +68,7 @@ def _remedy(
     return f"mend what raises it (a trigger that is enabled ALWAYS or REPLICA?) {IN_COURSE}"
 
 
-def _delete_local(database: Connection, change: Change, index: str | None) -> str | None:
+def _delete_local(database: Connection, change: Change, index: str) -> str | None:
     """Return the statement that removes the local row which collides with a replicated one."""
     table = f"{change.schema}.{change.table}"
     columns = fetch_value(database, _QUERIES["index_columns"], index=index, table=table)
@@ -96,12 +84,6 @@ def _delete_local(database: Connection, change: Change, index: str | None) -> st
     return statement.as_string(database)
 
 
-def _drop_rule(database: Connection, table: sql.Identifier, name: str | None, kind: str) -> str:
-    if kind == "index":
-        return _run(database, "drop index {}", sql.Identifier("course", name or ""))
-    return _run(database, "alter table {} drop constraint {}", table, sql.Identifier(name or ""))
-
-
 def _missing_columns(database: Connection, change: Change) -> str:
     table = f"{change.schema}.{change.table}"
     found = fetch_value(database, _QUERIES["column_names"], table=table)
@@ -110,5 +92,4 @@ def _missing_columns(database: Connection, change: Change) -> str:
 
 
 def _run(database: Connection, statement: str, *parts: sql.Composable) -> str:
-    text = sql.SQL(statement).format(*parts).as_string(database)
-    return run(text, IN_COURSE)
+    return run(sql.SQL(statement).format(*parts).as_string(database), IN_COURSE)

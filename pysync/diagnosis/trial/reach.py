@@ -8,11 +8,17 @@ from contextlib import closing
 
 import psycopg
 
-from pysync.db.connections import connect, fetch_value
+from pysync.db.connections import Connection, connect, fetch_value
 from pysync.errors import PortalUnreachableError, PysyncError
 from pysync.findings import Finding
 from pysync.replication.registry import Course
 from pysync.replication.subscriptions import connection_string, subscribing
+
+
+def connect_until(conninfo: str, deadline: float) -> Connection:
+    """Connect for what must be over at a deadline on the monotonic clock."""
+    seconds = max(deadline - time.monotonic(), 0.1)
+    return connect(conninfo, connect_timeout_seconds=2, statement_timeout_seconds=seconds)
 
 
 def reach(course: Course, deadline: float) -> Finding | None:
@@ -21,12 +27,9 @@ def reach(course: Course, deadline: float) -> Finding | None:
     :param deadline: when to stop, on the monotonic clock.
     :returns: why it can't, or ``None`` if it can or nobody knows.
     """
-    seconds = max(deadline - time.monotonic(), 0.1)
     name = course.replication_name
     try:
-        with closing(
-            connect(course.conninfo, connect_timeout_seconds=2, statement_timeout_seconds=seconds)
-        ) as database:
+        with closing(connect_until(course.conninfo, deadline)) as database:
             # With the subscription's own password, which nobody but superusers sees.
             conninfo = course.portal_conninfo
             if fetch_value(database, "select current_setting('is_superuser')") == "on":

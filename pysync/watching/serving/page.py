@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from base64 import b64encode
 from functools import cache
@@ -15,10 +16,7 @@ from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
 from pysync.watching.status import Report, State
 from pysync.watching.status.document import document
 
-_DATA: Final = {
-    "version": JSON_VERSION,
-    "states": [[state.value, state.sign] for state in State],
-}
+_DATA: Final = {"version": JSON_VERSION, "states": [[state.value, state.sign] for state in State]}
 SNAPSHOT_OLD_SECONDS: Final = 600
 """From which age on a page in a file says that it is old."""
 
@@ -79,12 +77,7 @@ def _fill(data: dict[str, Any]) -> str:
         "program": _file("page.js"),
         "data": embedded,
     }
-    before, *rest = _file("page.html").split("{{")
-    filled = [before]
-    for each in rest:
-        name, _, after = each.partition("}}")
-        filled += (parts[name], after)
-    return "".join(filled)
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _file("page.html"))
 
 
 @cache

@@ -28,10 +28,7 @@ TRIALS_AT_ONCE: Final = 8
 
 
 def with_causes(
-    portal_conninfo: str,
-    observed: Sequence[Observation],
-    verdicts: Sequence[Verdict],
-    end: float,
+    portal_conninfo: str, observed: Sequence[Observation], verdicts: Sequence[Verdict], end: float
 ) -> list[Verdict]:
     """Try what is pending for courses that fail, or seem to, for a cause that isn't known yet."""
     pairs = list(zip(observed, verdicts, strict=True))

@@ -221,9 +221,6 @@ def _is_gone(course: Course) -> bool:
     with suppress(PysyncError, psycopg.Error):
         elsewhere = make_conninfo("", **{**conninfo, "dbname": "postgres"})
         with closing(connect(elsewhere, connect_timeout_seconds=2)) as server:
-            return not fetch_value(
-                server,
-                "select exists (select from pg_catalog.pg_database where datname = %s)",
-                conninfo["dbname"],
-            )
+            query = "select true from pg_catalog.pg_database where datname = %s"
+            return not fetch_value(server, query, conninfo["dbname"])
     return False

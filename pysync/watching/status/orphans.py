@@ -8,7 +8,7 @@ from typing import Final
 
 import psycopg
 
-from pysync.db.connections import Connection, connect, parse
+from pysync.db.connections import Connection, connect, fetch_value, parse, same_database
 from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.findings import ON_PORTAL, run
@@ -45,15 +45,13 @@ def subscriptions_without_course(seen: Sequence[Observation]) -> list[Orphan]:
             own = parse(course.conninfo).get("dbname") == database
             if (name, database) in found or not (own or _leads_here(course, name)):
                 continue
-            cause = (
-                f"subscription '{name}' in database '{database}' belongs to no registered course"
-            )
-            drop = run(
+            where = f"in database '{database}'"
+            cause = f"subscription '{name}' {where} belongs to no registered course"
+            drop = (
                 f"alter subscription {name} disable; alter subscription {name} set "
-                f"(slot_name = none); drop subscription {name}",
-                f"in database '{database}'",
+                f"(slot_name = none); drop subscription {name}"
             )
-            found[name, database] = Orphan("subscription", name, database, cause, drop)
+            found[name, database] = Orphan("subscription", name, database, cause, run(drop, where))
     return list(found.values())
 
 
@@ -61,10 +59,8 @@ def _leads_here(course: Course, name: str) -> bool:
     """Return whether a subscription connects to where this course's does; only superusers see."""
     try:
         with closing(connect(course.conninfo, connect_timeout_seconds=2)) as database:
-            row = database.execute(
-                "select subconninfo from pg_catalog.pg_subscription where subname = %s", (name,)
-            ).fetchone()
-        theirs, ours = parse(row[0] if row else ""), parse(course.portal_conninfo)
+            query = "select subconninfo from pg_catalog.pg_subscription where subname = %s"
+            theirs = fetch_value(database, query, name)
+        return same_database(theirs or "", course.portal_conninfo)
     except (PysyncError, psycopg.Error):
         return False
-    return all(theirs.get(key) == ours.get(key) for key in ("host", "hostaddr", "port", "dbname"))
