@@ -42,11 +42,8 @@ def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = N
             "'pysync course add --adopt' would do",
         )
     if found.primary_key != ("id",):
-        is_now = (
-            f"primary key ({', '.join(found.primary_key)})"
-            if found.primary_key
-            else "no primary key"
-        )
+        key = ", ".join(found.primary_key)
+        is_now = f"primary key ({key})" if key else "no primary key"
         raise refusal(found, "id", is_now, "primary key (id)")
     if side is Side.PORTAL and found.row_security:
         # pysync_owner, who runs the triggers, would see the rows that policies show it: none.

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from sqlalchemy import Table, UniqueConstraint
 
-from pysync.db.connections import Connection
+from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.portal import PortalBase
@@ -117,17 +117,14 @@ def _table(
     table = sql.Identifier(schema, name)
     columns = {each["name"]: FoundColumn(**each) for each in row["columns"]}
     unique = frozenset(frozenset(each["columns"]) for each in indexes if each["unique"])
-    has_rows = (
-        rows
-        and row["kind"] == "r"
-        and connection.execute(sql.SQL("select from {} limit 1").format(table)).fetchone()
-        is not None
-    )
+    any_row = sql.SQL("select true from {} limit 1").format(table)
+    has_rows = rows and row["kind"] == "r" and bool(fetch_value(connection, any_row))
     duplicates: tuple[str, ...] = ()
     if has_rows:
         for column in _required(name) & {each for each in columns if not columns[each].not_null}:
-            holds_null = _holds_null(connection, table, column)
-            columns[column] = replace(columns[column], holds_null=holds_null)
+            null = sql.SQL("select true from {} where {} is null limit 1")
+            holds_null = fetch_value(connection, null.format(table, sql.Identifier(column)))
+            columns[column] = replace(columns[column], holds_null=bool(holds_null))
         duplicates = _duplicates(connection, table, _missing(name, columns, unique))
     return FoundTable(
         schema=schema,
@@ -199,8 +196,3 @@ def _duplicates(
             )
         ).fetchall()
     )
-
-
-def _holds_null(connection: Connection, table: sql.Identifier, column: str) -> bool:
-    query = sql.SQL("select from {} where {} is null limit 1")
-    return connection.execute(query.format(table, sql.Identifier(column))).fetchone() is not None

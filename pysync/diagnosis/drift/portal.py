@@ -35,10 +35,7 @@ class _Published:
     """A table of a publication."""
 
     publication: str
-    inserts: bool
-    updates: bool
-    deletes: bool
-    truncates: bool
+    publishes_changes: bool
     table: str | None
     columns: list[str] | None
     row_filter: str | None
@@ -71,14 +68,10 @@ def _publication_findings(
         ).format(sql.Identifier(name), published(course))
         return [Finding(subject, "is missing on the portal", _run(portal, create))]
     wrong = []
-    first = found[0]
-    if (first.inserts, first.updates, first.deletes, first.truncates) != (True, True, True, False):
-        set_publish = sql.SQL(
-            "alter publication {} set (publish = 'insert, update, delete')"
-        ).format(sql.Identifier(name))
-        wrong.append(
-            Finding(subject, "doesn't publish insert, update and delete", _run(portal, set_publish))
-        )
+    if not found[0].publishes_changes:
+        set_publish = sql.SQL("alter publication {} set (publish = 'insert, update, delete')")
+        remedy = _run(portal, set_publish.format(sql.Identifier(name)))
+        wrong.append(Finding(subject, "doesn't publish insert, update and delete", remedy))
     set_table = sql.SQL("alter publication {} set table {}").format(
         sql.Identifier(name), published(course)
     )

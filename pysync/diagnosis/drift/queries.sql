@@ -1,7 +1,7 @@
 -- name: published_tables
 -- Each publication of these names with a row per table: what it publishes, its columns, its filter.
-select p.pubname::text as publication, p.pubinsert as inserts, p.pubupdate as updates,
-       p.pubdelete as deletes, p.pubtruncate as truncates,
+select p.pubname::text as publication,
+       p.pubinsert and p.pubupdate and p.pubdelete and not p.pubtruncate as publishes_changes,
        n.nspname || '.' || c.relname as table,
        case when r.prattrs is not null then
             array(select a.attname::text

@@ -9,7 +9,7 @@ break that stands in :mod:`pysync.diagnosis.trial.pgoutput`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -156,10 +156,11 @@ def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:
 
 
 def _statement(change: Change) -> tuple[sql.Composed, list[str | None]]:
+    def equal(names: Iterable[str]) -> list[sql.Composed]:
+        return [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names]
+
     table = sql.Identifier(change.schema, change.table)
-    matches = sql.SQL(" and ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in change.key
-    )
+    matches = sql.SQL(" and ").join(equal(change.key))
     if change.kind == "insert":
         return sql.SQL("insert into {} ({}) overriding system value values ({})").format(
             table,
@@ -168,10 +169,6 @@ def _statement(change: Change) -> tuple[sql.Composed, list[str | None]]:
         ), [*change.values.values()]
     if change.kind == "delete":
         return sql.SQL("delete from {} where {}").format(table, matches), [*change.key.values()]
-    assignments = sql.SQL(", ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in change.values
-    )
-    return sql.SQL("update {} set {} where {}").format(table, assignments, matches), [
-        *change.values.values(),
-        *change.key.values(),
-    ]
+    update = sql.SQL("update {} set {} where {}")
+    statement = update.format(table, sql.SQL(", ").join(equal(change.values)), matches)
+    return statement, [*change.values.values(), *change.key.values()]

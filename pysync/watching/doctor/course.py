@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Final
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, fetch_row, fetch_value
+from pysync.db.connections import Connection, fetch_row
 from pysync.db.queries import load
 from pysync.diagnosis.checks import course_server
 from pysync.diagnosis.drift import course_findings
@@ -16,7 +15,7 @@ from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 from pysync.watching.doctor.portal import unindexed
-from pysync.watching.status.portal import Clock
+from pysync.watching.status.portal import Clock, read_clock
 
 CLOCK_SECONDS: Final = 2.0
 """Difference between the servers' clocks from which it is worth a word."""
@@ -41,10 +40,9 @@ def examine_course(
 
 
 def _clock(database: Connection, clock: Clock) -> Iterator[Finding]:
-    before = time.monotonic()
-    theirs = fetch_value(database, "select clock_timestamp()")
-    middle = (before + time.monotonic()) / 2
-    difference = (theirs - clock.read_at).total_seconds() - (middle - clock.monotonic_seconds)
+    theirs = read_clock(database)
+    difference = (theirs.read_at - clock.read_at).total_seconds()
+    difference -= theirs.monotonic_seconds - clock.monotonic_seconds
     if abs(difference) >= CLOCK_SECONDS:
         yield Finding(
             "clock of the course server",

@@ -63,14 +63,15 @@ class _Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics."""
-        if self._up is not None:
-            told = "Whether the portal answers and the report is new"
-            yield GaugeMetricFamily("pysync_up", told, value=float(self._up))
-        if self._report is not None:
-            yield from _metrics(self._report)
+        return _metrics(self._report, self._up)
 
 
-def _metrics(report: Report) -> Iterator[Metric]:
+def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
+    if up is not None:
+        told = "Whether the portal answers and the report is new"
+        yield GaugeMetricFamily("pysync_up", told, value=float(up))
+    if report is None:
+        return
     for kind, figures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
         for name, (help_text, value) in figures.items():
             family = kind(f"pysync_{name}", help_text, labels=_LABELS)

@@ -61,21 +61,21 @@ class Mark:
 
 @dataclass(frozen=True)
 class Clock:
-    """The portal's clock, as read once."""
+    """A server's clock, as read once."""
 
     read_at: datetime
     monotonic_seconds: float
 
     def age_seconds(self, moment: datetime, seen_at: float) -> float:
-        """Return how old a moment of the portal's was when `seen_at` was our monotonic time."""
+        """Return how old a moment of this clock's was when `seen_at` was our monotonic time."""
         since_read = (self.read_at - moment).total_seconds()
         return max(since_read + seen_at - self.monotonic_seconds, 0.0)
 
 
-def read_clock(portal: Connection) -> Clock:
-    """Read the portal's clock, to half a round trip."""
+def read_clock(connection: Connection) -> Clock:
+    """Read a server's clock, to half a round trip."""
     before = time.monotonic()
-    read_at = fetch_value(portal, "select clock_timestamp()")
+    read_at = fetch_value(connection, "select clock_timestamp()")
     return Clock(read_at, (before + time.monotonic()) / 2)
 
 

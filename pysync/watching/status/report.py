@@ -71,10 +71,8 @@ def revisions(portal_conninfo: str) -> list[Revision]:
     head = head_revision(COURSE)
     answers = ask_each(wanted, lambda database, _: current_revision(database, COURSE))
     for course, answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, PysyncError):
-            found.append(Revision(course.course_id, None, head, answer.message))
-        else:
-            found.append(Revision(course.course_id, answer, head))
+        told = (None, head, answer.message) if isinstance(answer, PysyncError) else (answer, head)
+        found.append(Revision(course.course_id, *told))
     return found
 
 
