@@ -5,16 +5,7 @@ statements that complete it, or refuses. Nothing here changes a database.
 """
 
 from pysync.adoption.completion import plan
-from pysync.adoption.found import FoundColumn, FoundForeignKey, FoundTable, Restriction, inspect
+from pysync.adoption.found import FoundTable, inspect
 from pysync.adoption.plans import Plan, Side
 
-__all__ = [
-    "FoundColumn",
-    "FoundForeignKey",
-    "FoundTable",
-    "Plan",
-    "Restriction",
-    "Side",
-    "inspect",
-    "plan",
-]
+__all__ = ["FoundTable", "Plan", "Side", "inspect", "plan"]

@@ -7,7 +7,7 @@ becomes one is refused here, too.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import psycopg
@@ -42,16 +42,13 @@ _SLOW: Final = (
 _QUERIES: Final = load(__file__)
 
 
-class Settings(dict[str, str]):
-    """A server's settings that concern replication, as far as our role may see them."""
-
-    def number(self, name: str) -> int:
-        """Return a setting as a number in the server's own unit; 0 if it isn't there."""
-        return int(self.get(name, "0"))
+def _settings(connection: Connection) -> dict[str, str]:
+    return dict(connection.execute(_QUERIES["settings"]).fetchall())
 
 
-def _settings(connection: Connection) -> Settings:
-    return Settings(dict(connection.execute(_QUERIES["settings"]).fetchall()))
+def _number(found: Mapping[str, str], name: str) -> int:
+    """Return a setting as a number in the server's own unit; 0 if our role may not see it."""
+    return int(found.get(name, "0"))
 
 
 def enforce(findings: Iterable[Finding], progress: Progress) -> None:
@@ -98,13 +95,13 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
     for name, in_use in zip(("max_replication_slots", "max_wal_senders"), used, strict=True):
         taken = max(in_use, courses)
         needed = taken + _SLOTS_FOR_COPY
-        if (adds or courses) and found.number(name) < needed:
+        if (adds or courses) and _number(found, name) < needed:
             yield Finding(
                 "portal server",
                 f"has {name} = {found[name]}, {taken} in use or needed for its courses: "
                 f"the first copy of one more takes at least {needed}",
                 run(f"alter system set {name} = {needed}", ON_PORTAL) + "; then restart it",
-                must=adds or found.number(name) < courses,
+                must=adds or _number(found, name) < courses,
             )
     plugins = found.get("output_plugin_libraries")
     if plugins is not None and PLUGIN not in [each.strip(' "') for each in plugins.split(",")]:
@@ -138,23 +135,23 @@ def course_server(database: Connection, *, adds: bool = False) -> Iterator[Findi
     if origins not in found:
         origins = "max_replication_slots"
     # A synchronization worker without a worker slot waits its turn; without an origin it fails.
-    workers = found.number("max_sync_workers_per_subscription")
+    workers = _number(found, "max_sync_workers_per_subscription")
     copying = min(workers, len(PUBLISHED_TABLES))
     for name, more in (
         ("max_logical_replication_workers", 2),
         ("max_worker_processes", 3),
         (origins, 1 + copying),
     ):
-        if found.number(name) < enabled + more:
+        if _number(found, name) < enabled + more:
             yield Finding(
                 "course server",
                 f"has {name} = {found[name]}, and {enabled} subscriptions already: "
                 f"one more needs at least {enabled + more}",
                 f"set {name} to at least {enabled + more} on the course server and restart it",
-                must=adds or found.number(name) < enabled,
+                must=adds or _number(found, name) < enabled,
             )
     for name, most, why in _SLOW:
-        if found.number(name) > most:
+        if _number(found, name) > most:
             yield Finding(
                 "course server",
                 f"has {name} = {found[name]}ms: {why}",
