@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ class Course:
     ready_at: datetime | None = None
     adopts: bool = False
     sacrificed_at: datetime | None = None
-    unfilled: tuple[str, ...] | list[str] = ()
+    unfilled: tuple[str, ...] | list[str] = field(default=(), hash=False)  # a list has no hash
     withdrawn: bool = False
 
     @property
@@ -53,7 +53,7 @@ def _course_row(cursor: Cursor[Any]) -> RowMaker[Course]:
     prepared: a plan that is kept fails once a column is added.
     """
     names = [column.name for column in cursor.description or ()]
-    known = {field.name for field in fields(Course)}
+    known = {each.name for each in fields(Course)}
     return lambda values: Course(
         **{name: value for name, value in zip(names, values, strict=True) if name in known}
     )
