@@ -7,18 +7,17 @@ from typing import Annotated
 import typer
 
 from pysync.cli.output import Format, print_rows, say
-from pysync.cli.parameters import FormatOption, Portal, group
+from pysync.cli.parameters import FormatOption, Portal, UsernameArgument, group
 from pysync.db.sessions import portal_session
 from pysync.students import accounts
 
 app = group("Register accounts, activate them, approve their changes.")
 
-UserArgument = Annotated[str, typer.Argument(metavar="USERNAME", help="The user's name.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key that was sent.")]
 
 
 @app.command()
-def register(username: UserArgument, portal: Portal) -> None:
+def register(username: UsernameArgument, portal: Portal) -> None:
     """Give a user an activation key and print it."""
     with portal_session(portal) as session:
         key = accounts.register(session, accounts.find_user(session, username))
@@ -51,7 +50,7 @@ def pending(portal: Portal, format: FormatOption = Format.TABLE) -> None:
 
 @app.command("request-name")
 def request_name(
-    username: UserArgument,
+    username: UsernameArgument,
     new_name: Annotated[str, typer.Argument(metavar="NAME", help="The name asked for.")],
     portal: Portal,
     rationale: Annotated[str, typer.Option("--rationale", help="Why.")] = "",
@@ -64,7 +63,7 @@ def request_name(
 
 
 @app.command("approve-name")
-def approve_name(username: UserArgument, portal: Portal) -> None:
+def approve_name(username: UsernameArgument, portal: Portal) -> None:
     """Give a user the name asked for."""
     with portal_session(portal) as session:
         name = accounts.approve_name_change(session, accounts.find_user(session, username))
@@ -72,7 +71,7 @@ def approve_name(username: UserArgument, portal: Portal) -> None:
 
 
 @app.command("reject-name")
-def reject_name(username: UserArgument, portal: Portal) -> None:
+def reject_name(username: UsernameArgument, portal: Portal) -> None:
     """Drop the name change that a user asked for."""
     with portal_session(portal) as session:
         accounts.reject_name_change(session, accounts.find_user(session, username))
@@ -81,7 +80,7 @@ def reject_name(username: UserArgument, portal: Portal) -> None:
 
 @app.command("request-email")
 def request_email(
-    username: UserArgument,
+    username: UsernameArgument,
     new_email: Annotated[str, typer.Argument(metavar="EMAIL", help="The address asked for.")],
     portal: Portal,
 ) -> None:
@@ -101,7 +100,7 @@ def approve_email(key: KeyArgument, portal: Portal) -> None:
 
 
 @app.command("reject-email")
-def reject_email(username: UserArgument, portal: Portal) -> None:
+def reject_email(username: UsernameArgument, portal: Portal) -> None:
     """Drop the e-mail change that a user asked for."""
     with portal_session(portal) as session:
         accounts.reject_email_change(session, accounts.find_user(session, username))

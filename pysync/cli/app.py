@@ -125,15 +125,6 @@ def _run() -> int:
     return status or 0
 
 
-def _of_database(error: Exception) -> PysyncError | None:
-    """Return what an error of psycopg's means, which isn't imported to find out."""
-    if (psycopg := sys.modules.get("psycopg")) and isinstance(error, psycopg.Error):
-        from pysync.db.errors import meaning
-
-        return meaning(error, "database")
-    return None
-
-
 def main() -> None:
     """Run the command line; a PysyncError is one line on standard error and exit status 1."""
     for stream in (sys.stdout, sys.stderr):
@@ -156,8 +147,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        known = error if isinstance(error, PysyncError) else _of_database(error)
-        if known is None:
+        known = error
+        # It isn't imported to find out.
+        if (psycopg := sys.modules.get("psycopg")) and isinstance(error, psycopg.Error):
+            from pysync.db.errors import meaning
+
+            known = meaning(error, "database")
+        if not isinstance(known, PysyncError):
             raise
         say_aside(f"pysync: {known}".replace("\n", " "), style="red")
         sys.exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 from pysync.cli.output import Format, plain, print_rows
 from pysync.replication.merge import Outcome
 
@@ -33,10 +35,7 @@ def print_comparison(
         format,
         {"course_id": course, "done": done, **plain(found)},
         ("table", *words),
-        [
-            (each.table, each.insert, each.update, each.remove, each.scrub)
-            for each in found.differences
-        ],
+        map(astuple, found.differences),
         right=words,
         notes=[*notes, ending],
     )

@@ -8,17 +8,15 @@ import shutil
 import signal
 import sys
 from dataclasses import astuple
-from types import FrameType
 from typing import Annotated, Final
 
 import typer
 
+from pysync.cli.app import INTERRUPTED
 from pysync.cli.output import Format, print_rows, say, say_aside, steps
-from pysync.demo import Examination, Report, differences, oulad, run
+from pysync.demo import Report, differences, oulad, run
 from pysync.demo.site import Site
 from pysync.types import CourseId
-
-INTERRUPTED: Final = 130
 
 _GUIDE_COURSE: Final = CourseId("AAA/2013J")
 _GUIDE_STUDENT: Final = "student-28400"
@@ -36,9 +34,12 @@ def demo(
     did while replication runs, compares every row, and measures how soon a change is visible.
     Everything is stopped and removed afterwards, unless --keep is given.
     """
-    _forget_other_servers()
+    for name in list(os.environ):
+        # libpq's variables (PGSSLMODE, PGOPTIONS, …) are about somebody else's servers.
+        if name.startswith("PG") and not name.startswith("PG_"):
+            del os.environ[name]
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     try:
         with steps() as progress, run(progress, keep=keep) as report:
             pass
@@ -54,17 +55,6 @@ def demo(
         raise error
 
 
-def _forget_other_servers() -> None:
-    """Drop libpq's variables (PGSSLMODE, PGOPTIONS, …): they are about somebody else's servers."""
-    for name in list(os.environ):
-        if name.startswith("PG") and not name.startswith("PG_"):
-            del os.environ[name]
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _print_report(report: Report) -> None:
     courses, counts = report.comparisons, report.counts
     say(
@@ -78,23 +68,18 @@ def _print_report(report: Report) -> None:
     rows = [astuple(each) for each in courses]
     total = ("total", *map(sum, list(zip(*rows, strict=True))[1:]))
     print_rows(Format.TABLE, {}, ("course", *numbers), rows, right=numbers, total=total)
-    _print_examination(report.examination)
-    say(
-        "Users there are all who ever registered: those who left stay as frozen copies.\n"
-        f"Commit to visible, {len(report.latencies_seconds)} single changes: "
-        f"p50 {_percentile(report, 50):.2f} ms, p99 {_percentile(report, 99):.2f} ms.\n"
-        "The servers run without fsync: they are made to be thrown away.\n"
-        f"Data: {oulad.CREDIT}."
-    )
-
-
-def _print_examination(done: Examination) -> None:
+    done = report.examination
     errors = "\n".join(f"  {error.field}: {error.message}" for error in done.errors)
     say(
         f"A registration at a test center: the form of '{done.student}' has {len(done.errors)} "
         f"errors:\n{errors}\n"
         f"Corrected, it makes candidate {done.client_candidate_id}; the registration "
-        f"{done.client_authorization_id}\nis {', then '.join(done.states)}.\n"
+        f"{done.client_authorization_id}\nis {', then '.join(done.states)}.\n\n"
+        "Users there are all who ever registered: those who left stay as frozen copies.\n"
+        f"Commit to visible, {len(report.latencies_seconds)} single changes: "
+        f"p50 {_percentile(report, 50):.2f} ms, p99 {_percentile(report, 99):.2f} ms.\n"
+        "The servers run without fsync: they are made to be thrown away.\n"
+        f"Data: {oulad.CREDIT}."
     )
 
 
@@ -111,7 +96,7 @@ def _print_guide(site: Site) -> None:
 The servers are running; data and logs are in {site.folder}.
 
 For your shell (the other databases are called like their courses, too):
-  PSQL={shlex.quote(str(site.psql))}
+  PSQL={shlex.quote(str(site.portal_server.installation.bindir / "psql"))}
   COURSE={shlex.quote(site.databases[_GUIDE_COURSE])}
   export PYSYNC_PORTAL={shlex.quote(site.portal)}
 

@@ -159,10 +159,7 @@ def queue_all(portal: Portal) -> None:
 
 
 def _plain(row: DiscussionStatus | QueuedUser) -> dict[str, Any]:
-    return {
-        name: _iso(value) if isinstance(value, datetime) else value
-        for name, value in vars(row).items()
-    }
+    return {k: _iso(v) if isinstance(v, datetime) else v for k, v in vars(row).items()}
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -9,7 +9,6 @@ import typer
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import Portal
 from pysync.lifecycle import erase as service
-from pysync.lifecycle.erase import Doomed, Proof
 
 
 def erase(
@@ -32,7 +31,13 @@ def erase(
     known = service.pending(portal, username)
     if known is None:
         if not yes:
-            _show(service.preview(portal, username))
+            doomed = service.preview(portal, username)
+            say(f"user '{username}' (id {doomed.user_id}) would be deleted on the portal, with")
+            say(f"  {doomed.profiles} profiles and {doomed.enrollments} enrollments")
+            for table, rows in doomed.cascades.items():
+                say(f"  {rows} rows of {table}, by its foreign key's rule")
+            names = ", ".join(doomed.courses) or "none"
+            say(f"  its copies in {len(doomed.courses)} courses: {names}")
             say_aside("pysync: nothing was changed; confirm with --yes")
             raise typer.Exit(1)
         user_ids = [service.erase(portal, username)]
@@ -43,25 +48,10 @@ def erase(
         if known.taken:
             say(f"note: somebody else is called '{username}' now, who isn't touched")
     proofs = service.prove(portal, user_ids, timeout)
-    _report(username, proofs)
-    if not all(proof.confirmed for proof in proofs):
-        raise typer.Exit(1)
-
-
-def _show(doomed: Doomed) -> None:
-    say(f"user '{doomed.username}' (id {doomed.user_id}) would be deleted on the portal, with")
-    say(f"  {doomed.profiles} profiles and {doomed.enrollments} enrollments")
-    for table, rows in doomed.cascades.items():
-        say(f"  {rows} rows of {table}, by its foreign key's rule")
-    say(f"  its copies in {len(doomed.courses)} courses: {', '.join(doomed.courses) or 'none'}")
-
-
-def _report(username: str, proofs: list[Proof]) -> None:
     for proof in proofs:
         what = "confirmed" if proof.confirmed else f"not confirmed: {proof.reason}"
         say(f"  {proof.course_id}: {what}")
-    missing = sum(not proof.confirmed for proof in proofs)
-    if missing:
+    if missing := sum(not proof.confirmed for proof in proofs):
         say(f"{missing} of {len(proofs)} courses have not confirmed; run the command again later")
-    else:
-        say(f"user '{username}' is erased everywhere")
+        raise typer.Exit(1)
+    say(f"user '{username}' is erased everywhere")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pysync.cli.output import Format, print_rows, say
-from pysync.cli.parameters import FormatOption, Portal
+from pysync.cli.parameters import FormatOption, Portal, UsernameArgument
 from pysync.cli.parameters import group as command_group
 from pysync.db.sessions import portal_session
 from pysync.students import groups
@@ -15,7 +15,6 @@ from pysync.students import groups
 app = command_group("Create groups, and add and remove users.")
 
 GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.")]
-UserArgument = Annotated[str, typer.Argument(metavar="USERNAME", help="The user's name.")]
 DescriptionArgument = Annotated[
     str, typer.Argument(metavar="DESCRIPTION", help="What the group is for.")
 ]
@@ -38,7 +37,7 @@ def describe(group: GroupArgument, description: DescriptionArgument, portal: Por
 
 
 @app.command()
-def add(group: GroupArgument, username: UserArgument, portal: Portal) -> None:
+def add(group: GroupArgument, username: UsernameArgument, portal: Portal) -> None:
     """Add a user to a group; default groups are made on first use."""
     with portal_session(portal) as session:
         groups.add_user_to_default_group(session, username, group)
@@ -46,7 +45,7 @@ def add(group: GroupArgument, username: UserArgument, portal: Portal) -> None:
 
 
 @app.command()
-def remove(group: GroupArgument, username: UserArgument, portal: Portal) -> None:
+def remove(group: GroupArgument, username: UsernameArgument, portal: Portal) -> None:
     """Remove a user from a group."""
     with portal_session(portal) as session:
         groups.remove_user_from_group(session, username, group)

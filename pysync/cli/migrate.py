@@ -24,11 +24,11 @@ from pysync.watching.status import revisions
 
 app = group("Bring databases to a revision of their lineage.", runs=True)
 
-ToOption = Annotated[
+Target = Annotated[
     str, typer.Option("--to", metavar="REVISION", help="A revision, 'head' or 'base'.")
 ]
-SqlOption = Annotated[bool, typer.Option("--sql", help="Print the SQL and run nothing.")]
-ReinstallOption = Annotated[
+Sql = Annotated[bool, typer.Option("--sql", help="Print the SQL and run nothing.")]
+Reinstall = Annotated[
     bool, typer.Option("--reinstall", help="Also make functions, triggers and policies anew.")
 ]
 
@@ -37,9 +37,9 @@ ReinstallOption = Annotated[
 def migrate(
     context: typer.Context,
     portal: OptionalPortal,
-    to: ToOption = "head",
-    sql: SqlOption = False,
-    reinstall: ReinstallOption = False,
+    to: Target = "head",
+    sql: Sql = False,
+    reinstall: Reinstall = False,
 ) -> None:
     """Bring databases to a revision of their lineage.
 
@@ -55,25 +55,17 @@ def migrate(
 
 @app.command("all")
 def migrate_all(
-    portal: Portal,
-    to: ToOption = "head",
-    sql: SqlOption = False,
-    reinstall: ReinstallOption = False,
+    portal: Portal, to: Target = "head", sql: Sql = False, reinstall: Reinstall = False
 ) -> None:
     """Migrate every registered course database, then the portal."""
     with steps() as progress:
-        for name, migrated in run_all(
-            portal, to, offline=sql, reinstall=reinstall, progress=progress
-        ):
-            _print(name, migrated)
+        for each in run_all(portal, to, offline=sql, reinstall=reinstall, progress=progress):
+            _print(*each)
 
 
 @app.command("portal")
 def migrate_portal(
-    portal: Portal,
-    to: ToOption = "head",
-    sql: SqlOption = False,
-    reinstall: ReinstallOption = False,
+    portal: Portal, to: Target = "head", sql: Sql = False, reinstall: Reinstall = False
 ) -> None:
     """Migrate the portal database."""
     _print(*run_portal(portal, to, offline=sql, reinstall=reinstall))
@@ -83,9 +75,9 @@ def migrate_portal(
 def migrate_course(
     course: CourseArgument,
     portal: Portal,
-    to: ToOption = "head",
-    sql: SqlOption = False,
-    reinstall: ReinstallOption = False,
+    to: Target = "head",
+    sql: Sql = False,
+    reinstall: Reinstall = False,
 ) -> None:
     """Migrate one registered course's database."""
     _print(*run_course(portal, course_id(course), to, offline=sql, reinstall=reinstall))
@@ -138,8 +130,7 @@ def migrate_validate(
         right=("offending",),
         none="all constraints are valid",
     )
-    total = sum(each.offending_total for each in found)
-    if total:
+    if total := sum(each.offending_total for each in found):
         raise PysyncError(
             f"portal can't be validated: {total:,} {'row breaks' if total == 1 else 'rows break'} "
             "constraints",

@@ -13,18 +13,17 @@ from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from pysync.types import JSON_VERSION
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
 _CONTROLS: Final = {code: ascii(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
-PIPE_WIDTH: Final = 2000
+_PIPE_WIDTH: Final = 2000
 """Columns that a table may take where nobody looks at it: nothing is folded."""
 
 
@@ -35,20 +34,22 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def _console(**options: Any) -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, **options)
+
+
 @cache
 def out() -> Console:
     """Return standard output, to draw on."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=False, emoji=False)
+    return _console()
 
 
 @cache
 def err() -> Console:
     """Return standard error, to draw on."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    return _console(stderr=True, soft_wrap=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -101,41 +102,6 @@ def _printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def escape(text: str) -> str:
-    """Return text for a table's cell: neither markup nor control characters count."""
-    from rich import markup
-
-    return markup.escape(printable(text))
-
-
-def new_table(*columns: str, right: Iterable[str] = (), whole: Iterable[str] = ()) -> Table:
-    """Return an empty table; `right` names columns with numbers, `whole` those never folded."""
-    from rich import box
-    from rich.table import Table
-
-    ascii_only = (out().encoding or "").lower().replace("-", "") != "utf8"
-    table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(
-            column,
-            justify="right" if column in right else "left",
-            overflow="fold",
-            no_wrap=column in whole,
-        )
-    return table
-
-
-def print_table(table: Table) -> None:
-    """Print a table: fitted to a terminal, never cut in a pipe."""
-    if out().is_terminal:
-        out().print(table)
-    else:
-        from rich.console import Console
-
-        wide = Console(file=sys.stdout, width=PIPE_WIDTH, highlight=False, emoji=False)
-        wide.print(table)
-
-
 def print_rows(
     format: Format,
     document: Mapping[str, Any],
@@ -143,15 +109,19 @@ def print_rows(
     rows: Iterable[Iterable[object]],
     *,
     right: Iterable[str] = (),
+    whole: Iterable[str] = (),
     none: str | None = None,
     total: Sequence[object] = (),
     notes: Iterable[str] = (),
 ) -> None:
     """Print what was found: rows as a table for people, or a document as JSON for programs.
 
+    A table is fitted to a terminal, and never cut in a pipe.
+
     :param columns: the table's headings; without text in any of them, none is shown.
     :param rows: a value per column: numbers get their commas, ``None`` is shown as ``-``.
     :param right: columns with numbers.
+    :param whole: columns that are never folded.
     :param none: what to say if there are no rows.
     :param total: a last row, set off from the others.
     :param notes: lines below the table.
@@ -159,26 +129,36 @@ def print_rows(
     if format is Format.JSON:
         print_json(document)
         return
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [list(map(_cell, row)) for row in rows]
     if none is not None and not cells:
         say(none)
         return
-    table = new_table(*columns, right=right)
-    table.show_header = any(columns)
-    for each in cells:
-        table.add_row(*each)
+    from rich import box
+    from rich.table import Table
+
+    utf8 = (out().encoding or "").lower().replace("-", "") == "utf8"
+    frame = box.SIMPLE_HEAD if utf8 else box.ASCII
+    table = Table(box=frame, pad_edge=False, show_header=any(columns))
+    for each in columns:
+        side: Literal["left", "right"] = "right" if each in right else "left"
+        table.add_column(each, justify=side, overflow="fold", no_wrap=each in whole)
+    for row in cells:
+        table.add_row(*row)
     if total:
         table.add_section()
         table.add_row(*map(_cell, total))
-    print_table(table)
+    (out() if out().is_terminal else _console(file=sys.stdout, width=_PIPE_WIDTH)).print(table)
     for note in notes:
         say(printable(note))
 
 
 def _cell(value: object) -> str:
+    """Return a value for a table: neither markup nor control characters count."""
+    from rich.markup import escape
+
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+    return f"{value:,}" if isinstance(value, int) else escape(printable(str(value)))
 
 
 def counted(count: int, noun: str) -> str:
@@ -234,8 +214,7 @@ class Steps:
 
     def _finish(self) -> None:
         if self._progress is not None and self._task is not None:
-            task = self._progress.tasks[self._task]
-            total = task.total if task.total is not None else 1
+            total = self._progress.tasks[self._task].total or 1
             self._progress.update(self._task, total=total, completed=total)
 
 

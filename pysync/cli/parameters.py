@@ -66,6 +66,7 @@ Portal = Annotated[str, _portal_option(_required)]
 OptionalPortal = Annotated[str | None, _portal_option(_named)]
 """The same for whatever can do without: a group, whose command may name the portal."""
 
+UsernameArgument = Annotated[str, typer.Argument(metavar="USERNAME", help="The user's name.")]
 CourseArgument = Annotated[str, typer.Argument(metavar="COURSE_ID", help="The course's id.")]
 OptionalCourseArgument = Annotated[
     str | None, typer.Argument(metavar="COURSE_ID", help="The course's id; all if left out.")

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -17,43 +18,37 @@ from pysync.students.validation import FieldError
 _ROWS_PER_ADVANCE: Final = 1000
 
 
+@dataclass
 class Report:
     """What is printed of rows that are checked: lines as they come, or JSON in the end."""
 
-    def __init__(self, format: Format) -> None:
-        self._format = format
-        self._rows = 0
-        self._errors: list[dict[str, Any]] = []
-        self.with_errors = 0
+    format: Format
+    rows: int = 0
+    with_errors: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, errors: Sequence[FieldError]) -> None:
         """Count a row and take its errors."""
-        self._rows += 1
+        self.rows += 1
         self.with_errors += bool(errors)
-        if self._format is Format.JSON:
-            self._errors += (
-                {"row": self._rows, "field": field or None, "message": message}
-                for field, message in errors
+        if self.format is Format.JSON:
+            self.errors += (
+                {"row": self.rows, "field": name or None, "message": message}
+                for name, message in errors
             )
             return
         if errors and self.with_errors == 1:
             print_raw(f"{'row':>9}  {'field':<18}  error\n")
-        for field, message in errors:
-            print_raw(f"{self._rows:>9}  {field or '-':<18}  {message}\n")
+        for name, message in errors:
+            print_raw(f"{self.rows:>9}  {name or '-':<18}  {message}\n")
 
     def end(self, *, complete: bool) -> None:
         """Print the counts; of what can't be read to its end JSON only, unless it has no rows."""
-        if self._format is Format.JSON and (complete or self._rows):
-            print_json(
-                {
-                    "errors": self._errors,
-                    "rows": self._rows,
-                    "rows_with_errors": self.with_errors,
-                    "complete": complete,
-                }
-            )
+        if self.format is Format.JSON and (complete or self.rows):
+            counts = {"rows": self.rows, "rows_with_errors": self.with_errors}
+            print_json({"errors": self.errors, **counts, "complete": complete})
         elif complete:
-            say(f"{self._rows:,} rows checked, {self.with_errors:,} with errors")
+            say(f"{self.rows:,} rows checked, {self.with_errors:,} with errors")
 
 
 def format_of(file: str) -> InputFormat:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import closing
-from types import FrameType
 from typing import Annotated, Final
 
 import typer
@@ -55,7 +54,7 @@ def serve(
     log_events(verbose=verbose)
     asked = server.Address(*_split(listen))
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, signal.default_int_handler)
     try:
         parse(portal)  # what can't be a portal is told before anything is listened on
         listener, address = server.listen(asked)
@@ -71,7 +70,3 @@ def serve(
             server.serve(watch, listener)
     except KeyboardInterrupt:
         pass
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

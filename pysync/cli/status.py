@@ -10,11 +10,9 @@ import typer
 from pysync.cli.output import (
     Format,
     bytes_text,
-    escape,
-    new_table,
     print_json,
     print_raw,
-    print_table,
+    print_rows,
     printable,
     say,
     seconds_text,
@@ -23,7 +21,7 @@ from pysync.cli.parameters import OptionalCourseArgument, OptionalPortal, checke
 from pysync.errors import PysyncError
 from pysync.watching.status import Level, Report, report
 from pysync.watching.status.document import document
-from pysync.watching.status.nagios import Thresholds, check
+from pysync.watching.status.nagios import check
 
 
 class StatusFormat(StrEnum):
@@ -74,17 +72,13 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
             "retained_wal_bytes": (warning_retained_bytes, critical_retained_bytes),
             "seconds_to_loss": (warning_loss_seconds, critical_loss_seconds),
         }
-        _check(portal, course, thresholds)
+        try:
+            level, line = check(report(required(portal), checked(course)), thresholds)
+        except PysyncError as error:
+            level, line = Level.UNKNOWN, f"PYSYNC UNKNOWN - {' '.join(str(error).split())}"
+        say(printable(line))
+        raise typer.Exit(int(level))
     print_report(report(required(portal), checked(course)), format)
-
-
-def _check(portal: str | None, course: str | None, thresholds: Thresholds) -> None:
-    try:
-        level, line = check(report(required(portal), checked(course)), thresholds)
-    except PysyncError as error:
-        level, line = Level.UNKNOWN, f"PYSYNC UNKNOWN - {' '.join(str(error).split())}"
-    say(printable(line))
-    raise typer.Exit(int(level))
 
 
 def print_report(found: Report, format: StatusFormat | Format) -> None:
@@ -105,36 +99,36 @@ def print_report(found: Report, format: StatusFormat | Format) -> None:
 
 
 def _print_table(found: Report) -> None:
-    if not found.courses and not found.orphans:
-        say("no courses registered")
-        return
-    table = new_table(
-        *("course", "state", "tables", "slot", "lag", "behind", "WAL kept", "errors"),
-        right=("tables", "lag", "behind", "WAL kept", "errors"),
-        whole=("state", "slot"),
-    )
+    rows: list[tuple[object, ...]] = []
+    notes = []
     for each in found.courses:
         errors = None if each.apply_errors is None else each.apply_errors + (each.sync_errors or 0)
-        state = each.state.value
-        if each.copied_percent is not None:
-            state += f" {each.copied_percent:.0f}%"
-        table.add_row(
-            escape(each.course_id),
-            state,
-            "-" if each.tables_total is None else f"{each.tables_ready}/{each.tables_total}",
-            {None: "missing", True: "active", False: "inactive"}[each.slot_active],
-            bytes_text(each.lag_bytes),
-            seconds_text(each.lag_seconds),
-            bytes_text(each.retained_wal_bytes),
-            "-" if errors is None else str(errors),
+        copied = "" if each.copied_percent is None else f" {each.copied_percent:.0f}%"
+        rows.append(
+            (
+                each.course_id,
+                f"{each.state.value}{copied}",
+                None if each.tables_total is None else f"{each.tables_ready}/{each.tables_total}",
+                {None: "missing", True: "active", False: "inactive"}[each.slot_active],
+                bytes_text(each.lag_bytes),
+                seconds_text(each.lag_seconds),
+                bytes_text(each.retained_wal_bytes),
+                errors,
+            )
         )
+        if each.cause:
+            notes.append("; ".join(filter(None, (f"{each.course_id}: {each.cause}", each.remedy))))
     for orphan in found.orphans:
         retained = bytes_text(orphan.retained_wal_bytes)
-        table.add_row(escape(orphan.name), "orphaned", "-", orphan.kind, "-", "-", retained, "-")
-    print_table(table)
-    for each in found.courses:
-        if each.cause:
-            remedy = f"; {each.remedy}" if each.remedy else ""
-            say(printable(f"{each.course_id}: {each.cause}{remedy}"))
-    for orphan in found.orphans:
-        say(printable(f"{orphan.name}: {orphan.cause}; {orphan.remedy}"))
+        rows.append((orphan.name, "orphaned", None, orphan.kind, "-", "-", retained, None))
+        notes.append(f"{orphan.name}: {orphan.cause}; {orphan.remedy}")
+    print_rows(
+        Format.TABLE,
+        {},
+        ("course", "state", "tables", "slot", "lag", "behind", "WAL kept", "errors"),
+        rows,
+        right=("tables", "lag", "behind", "WAL kept", "errors"),
+        whole=("state", "slot"),
+        none="no courses registered",
+        notes=notes,
+    )

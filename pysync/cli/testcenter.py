@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pysync.cli.output import Format, plain, print_rows, say
-from pysync.cli.parameters import CourseArgument, FormatOption, Portal, group
+from pysync.cli.parameters import CourseArgument, FormatOption, Portal, UsernameArgument, group
 from pysync.cli.rows import Report, format_of, opened, with_progress
 from pysync.db.sessions import portal_session
 from pysync.errors import InvalidValueError
@@ -19,9 +19,6 @@ from pysync.students.validation import RULES, FieldError, row_errors, testcenter
 
 app = group("Check, create and register test-center users.")
 
-UsernameArgument = Annotated[
-    str, typer.Argument(metavar="USERNAME", help="The user's name on the portal.")
-]
 AuthorizationArgument = Annotated[
     str,
     typer.Argument(metavar="AUTHORIZATION_ID", help="The registration's client_authorization_id."),

@@ -124,18 +124,9 @@ def rebuild(
     with steps() as progress:
         done = verification.rebuild(portal, checked(course), progress, dry_run=dry_run)
     if format is Format.JSON:
-        print_json(
-            {
-                "dry_run": dry_run,
-                "courses": [
-                    {
-                        "course_id": each.course_id,
-                        "rows": {table: each.rows.get(table, 0) for table in REPLICATED_TABLES},
-                    }
-                    for each in done
-                ],
-            }
-        )
+        none = dict.fromkeys(REPLICATED_TABLES, 0)
+        courses = [{"course_id": each.course_id, "rows": none | each.rows} for each in done]
+        print_json({"dry_run": dry_run, "courses": courses})
         return
     for each in done:
         count = counted(sum(each.rows.values()), "row")
@@ -179,11 +170,8 @@ def _count(each: Verification, table: str) -> str | None:
 
 
 def _result(each: Verification) -> str:
-    if each.error:
-        return "not compared"
-    if each.differences:
-        return "differs"
-    return "unsettled" if each.unsettled else "equal"
+    differing = "differs" if each.differences else "unsettled" if each.unsettled else "equal"
+    return "not compared" if each.error else differing
 
 
 def _causes(each: Verification) -> Iterator[str]:
@@ -206,18 +194,16 @@ def _causes(each: Verification) -> Iterator[str]:
 
 def _line(each: Difference) -> str:
     where = "the portal's fan-out" if each.place is Place.PORTAL else "the course"
-    if each.kind is Kind.MISSING:
-        text = f"{each.table} {each.id} is missing in {where}"
-    elif each.kind is Kind.EXTRA:
-        text = f"{each.table} {each.id} shouldn't be in {where}"
-    else:
-        text = f"{each.table} {each.id} differs in {where}: {', '.join(each.columns)}"
-    if each.values is None:
-        return text
+    what = {
+        Kind.MISSING: f"is missing in {where}",
+        Kind.EXTRA: f"shouldn't be in {where}",
+        Kind.DIFFERS: f"differs in {where}: {', '.join(each.columns)}",
+    }[each.kind]
     shown = ", ".join(
-        f"{name} {found!r} instead of {right!r}" for name, (right, found) in each.values.items()
+        f"{name} {found!r} instead of {right!r}"
+        for name, (right, found) in (each.values or {}).items()
     )
-    return f"{text} ({shown})"
+    return f"{each.table} {each.id} {what}" + ("" if each.values is None else f" ({shown})")
 
 
 def _action(each: Difference, *, dry_run: bool) -> str:

@@ -106,15 +106,14 @@ def _rows(
     return dict(connection.execute(query, arguments).fetchall())
 
 
-def latencies(site: Site, progress: Progress, count: int = SINGLE_CHANGES) -> list[float]:
+def latencies(site: Site, progress: Progress) -> list[float]:
     """Measure commit-to-visible: log students in on the portal, one by one, and watch the course.
 
-    :param count: how many single changes to make, spread evenly over all enrollments.
     :returns: for each, the seconds from the return of its commit to when a query on an open
         connection to the course database sees it.
     :raises DemoError: if one isn't visible within 10 s.
     """
-    progress.step("measuring commit to visible", count)
+    progress.step("measuring commit to visible", SINGLE_CHANGES)
     with ExitStack() as connections:
         portal = connections.enter_context(closing(connect(site.application)))
         courses = {
@@ -125,8 +124,9 @@ def latencies(site: Site, progress: Progress, count: int = SINGLE_CHANGES) -> li
             "select user_id, course_id from public.student_courseenrollment order by id"
         ).fetchall()
         found = []
-        for number in range(count):
-            user_id, course_id = enrolled[number * len(enrolled) // count]
+        for number in range(SINGLE_CHANGES):
+            # Spread evenly over all enrollments.
+            user_id, course_id = enrolled[number * len(enrolled) // SINGLE_CHANGES]
             found.append(_latency(portal, courses[course_id], user_id))
             progress.advance(number + 1)
         return found

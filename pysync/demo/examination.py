@@ -35,7 +35,6 @@ class Examination:
     """What happened: the form's errors, the ids that were drawn, and the states in their order."""
 
     student: str
-    course_id: str
     errors: list[FieldError]
     client_candidate_id: str
     client_authorization_id: str
@@ -60,9 +59,7 @@ def register(site: Site) -> Examination:
         testcenter.record_registration_upload(session, authorization_id, "Accepted")
         states.append(_state(session, user_id))
         candidate = testcenter.get_testcenter_user(session, user_id)
-    return Examination(
-        STUDENT, COURSE, errors, candidate.client_candidate_id, authorization_id, states
-    )
+    return Examination(STUDENT, errors, candidate.client_candidate_id, authorization_id, states)
 
 
 def _state(executor: Executor, user_id: int) -> str:

@@ -43,9 +43,7 @@ class Installation:
     @property
     def version(self) -> str:
         """Return the server's version, such as ``18.6`` or ``15.18``."""
-        output = subprocess.run(
-            [self.bindir / "postgres", "--version"], check=True, capture_output=True, text=True
-        ).stdout
+        output = self._ask("--version")
         match = re.search(r"\d+(\.\d+|\w+)?", output)
         if match is None:
             raise UnsuitableServerError(f"server '{self.bindir}' names no version: {output!r}")
@@ -58,16 +56,16 @@ class Installation:
 
     def replication_slots(self, number: int) -> dict[str, str]:
         """Return the settings for so many slots and, as a subscriber, replication origins."""
-        described = subprocess.run(
-            [self.bindir / "postgres", "--describe-config"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        known = {line.split("\t", 1)[0] for line in described.splitlines()}
+        described = self._ask("--describe-config").splitlines()
+        known = {line.split("\t", 1)[0] for line in described}
         # Where origins have no setting of their own, that of the slots is theirs as well.
         names = {"max_replication_slots", "max_active_replication_origins"} & known
         return dict.fromkeys(sorted(names), str(number))
+
+    def _ask(self, option: str) -> str:
+        return subprocess.run(
+            [self.bindir / "postgres", option], check=True, capture_output=True, text=True
+        ).stdout
 
 
 def installations() -> Iterator[Installation]:
@@ -77,11 +75,10 @@ def installations() -> Iterator[Installation]:
     """
     seen: set[Path] = set()
     for origin, bindir in _candidates():
-        if (bindir / "postgres").exists() and (bindir / "initdb").exists():
-            resolved = bindir.resolve()
-            if resolved not in seen:
-                seen.add(resolved)
-                yield Installation(bindir, origin)
+        whole = (bindir / "postgres").exists() and (bindir / "initdb").exists()
+        if whole and bindir.resolve() not in seen:
+            seen.add(bindir.resolve())
+            yield Installation(bindir, origin)
 
 
 def find_installation() -> Installation:
@@ -108,12 +105,10 @@ def _candidates() -> Iterator[tuple[str, Path]]:
     ]
     for folder in sorted(folders, key=_by_version, reverse=True):
         yield "wheel", folder
-    if pg_config := shutil.which("pg_config"):
-        result = subprocess.run(
-            [pg_config, "--bindir"], check=False, capture_output=True, text=True
-        )
-        if result.returncode == 0:
-            yield "pg_config", Path(result.stdout.strip())
+    if program := shutil.which("pg_config"):
+        ran = subprocess.run([program, "--bindir"], check=False, capture_output=True, text=True)
+        if ran.returncode == 0:
+            yield "pg_config", Path(ran.stdout.strip())
     debian = Path("/usr/lib/postgresql")
     for folder in sorted(debian.glob("[0-9]*/bin"), key=lambda p: -int(p.parent.name)):
         yield "Debian", folder
@@ -123,11 +118,8 @@ def _by_version(bindir: Path) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", Installation(bindir, "wheel").version)]
 
 
-def unprivileged_user() -> pwd.struct_passwd | None:
-    """Return the user servers must run as: ``None`` unless we are root.
-
-    :raises UnsuitableServerError: if we are root and no such user exists.
-    """
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    """Return the user servers must run as: ``None`` unless we are root."""
     if os.geteuid() != 0:
         return None
     for name in _UNPRIVILEGED_USERS:
@@ -143,7 +135,7 @@ def unprivileged_user() -> pwd.struct_passwd | None:
 
 def identity() -> dict[str, Any]:
     """Return the :mod:`subprocess` arguments that make a child run as the unprivileged user."""
-    user = unprivileged_user()
+    user = _unprivileged_user()
     if user is None:
         return {}
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
@@ -152,7 +144,7 @@ def identity() -> dict[str, Any]:
 def make_folder(path: Path) -> Path:
     """Make a folder that servers may write to, reachable for the user they run as."""
     path.mkdir(parents=True, exist_ok=True)
-    user = unprivileged_user()
+    user = _unprivileged_user()
     if user is not None:
         os.chown(path, user.pw_uid, user.pw_gid)
     return path
@@ -181,7 +173,7 @@ def readable(installation: Installation, folder: Path) -> Installation:
 
 def _can_run(program: Path) -> bool:
     """Tell whether the user that servers run as can reach a program, and run it."""
-    if unprivileged_user() is not None and not all(
+    if _unprivileged_user() is not None and not all(
         parent.stat().st_mode & 0o001 for parent in program.parent.resolve().parents
     ):
         return False
@@ -215,20 +207,9 @@ class Server:
         """Return the data directory."""
         return self.folder / "data"
 
-    @property
-    def log(self) -> Path:
-        """Return the server's log file."""
-        return self.folder / "server.log"
-
     def conninfo(self, dbname: str = "postgres") -> str:
         """Return a conninfo string for a database of this server, as its superuser."""
         return make_conninfo("", host="127.0.0.1", port=self.port, user="postgres", dbname=dbname)
-
-    def initialise(self) -> None:
-        """Create the data directory; fsync is left to :meth:`start`'s settings."""
-        make_folder(self.folder)
-        options = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync"
-        self._run("initdb", "--pgdata", self.data, "--no-instructions", *options.split())
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections.
@@ -236,7 +217,10 @@ class Server:
         :raises UnsuitableServerError: if it doesn't within 60 s; its log's end is in the message.
         """
         if not self.data.exists():
-            self.initialise()
+            make_folder(self.folder)
+            # Whether to sync is left to the settings.
+            how = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync"
+            self._run("initdb", "--pgdata", self.data, "--no-instructions", *how.split())
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -246,10 +230,11 @@ class Server:
         }
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         start = ("start", "--wait", f"--timeout={START_TIMEOUT_SECONDS}")
+        log = self.folder / "server.log"
         try:
-            self._run("pg_ctl", *start, "-D", self.data, "-l", self.log, "-o", options)
+            self._run("pg_ctl", *start, "-D", self.data, "-l", log, "-o", options)
         except UnsuitableServerError:
-            tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
             raise UnsuitableServerError(f"server '{self.data}' did not start: {tail}") from None
 
     def stop(self, mode: str = "fast") -> None:

@@ -61,11 +61,6 @@ class Site:
         return make_conninfo(self.portal, user=APPLICATION)
 
     @property
-    def psql(self) -> Path:
-        """Return the installation's psql."""
-        return self.portal_server.installation.bindir / "psql"
-
-    @property
     def stop_script(self) -> Path:
         """Return the script that ends a demo that was kept."""
         return self.folder / "stop"
@@ -168,16 +163,12 @@ def _remove(folder: Path, site: Site | None) -> None:
         if site is not None:
             # Courses first: a portal waits for those who still listen to it.
             for server in (site.course_server, site.portal_server):
-                _stop(server)
+                try:
+                    server.stop()
+                except PysyncError:
+                    with suppress(PysyncError):
+                        server.stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _stop(server: Server) -> None:
-    try:
-        server.stop()
-    except PysyncError:
-        with suppress(PysyncError):
-            server.stop("immediate")
 
 
 def _write_stop_script(site: Site) -> None:

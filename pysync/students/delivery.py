@@ -32,9 +32,7 @@ LEASE_SECONDS: Final = 30.0
 CONCURRENCY: Final = 8
 """How many users a pusher delivers at a time."""
 
-POLL_SECONDS: Final = 5.0
-"""How often a pusher that follows looks without having been woken."""
-
+_POLL_SECONDS: Final = 5.0  # without having been woken
 _LOG: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SOON_SECONDS: Final = 0.05
@@ -157,7 +155,13 @@ class _Pusher:
             timeout: float | None = None
             try:
                 if room:
-                    claims = await self._claim(room, due_before)
+                    rows = await self._query(
+                        "select * from pysync.claim_deliveries(%s, %s, %s)",
+                        room,
+                        self.lease_seconds,
+                        due_before,
+                    )
+                    claims = [_Claim(*row) for row in rows]
                 if self.follow and len(claims) < room:
                     timeout = await self._seconds_to_wait()
             except _TRANSIENT as error:
@@ -174,19 +178,10 @@ class _Pusher:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout)
 
-    async def _claim(self, room: int, due_before: datetime | str) -> list[_Claim]:
-        rows = await self._query(
-            "select * from pysync.claim_deliveries(%s, %s, %s)",
-            room,
-            self.lease_seconds,
-            due_before,
-        )
-        return [_Claim(*row) for row in rows]
-
     async def _seconds_to_wait(self) -> float:
         """Return when to look again, woken or not."""
         (seconds,), *_ = await self._query("select pysync.next_delivery_seconds()")
-        return POLL_SECONDS if seconds is None else min(max(seconds, _SOON_SECONDS), POLL_SECONDS)
+        return min(max(_POLL_SECONDS if seconds is None else seconds, _SOON_SECONDS), _POLL_SECONDS)
 
     async def _deliver(self, http: httpx.AsyncClient, claim: _Claim, claimed_at: float) -> None:
         error = None
@@ -205,12 +200,8 @@ class _Pusher:
                 error,
             )
             if error is not None:
-                again = (
-                    f"due again at {due_at.isoformat(timespec='seconds')}"
-                    if due_at
-                    else "claimed anew"
-                )
-                self.report(f"user {claim.user_id} not delivered: {error}; {again}")
+                due = due_at and f"due again at {due_at.isoformat(timespec='seconds')}"
+                self.report(f"user {claim.user_id} not delivered: {error}; {due or 'claimed anew'}")
         except _TRANSIENT as lost:
             if not self.follow:
                 raise

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Function, column, func, select, text, update
 
 from pysync.db.sessions import Executor, translated_calls
 from pysync.models.discussion import Setting
-
-FEATURE: Final = "discussion_service"
-"""The feature's row in ``pysync.setting``."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,9 @@ class DiscussionStatus:
 
 def set_enabled(executor: Executor, enabled: bool) -> None:
     """Turn the feature on or off: while it is off, nothing is queued and nothing delivered."""
+    feature = Setting.name == "discussion_service"
     with translated_calls():
-        executor.execute(update(Setting).where(Setting.name == FEATURE).values(enabled=enabled))
+        executor.execute(update(Setting).where(feature).values(enabled=enabled))
     _call(executor, func.pysync.wake_pushers())
 
 

@@ -12,9 +12,6 @@ import httpx
 from pysync import __version__
 from pysync.errors import InvalidValueError
 
-TIMEOUT_SECONDS: Final = 5.0
-"""How long the service may take for one user, all in all."""
-
 _MAX_ANSWER_BYTES: Final = 65_536
 _MAX_SHOWN: Final = 200
 
@@ -30,11 +27,18 @@ class Service:
 
     url: str = field(repr=False)
     api_key: str = field(repr=False)
-    timeout_seconds: float = TIMEOUT_SECONDS
+    timeout_seconds: float = 5.0
 
     def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            httpx.URL(self.user_url(0))
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            usable = usable and not (parts.query or parts.fragment)
+        except (ValueError, httpx.InvalidURL):
+            usable = False
         # Either may hold a password: not repeated.
-        if not self._is_usable():
+        if not usable:
             raise InvalidValueError(
                 "discussion service's URL can't be used",
                 "give one such as https://comments.example.org, without ? and #",
@@ -44,25 +48,13 @@ class Service:
                 "discussion service's API key can't be used", "give it as text that isn't empty"
             )
 
-    def _is_usable(self) -> bool:
-        try:
-            parts = urlsplit(self.url)
-            httpx.URL(self.user_url(0))
-            given = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        except (ValueError, httpx.InvalidURL):
-            return False
-        return bool(given) and not (parts.query or parts.fragment)
-
     def user_url(self, user_id: int) -> str:
         """Return where a user's state goes."""
         return f"{self.url.rstrip('/')}/api/v1/users/{user_id}"
 
 
 def client(service: Service, concurrency: int) -> httpx.AsyncClient:
-    """Return connections to the service.
-
-    :param concurrency: how many there may be at a time.
-    """
+    """Return so many connections to the service."""
     return httpx.AsyncClient(
         timeout=service.timeout_seconds,
         limits=httpx.Limits(max_connections=concurrency),

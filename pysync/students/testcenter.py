@@ -6,19 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    JSON,
-    DateTime,
-    Row,
-    Select,
-    Text,
-    column,
-    func,
-    literal,
-    select,
-    table,
-)
+from sqlalchemy import ARRAY, JSON, DateTime, Row, Text, column, func, literal, select, table, text
 from sqlalchemy.sql.elements import BindParameter
 
 from pysync.db.sessions import Executor, call, call_rows, translated_calls
@@ -191,7 +179,7 @@ def get_testcenter_registrations(executor: Executor, user_id: int) -> Sequence[R
 
 def _of_user(executor: Executor, view: str, user_id: int) -> Sequence[Row[Any]]:
     rows = table(view, column("user_id"), column("id"), schema="student")
-    query: Select[Any] = select(column("*", is_literal=True)).select_from(rows).order_by(rows.c.id)
+    query = select(text("*")).select_from(rows).order_by(rows.c.id)
     with translated_calls():
         return executor.execute(query.where(rows.c.user_id == user_id)).all()
 

@@ -84,19 +84,15 @@ class TestCenterUserForm(BaseModel):
         if not isinstance(data, Mapping):
             return data
         if errors := testcenter_user_errors(data):
-            raise ValidationError.from_exception_data(
-                cls.__name__,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError(
-                            "testcenter_user", "{message}", {"message": message}
-                        ),
-                        loc=(name,),
-                        input=data.get(name),
-                    )
-                    for name, message in errors
-                ],
-            )
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError("testcenter_user", "{message}", {"message": message}),
+                    loc=(name,),
+                    input=data.get(name),
+                )
+                for name, message in errors
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, details)
         return {name: data.get(name) or "" for name in RULES}
 
 

@@ -63,9 +63,7 @@ def test_text_is_no_markup(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> N
 
 def test_text_between_colons_is_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
     output.say("CS:star:101")
-    table = output.new_table("course")
-    table.add_row(output.escape("CS:star:102"))
-    output.print_table(table)
+    output.print_rows(output.Format.TABLE, {}, ("course",), [("CS:star:102",)])
     output.say_aside("CS:star:103")
     shown = capsys.readouterr()
     assert "CS:star:101" in shown.out
@@ -82,9 +80,7 @@ def test_lines_are_never_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def table_of(monkeypatch: pytest.MonkeyPatch, text: str) -> str:
     written = capture(monkeypatch, terminal=True, color_system=None, width=40)
-    table = output.new_table("course", "n", right=("n",))
-    table.add_row(output.escape(text), "7")
-    output.print_table(table)
+    output.print_rows(output.Format.TABLE, {}, ("course", "n"), [(text, 7)], right=("n",))
     return written.getvalue()
 
 
@@ -100,9 +96,7 @@ def test_tables_are_plain_ascii_where_the_output_is(monkeypatch: pytest.MonkeyPa
     written = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console = Console(file=written, force_terminal=True, width=40)
     monkeypatch.setattr(output, "out", lambda: console)
-    table = output.new_table("course")
-    table.add_row("A")
-    output.print_table(table)
+    output.print_rows(output.Format.TABLE, {}, ("course",), [("A",)])
     written.flush()
     assert written.buffer.getvalue().isascii()
 
