@@ -42,11 +42,6 @@ select s.oid::bigint, s.subenabled as enabled, s.subslotname::text as slot_name,
  where s.subname = %(name)s
  group by s.oid;
 
--- name: create_subscription
--- Make a subscription that doesn't start by itself; its slot is made by who starts it.
-create subscription {name} connection {conninfo} publication {publication}
-  with (create_slot = false, enabled = false, slot_name = {slot}, copy_data = {copy_data});
-
 -- name: foreign_subscription
 -- Another subscription to our tables; pg_subscription_rel lists this database's only.
 select s.subname::text

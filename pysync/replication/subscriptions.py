@@ -142,11 +142,15 @@ def subscribing(
     copy_data: bool = True,
 ) -> Iterator[None]:
     """Create a disabled subscription in a transaction that the block may still roll back."""
+    create = sql.SQL(
+        "create subscription {name} connection {conninfo} publication {publication} with"
+        " (create_slot = false, enabled = false, slot_name = {slot}, copy_data = {copy_data})"
+    )
     try:
         with database.transaction():
             _keep_out_of_log(database)
             database.execute(
-                QUERIES["create_subscription"].format(
+                create.format(
                     name=sql.Identifier(name),
                     conninfo=sql.Literal(portal_conninfo),
                     publication=sql.Identifier(publication),
