@@ -4,8 +4,6 @@ A message reads ``<object> '<name>' <state>: <cause>``; ``remedy`` says what to 
 Neither ever holds a password.
 """
 
-from __future__ import annotations
-
 
 class PysyncError(Exception):
     """Base of every error a user can meet; the command line prints it as one line.

@@ -1,7 +1,5 @@
 """What a look at a server found: an object, what is wrong with it, what mends it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

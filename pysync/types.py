@@ -1,7 +1,5 @@
 """The values that travel between layers."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from typing import Final, NewType, Protocol

@@ -1,7 +1,5 @@
 """Compare a table with what is needed of it: complete it, or refuse."""
 
-from __future__ import annotations
-
 from sqlalchemy import Column, Table
 
 from pysync.adoption.constraints import check_course_only, plan_constraints

@@ -1,7 +1,5 @@
 """Complete constraints and indexes, and refuse those that replication would stumble over."""
 
-from __future__ import annotations
-
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, UniqueConstraint
 
 from pysync.adoption.found import FoundForeignKey, FoundTable, Restriction

@@ -1,7 +1,5 @@
 """Read from the catalog what is there; change nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """What planning is made of: sides, plans, refusals, and how declared columns are written in SQL."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final

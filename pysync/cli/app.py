@@ -1,7 +1,5 @@
 """The ``pysync`` command: its options, and how errors end."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

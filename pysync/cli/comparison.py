@@ -1,7 +1,5 @@
 """What a merge did or would do, as a table or as JSON."""
 
-from __future__ import annotations
-
 from dataclasses import astuple
 
 from pysync.cli.output import Format, plain, print_rows

@@ -1,7 +1,5 @@
 """``pysync course``: add, remove, pause, resume, move, list."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """``pysync demo``."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

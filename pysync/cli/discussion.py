@@ -1,7 +1,5 @@
 """``pysync discussion``: turn the feature on, deliver, and look at what is queued."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -1,7 +1,5 @@
 """``pysync doctor``."""
 
-from __future__ import annotations
-
 import typer
 
 from pysync.cli.output import Format, plain, print_rows

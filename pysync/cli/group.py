@@ -1,7 +1,5 @@
 """``pysync group``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """``pysync guard``."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 from typing import Annotated, Final

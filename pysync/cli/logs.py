@@ -1,7 +1,5 @@
 """Logging of what runs long: one line per event, on standard error."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """Parameters that several commands share."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Final
 

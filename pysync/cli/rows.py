@@ -1,7 +1,5 @@
 """Files of rows on the command line: how they are opened, and what is printed of them."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """``pysync serve``."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from contextlib import closing

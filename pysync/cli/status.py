@@ -1,7 +1,5 @@
 """``pysync status``."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated, Any
 

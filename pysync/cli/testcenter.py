@@ -1,7 +1,5 @@
 """``pysync testcenter``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated, Any

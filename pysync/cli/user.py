@@ -1,7 +1,5 @@
 """``pysync user``: look at users, change and count them."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated, Final
 

@@ -1,7 +1,5 @@
 """``pysync verify``, ``repair`` and ``rebuild``."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final

@@ -1,7 +1,5 @@
 """``pysync wait``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

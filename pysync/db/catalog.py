@@ -1,7 +1,5 @@
 """What the catalog says of a database's tables."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from psycopg import sql

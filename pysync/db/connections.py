@@ -1,7 +1,5 @@
 """Open connections with timeouts, and name servers without their secrets."""
 
-from __future__ import annotations
-
 from typing import Any, Final, LiteralString
 
 import psycopg

@@ -1,7 +1,5 @@
 """What PostgreSQL's errors mean, told apart by SQLSTATE."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Queries that lie in files beside the modules that run them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import cache

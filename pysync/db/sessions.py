@@ -1,7 +1,5 @@
 """SQLAlchemy sessions on a portal, and calls of the functions in schema ``student``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The SQL that lives in files: ``sql/`` is the present, ``migrations/`` the history."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Transactions with fewer rights than the session has, and such that are tried again."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -5,8 +5,6 @@
 :mod:`pysync.demo.examination` registers a student at a test center.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

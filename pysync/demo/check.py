@@ -1,7 +1,5 @@
 """Look at what arrived in the courses: every row, and how soon."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, closing

@@ -1,7 +1,5 @@
 """One student's way to a test center: a form with errors, a registration, the center's answer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -4,8 +4,6 @@
 ``ATTRIBUTION.md`` beside it for where it comes from, its licence and how its form was changed.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Write the registrations to the portal, a transaction per day, as an application would."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass

@@ -8,8 +8,6 @@ exists already (``postgres``, else ``nobody``), and installations that this user
 (a virtual environment below ``/root``) are copied to where it can.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import re

@@ -1,7 +1,5 @@
 """The demo's servers and databases: a portal, a server of courses, a database per course."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import signal

@@ -4,8 +4,6 @@
 becomes one is refused here, too.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final

@@ -1,7 +1,5 @@
 """See what adopting a database that holds users would change."""
 
-from __future__ import annotations
-
 from pysync.adoption import Side, inspect, plan
 from pysync.db.errors import translated
 from pysync.lifecycle import courses

@@ -1,7 +1,5 @@
 """Erase a user everywhere, and prove it course by course."""
 
-from __future__ import annotations
-
 import hashlib
 import shlex
 from collections import Counter

@@ -1,7 +1,5 @@
 """Wait for the first copy of a course, or give it up with its cause."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from typing import Final, NoReturn

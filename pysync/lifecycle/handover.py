@@ -7,8 +7,6 @@ made from the temporary one afterwards. So we may be killed anywhere: before the
 the course is as it was, afterwards it has all it needs but its slot, and that is made anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Move a course to another database: a copy of the old one, or an empty one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace

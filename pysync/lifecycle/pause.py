@@ -1,7 +1,5 @@
 """Pause a course's replication, and go on with it."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from dataclasses import dataclass
 

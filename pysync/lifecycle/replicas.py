@@ -1,7 +1,5 @@
 """A course database as pysync keeps it: closed to local writes, or given back."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Resynchronise a course: merge what the portal holds into its database while both are in use."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

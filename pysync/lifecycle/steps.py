@@ -5,8 +5,6 @@ interrupted goes on from where the course is. What leads from ``READY`` to ``LEA
 is :func:`pysync.lifecycle.courses.remove`.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from enum import IntEnum

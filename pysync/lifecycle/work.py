@@ -1,7 +1,5 @@
 """What a piece of work on a course has at hand."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pysync.db.connections import Connection

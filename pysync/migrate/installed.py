@@ -1,7 +1,5 @@
 """What a database's revisions made: recorded when it is made, and compared with what is there."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The two lineages: which revisions, which schemas, which models."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sqlalchemy import MetaData

@@ -1,7 +1,5 @@
 """What revisions are made of: tables by Alembic operations, the rest from frozen copies."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 

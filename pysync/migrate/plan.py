@@ -1,7 +1,5 @@
 """Which databases are migrated, and in which order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final, TypedDict, Unpack

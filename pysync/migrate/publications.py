@@ -6,8 +6,6 @@ written once more. What is still to be done is noted in the registry, in the tra
 it necessary, so that the next run goes on where one was interrupted.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing

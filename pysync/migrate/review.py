@@ -1,7 +1,5 @@
 """Name the statements of a script that others wait for, or that rewrite a table."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import pglast

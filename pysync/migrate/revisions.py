@@ -1,7 +1,5 @@
 """Which revisions there are, and which one a database is at."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from psycopg import sql

@@ -1,7 +1,5 @@
 """Validate the CHECK constraints that adoption added for new rows only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, LiteralString

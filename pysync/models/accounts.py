@@ -1,7 +1,5 @@
 """Accounts, pending changes, groups and roles: tables of the portal, in schema public."""
 
-from __future__ import annotations
-
 from sqlalchemy import CheckConstraint, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -57,10 +55,7 @@ class UserTestGroup(PortalBase):
     """A group of users, such as those who want e-mails about new courses."""
 
     __tablename__ = "student_usertestgroup"
-    __table_args__ = (
-        CheckConstraint("name <> ''", name="name"),
-        {"schema": "public"},
-    )
+    __table_args__ = (CheckConstraint("name <> ''", name="name"), {"schema": "public"})
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(32), unique=True)
@@ -73,10 +68,7 @@ class UserTestGroupMember(PortalBase):
     """That a user is in a group."""
 
     __tablename__ = "student_usertestgroup_users"
-    __table_args__ = (
-        UniqueConstraint("usertestgroup_id", "user_id"),
-        {"schema": "public"},
-    )
+    __table_args__ = (UniqueConstraint("usertestgroup_id", "user_id"), {"schema": "public"})
 
     id: Mapped[Id]
     usertestgroup_id: Mapped[int] = mapped_column(
@@ -89,10 +81,7 @@ class Role(PortalBase):
     """What users may do in a course's discussions: 'Student', 'Moderator' and others."""
 
     __tablename__ = "django_comment_client_role"
-    __table_args__ = (
-        UniqueConstraint("course_id", "name"),
-        {"schema": "public"},
-    )
+    __table_args__ = (UniqueConstraint("course_id", "name"), {"schema": "public"})
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(30))
@@ -105,10 +94,7 @@ class RoleMember(PortalBase):
     """That a user has a role."""
 
     __tablename__ = "django_comment_client_role_users"
-    __table_args__ = (
-        UniqueConstraint("role_id", "user_id"),
-        {"schema": "public"},
-    )
+    __table_args__ = (UniqueConstraint("role_id", "user_id"), {"schema": "public"})
 
     id: Mapped[Id]
     role_id: Mapped[int] = mapped_column(points_at("public.django_comment_client_role"), index=True)

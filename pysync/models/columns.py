@@ -5,8 +5,6 @@ so none can have a column that the others lack. How the tables are carried says
 :mod:`pysync.models.replicated`.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -14,7 +12,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -24,6 +21,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pysync.types import MAX_COURSE_ID_LENGTH
@@ -48,15 +46,10 @@ TYPES: Final = {
 
 Id = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
 CourseIdText = Annotated[str, mapped_column(String(MAX_COURSE_ID_LENGTH))]
-TimeOfChange = Annotated[
-    datetime, mapped_column(DateTime(timezone=True), server_default=text("now()"))
-]
+TimeOfChange = Annotated[datetime, mapped_column(server_default=text("now()"))]
 Undo = Annotated[
     list[str],
-    mapped_column(
-        ARRAY(Text),
-        comment="statements that take back what adoption did, as far as the data allows",
-    ),
+    mapped_column(comment="statements that take back what adoption did, as far as the data allows"),
 ]
 
 
@@ -72,9 +65,7 @@ class UserColumns:
     email: Mapped[str] = mapped_column(String(254), server_default=text("''"))
     is_staff: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     is_active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    date_joined: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=text("now()")
-    )
+    date_joined: Mapped[TimeOfChange]
 
 
 class ProfileColumns:
@@ -95,9 +86,7 @@ class ProfileColumns:
 class EnrollmentColumns:
     """The 2012 ``CourseEnrollment`` without its keys."""
 
-    created: Mapped[datetime | None] = mapped_column(
-        DateTime(timezone=True), server_default=text("now()")
-    )
+    created: Mapped[datetime | None] = mapped_column(server_default=text("now()"))
 
 
 class MarkColumns:
@@ -155,20 +144,5 @@ def points_at(target: str = "public.auth_user") -> ForeignKey:
 
 def type_name(column: Column[object]) -> str:
     """Return a declared column's type as the catalog writes it."""
-    match column.type:
-        case BigInteger():
-            return "bigint"
-        case Integer():
-            return "integer"
-        case Text():
-            return "text"
-        case String(length=length):
-            return f"character varying({length})"
-        case Boolean():
-            return "boolean"
-        case DateTime():
-            return "timestamp with time zone"
-        case Date():
-            return "date"
-        case other:
-            raise NotImplementedError(f"no rule for type {other!r}")
+    compiled = column.type.compile(dialect=PGDialect())  # type: ignore[no-untyped-call]
+    return compiled.lower().replace("varchar", "character varying")

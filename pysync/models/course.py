@@ -1,7 +1,5 @@
 """A course database: the replicated tables, and what pysync keeps beside them."""
 
-from __future__ import annotations
-
 from sqlalchemy import CheckConstraint, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 

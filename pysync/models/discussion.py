@@ -1,7 +1,5 @@
 """Settings and the discussion service's outbox: tables of the portal, in schema pysync."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Identity, Integer, String, text

@@ -1,7 +1,5 @@
 """The portal database: the applications' tables, the fan-out tables, the registry."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import (
@@ -90,6 +88,7 @@ class CourseEnrollment(EnrollmentColumns, PortalBase):
 # The fan-out tables, in schema course: the exact image of what each course database must hold.
 # Their unique constraints are a course database's own, per course, so that nothing is replicated
 # that an apply worker would stumble over.
+_COPY = {"schema": "course", "postgresql_with": {"fillfactor": "90"}}
 
 
 class UserCopy(UserColumns, PortalBase):
@@ -103,7 +102,7 @@ class UserCopy(UserColumns, PortalBase):
     __table_args__ = (
         UniqueConstraint("course_id", "username"),
         Index("auth_user_frozen_idx", "course_id", "username", postgresql_where=text("not live")),
-        {"schema": "course", "postgresql_with": {"fillfactor": "90"}},
+        _COPY,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -117,7 +116,7 @@ class UserProfileCopy(ProfileColumns, PortalBase):
     __tablename__ = "auth_userprofile"
     __table_args__ = (
         UniqueConstraint("user_id", "course_id"),
-        {"schema": "course", "postgresql_with": {"fillfactor": "90"}},
+        _COPY,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -129,10 +128,7 @@ class CourseEnrollmentCopy(EnrollmentColumns, PortalBase):
     """An enrollment as one course holds it; that it exists is what makes a user's copy live."""
 
     __tablename__ = "student_courseenrollment"
-    __table_args__ = (
-        UniqueConstraint("user_id", "course_id"),
-        {"schema": "course"},
-    )
+    __table_args__ = (UniqueConstraint("user_id", "course_id"), {"schema": "course"})
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
@@ -235,10 +231,7 @@ class RegistryChange(PortalBase):
     """A single row, written whenever a course enters or leaves the registry."""
 
     __tablename__ = "registry_change"
-    __table_args__ = (
-        CheckConstraint("singleton", name="singleton"),
-        {"schema": "pysync"},
-    )
+    __table_args__ = (CheckConstraint("singleton", name="singleton"), {"schema": "pysync"})
 
     singleton: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
     changed_at: Mapped[TimeOfChange]

@@ -1,7 +1,5 @@
 """What a profile may say of gender and education: tables of the portal, in schema student."""
 
-from __future__ import annotations
-
 from sqlalchemy import Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 

@@ -3,8 +3,6 @@
 SQL files have places such as ``{user_columns}``, filled from here when they are frozen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum

@@ -1,7 +1,5 @@
 """Test-center users and registrations: tables of the portal, in schema public."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
@@ -48,33 +46,6 @@ ACCOMMODATION_CODES: Final = (
 )
 """The codes that ``accommodation_code`` may list; their names are in the portal."""
 
-_USER_INDEXES = (
-    "created_at",
-    "updated_at",
-    "user_updated_at",
-    "candidate_id",
-    "first_name",
-    "last_name",
-    "city",
-    "state",
-    "postal_code",
-    "country",
-    "extension",
-    "phone_country_code",
-    "company_name",
-    "upload_status",
-    "uploaded_at",
-)
-_REGISTRATION_INDEXES = (
-    "testcenter_user_id",
-    "course_id",
-    "created_at",
-    "updated_at",
-    "user_updated_at",
-    "exam_series_code",
-    "uploaded_at",
-)
-
 
 def _latin1(column: str) -> str:
     return rf"{column} !~ '[^\u0001-\u00ff]'"
@@ -112,8 +83,8 @@ def _registration_rules() -> dict[str, str]:
     }
 
 
-def _blank(length: int) -> Any:
-    return mapped_column(String(length), server_default=text("''"))
+def _blank(length: int, *, index: bool = False) -> Any:
+    return mapped_column(String(length), server_default=text("''"), index=index or None)
 
 
 class TestCenterUser(PortalBase):
@@ -123,37 +94,36 @@ class TestCenterUser(PortalBase):
     __tablename__ = "student_testcenteruser"
     __table_args__ = (
         *(CheckConstraint(rule, name=column) for column, rule in _user_rules().items()),
-        *(Index(None, column) for column in _USER_INDEXES),
         {"schema": "public"},
     )
 
     id: Mapped[Id]
     user_id: Mapped[int] = mapped_column(points_at(), unique=True)
-    created_at: Mapped[TimeOfChange]
-    updated_at: Mapped[TimeOfChange]
-    user_updated_at: Mapped[TimeOfChange]
-    candidate_id: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[TimeOfChange] = mapped_column(index=True)
+    updated_at: Mapped[TimeOfChange] = mapped_column(index=True)
+    user_updated_at: Mapped[TimeOfChange] = mapped_column(index=True)
+    candidate_id: Mapped[int | None] = mapped_column(Integer, index=True)
     client_candidate_id: Mapped[str] = mapped_column(String(50), unique=True)
-    first_name: Mapped[str] = mapped_column(String(30))
-    last_name: Mapped[str] = mapped_column(String(50))
+    first_name: Mapped[str] = mapped_column(String(30), index=True)
+    last_name: Mapped[str] = mapped_column(String(50), index=True)
     middle_name: Mapped[str] = _blank(30)
     suffix: Mapped[str] = _blank(255)
     salutation: Mapped[str] = _blank(50)
     address_1: Mapped[str] = mapped_column(String(40))
     address_2: Mapped[str] = _blank(40)
     address_3: Mapped[str] = _blank(40)
-    city: Mapped[str] = mapped_column(String(32))
-    state: Mapped[str] = _blank(20)
-    postal_code: Mapped[str] = _blank(16)
-    country: Mapped[str] = mapped_column(String(3))
+    city: Mapped[str] = mapped_column(String(32), index=True)
+    state: Mapped[str] = _blank(20, index=True)
+    postal_code: Mapped[str] = _blank(16, index=True)
+    country: Mapped[str] = mapped_column(String(3), index=True)
     phone: Mapped[str] = mapped_column(String(35))
-    extension: Mapped[str] = _blank(8)
-    phone_country_code: Mapped[str] = mapped_column(String(3))
+    extension: Mapped[str] = _blank(8, index=True)
+    phone_country_code: Mapped[str] = mapped_column(String(3), index=True)
     fax: Mapped[str] = _blank(35)
     fax_country_code: Mapped[str] = _blank(3)
-    company_name: Mapped[str] = _blank(50)
-    upload_status: Mapped[str] = _blank(20)
-    uploaded_at: Mapped[datetime | None]
+    company_name: Mapped[str] = _blank(50, index=True)
+    upload_status: Mapped[str] = _blank(20, index=True)
+    uploaded_at: Mapped[datetime | None] = mapped_column(index=True)
     upload_error_message: Mapped[str] = _blank(512)
 
     user: Mapped[User] = relationship(viewonly=True)
@@ -183,26 +153,27 @@ class TestCenterRegistration(PortalBase):
     __tablename__ = "student_testcenterregistration"
     __table_args__ = (
         *(CheckConstraint(rule, name=name) for name, rule in _registration_rules().items()),
-        *(Index(None, column) for column in _REGISTRATION_INDEXES),
         Index("student_testcenterregistration_first_idx", "eligibility_appointment_date_first"),
         Index("student_testcenterregistration_last_idx", "eligibility_appointment_date_last"),
         {"schema": "public"},
     )
 
     id: Mapped[Id]
-    testcenter_user_id: Mapped[int] = mapped_column(points_at("public.student_testcenteruser"))
-    course_id: Mapped[str] = mapped_column(String(128))
-    created_at: Mapped[TimeOfChange]
-    updated_at: Mapped[TimeOfChange]
-    user_updated_at: Mapped[TimeOfChange]
+    testcenter_user_id: Mapped[int] = mapped_column(
+        points_at("public.student_testcenteruser"), index=True
+    )
+    course_id: Mapped[str] = mapped_column(String(128), index=True)
+    created_at: Mapped[TimeOfChange] = mapped_column(index=True)
+    updated_at: Mapped[TimeOfChange] = mapped_column(index=True)
+    user_updated_at: Mapped[TimeOfChange] = mapped_column(index=True)
     client_authorization_id: Mapped[str] = mapped_column(String(20), unique=True)
-    exam_series_code: Mapped[str] = mapped_column(String(15))
+    exam_series_code: Mapped[str] = mapped_column(String(15), index=True)
     eligibility_appointment_date_first: Mapped[date] = mapped_column(Date)
     eligibility_appointment_date_last: Mapped[date] = mapped_column(Date)
     accommodation_code: Mapped[str] = _blank(64)
     accommodation_request: Mapped[str] = _blank(1024)
     upload_status: Mapped[str] = _blank(20)
-    uploaded_at: Mapped[datetime | None]
+    uploaded_at: Mapped[datetime | None] = mapped_column(index=True)
     upload_error_message: Mapped[str] = _blank(512)
 
     testcenter_user: Mapped[TestCenterUser] = relationship(viewonly=True)

@@ -1,7 +1,5 @@
 """A course's rows in the fan-out: filled when it is registered, deleted when it leaves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Final

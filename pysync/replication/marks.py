@@ -1,7 +1,5 @@
 """Wait until what is committed on the portal is visible in a course database."""
 
-from __future__ import annotations
-
 import time
 from contextlib import closing
 

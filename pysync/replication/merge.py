@@ -6,8 +6,6 @@ As in replication, neither foreign keys nor ordinary triggers nor the write guar
 else writes what is replicated into a course but its apply worker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field

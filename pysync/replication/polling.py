@@ -1,7 +1,5 @@
 """Ask many courses at once, none for longer than it may take."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time

@@ -1,7 +1,5 @@
 """Publications on the portal: one for each course, with its rows and the columns it is sent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from psycopg import sql

@@ -1,7 +1,5 @@
 """Replication slots on the portal: a course's own, and those of its tables' first copies."""
 
-from __future__ import annotations
-
 import time
 from typing import Final
 

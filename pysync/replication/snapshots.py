@@ -1,7 +1,5 @@
 """What the portal holds for a course at one moment, and the place in its stream that follows."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Iterator

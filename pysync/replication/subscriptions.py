@@ -1,7 +1,5 @@
 """Subscriptions in course databases: what applies a course's changes."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Iterator

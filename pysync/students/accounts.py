@@ -1,7 +1,5 @@
 """Accounts: activation keys, and changes of name and e-mail that wait for an approval."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -7,8 +7,6 @@ settled, because the pusher was killed or lost the portal, can be claimed again 
 run out.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal

@@ -4,8 +4,6 @@ While the feature is on, triggers note users that are added, or get another user
 address. :mod:`pysync.students.delivery` tells the service.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any

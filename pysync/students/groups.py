@@ -1,7 +1,5 @@
 """Groups of users."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

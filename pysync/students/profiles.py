@@ -1,7 +1,5 @@
 """What a profile holds: its meta, and which values forms offer."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from typing import Any, Final

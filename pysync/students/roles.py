@@ -1,7 +1,5 @@
 """Roles in courses' discussions; enrolling gives them, by a trigger."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

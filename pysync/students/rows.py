@@ -3,8 +3,6 @@
 JSON lines and CSV are read a row at a time, whatever their size. A JSON array is read as a whole.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The discussion service over HTTP: where it is, and how a user's state gets there."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field
 from typing import Final

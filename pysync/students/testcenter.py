@@ -1,7 +1,5 @@
 """Test-center users and their registrations, by the functions of schema ``student``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Look users up by e-mail address, change and count them: the shell helpers of 2012."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ the first of its own rules, then of the rules between fields, then Latin-1, each
 clean so far. ``student.testcenter_user_errors`` says the same in SQL.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple

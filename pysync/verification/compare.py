@@ -1,7 +1,5 @@
 """The leg between the servers: fan-out against course database, range by range."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The leg on the portal: source tables against the fan-out, and its repair."""
 
-from __future__ import annotations
-
 from psycopg import sql
 
 from pysync.db.connections import Connection

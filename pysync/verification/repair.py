@@ -1,7 +1,5 @@
 """Mend what a verification finds, row by row, while replication goes on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection
 from contextlib import closing

@@ -8,8 +8,6 @@ Unlike a sum of short hashes it can't come out equal by accident, at the same pr
 a row, of which the text takes half; a sum of 64-bit hashes takes 2 to 5).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, LiteralString

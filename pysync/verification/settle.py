@@ -13,8 +13,6 @@ So all that ran then are waited for, and the portal is read after that: if it ha
 inserted by nobody or deleted again, and after one more mark only the former is possible.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Collection
@@ -59,7 +57,7 @@ def settle(
     *,
     mending: Collection[Kind] = (),
     with_values: bool = False,
-) -> Settled:
+) -> "Settled":
     """Decide which rows differ for certain.
 
     :param ids: candidates, from :func:`pysync.verification.compare.compare`.

@@ -1,7 +1,5 @@
 """Verify courses, some at a time."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing

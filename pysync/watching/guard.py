@@ -1,7 +1,5 @@
 """Keep dead courses from filling the portal's disk: a WAL budget, and what is done beyond it."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What isn't as it should be in a course database: tables, guard, search_path, what hides them."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
 from typing import Final

@@ -1,7 +1,5 @@
 """A database's revision, and what was recorded of its objects when they were made and is now."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final

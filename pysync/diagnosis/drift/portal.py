@@ -1,7 +1,5 @@
 """What isn't as it should be on the portal: triggers, functions, publications, the revision."""
 
-from __future__ import annotations
-
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence

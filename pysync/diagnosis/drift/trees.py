@@ -3,8 +3,6 @@
 The server gives back expressions with casts, parentheses and ``ROW(…)`` spelled out.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from functools import cache
 from typing import Any, Final

@@ -6,8 +6,6 @@ transaction that is rolled back. Slots are read in version 1 of pgoutput's proto
 break that stands in :mod:`pysync.diagnosis.trial.pgoutput`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress

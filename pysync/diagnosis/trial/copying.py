@@ -1,7 +1,5 @@
 """The rows of a first copy, as the changes that carry them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Final
 

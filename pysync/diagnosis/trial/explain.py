@@ -1,7 +1,5 @@
 """What an error of a tried change means, and what mends it; told by SQLSTATE."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Final
 

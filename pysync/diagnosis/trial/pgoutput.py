@@ -7,8 +7,6 @@ version 1, a byte more in one of the messages B, R, I, U and D, or values sent a
 of other kinds are passed over.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Find out whether a course's server reaches the portal."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from contextlib import closing

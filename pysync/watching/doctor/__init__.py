@@ -1,7 +1,5 @@
 """Look for what stops replication, or will, and for what would make it better."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial

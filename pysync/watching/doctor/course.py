@@ -1,7 +1,5 @@
 """A course's server and database: settings, tables, triggers, foreign keys, clock, roles."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The portal: its server, drift, roles, replica identities, foreign keys."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """What is served where."""
 
-from __future__ import annotations
-
 import json
 import re
 from importlib import resources

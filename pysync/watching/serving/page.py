@@ -1,7 +1,5 @@
 """The page: one HTML document that holds its style, its program and its data."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

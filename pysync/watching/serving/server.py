@@ -1,7 +1,5 @@
 """Listen, and serve until told to stop."""
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import os

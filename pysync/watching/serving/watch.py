@@ -1,13 +1,11 @@
 """Make a report every few seconds, and remember the last hour of lag."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -85,7 +83,7 @@ class Known:
             )
         return None
 
-    def with_report(self, found: Report, asked_at: float, now: float) -> Known:
+    def with_report(self, found: Report, asked_at: float, now: float) -> Self:
         """Return what is known after a report."""
         return replace(
             self,

@@ -1,7 +1,5 @@
 """Look for the cause of a standstill that positions and counts don't tell."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

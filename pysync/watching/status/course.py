@@ -1,7 +1,5 @@
 """What a course database says of its replication."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass, field, replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """A report as data for programs: JSON with a schema."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from datetime import datetime

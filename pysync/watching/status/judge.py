@@ -1,7 +1,5 @@
 """Decide what a course's replication is doing, from what was seen of it."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """A report as Prometheus metrics; every series is there, also of slots that are missing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """A report as a Nagios plugin's: one line with performance data, and a status of 0 to 3."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Observe all courses at once: each twice if need be, with a mark sent in between."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress

@@ -1,7 +1,5 @@
 """Find slots, publications and subscriptions of pysync's that belong to no course."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Final

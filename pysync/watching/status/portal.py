@@ -1,7 +1,5 @@
 """What the portal knows of its courses: true also while they can't be asked."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Ask the portal and all its courses, and judge each."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from contextlib import closing
