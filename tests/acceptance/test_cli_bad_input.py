@@ -338,7 +338,11 @@ def test_a_replication_role_without_replication(site: Site) -> None:
     result = cli(
         "course", "add", "B", database, "--portal-conninfo", "user=unable", portal=site.portal
     )
-    assert_refused(result, "can't reach the portal", "permission denied")
+    with pytest.raises(psycopg.OperationalError) as refused:
+        psycopg.connect(make_conninfo(site.portal, user="unable"), replication="database")
+    said = str(refused.value).rpartition("FATAL:")[2].split("\n")[0].strip()
+    assert said
+    assert_refused(result, "can't reach the portal", said)
     assert footprint(site.portal, database) == before
 
 

@@ -148,7 +148,8 @@ def _ask(database: Connection, seen: Observation, *, known: list[str]) -> Observ
     first = read_facts(database, seen.course)
     strangers = read_strangers(database, known)
     drift = [first.altered] if first.altered else []
-    if first.owner is not None or first.altered:
+    # Of another course's database no more is to be said than whose it is.
+    if first.owner == seen.course.course_id or first.altered:
         drift += course_findings(database, seen.course)
     return replace(
         seen,
