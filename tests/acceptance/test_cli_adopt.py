@@ -9,7 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.test_cli_course_add import Start, await_blocked, enroll_users, slots, start
+from tests.acceptance.test_cli_course_add import (
+    Start,
+    await_blocked,
+    await_no_slot,
+    enroll_users,
+    start,
+)
 from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, footprint, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.django_site.process import new_site
@@ -114,7 +120,7 @@ def test_an_adoption_that_is_killed_is_finished_by_the_same_command(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     application.execute("commit")
-    assert slots(site) == []
+    await_no_slot(site)
     # Nor does the command without --adopt empty the tables then: it goes on as it was begun.
     succeed("course", "add", "A", old_site, portal=site.portal)
     assert_equal_to_the_fan_out(site, "A")
