@@ -37,6 +37,12 @@ def serve(
         float,
         typer.Option("--interval", metavar="SECONDS", min=0.5, max=3600, help="Report this often."),
     ] = 5.0,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host", metavar="NAME", help="A name that it is reached by, such as a proxy's."
+        ),
+    ] = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Serve a page for people, and metrics for Prometheus.
@@ -44,6 +50,9 @@ def serve(
     / is the page, /metrics what Prometheus reads, /api/status the JSON of 'pysync status',
     /healthz says whether reports come, /grafana-dashboard.json and /alert-rules.yml are for
     Grafana and Prometheus. They are there until it is stopped. There is no login.
+
+    It answers by its addresses, as localhost, and by names that --listen and --host give: by no
+    other, since a page of a stranger's may have one that leads here.
     """
     # Costly to import, and no other command needs it.
     from pysync.watching.serving import server
@@ -65,6 +74,6 @@ def serve(
                 )
             say(f"serving http://{address}/ until stopped")
             sys.stdout.flush()
-            server.serve(watch, listener)
+            server.serve(watch, listener, [asked.host, *(host or ())])
     except KeyboardInterrupt:
         pass

@@ -10,7 +10,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from email.message import Message
 from importlib import resources
 from pathlib import Path
@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
+from pysync.watching.serving.connections import REQUEST_SECONDS
 from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_process import (
     Fork,
@@ -290,6 +291,27 @@ def test_a_server_starts_and_stops_without_its_portal() -> None:
         _, err = process.communicate(timeout=STOP_SECONDS)
         assert process.returncode == 0
         assert "wHisperEd" not in err
+
+
+def test_half_requests_and_other_sites_pages_get_nothing() -> None:
+    """The rest, with shorter deadlines, is in tests/unit/test_serving.py."""
+    nowhere = "host=127.0.0.1 port=1 dbname=none"
+    with serving(nowhere, "--host", "pysync.example.org") as (url, process), ExitStack() as stack:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        peers = [stack.enter_context(socket.create_connection(address)) for _ in range(230)]
+        for peer in peers:
+            with suppress(ConnectionError):  # it may have given way already
+                peer.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1")
+        assert get(f"{url}/")[0] == 200
+        for peer in peers:
+            peer.settimeout(REQUEST_SECONDS + 5)
+            with suppress(ConnectionError):
+                assert peer.recv(1) == b""
+        assert get(url, Host="rebound.example")[0] == 421
+        assert get(url, Host="pysync.example.org")[0] == 200
+        assert get(f"{url}/api/page", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=STOP_SECONDS)[1]
 
 
 @pytest.mark.parametrize(

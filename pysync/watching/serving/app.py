@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from importlib import resources
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysync.types import JSON_VERSION
+from pysync.watching.serving.gate import Gate
 from pysync.watching.serving.page import live_data, live_page, policy
 from pysync.watching.serving.watch import Watch
 from pysync.watching.status.document import document
@@ -31,8 +33,11 @@ SHIPPED: Final = {
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def app(watch: Watch) -> Starlette:
-    """Return the application; its handlers are plain functions, which run in threads."""
+def app(watch: Watch, names: Collection[str]) -> Starlette:
+    """Return the application; its handlers are plain functions, which run in threads.
+
+    :param names: host names by which it is reached.
+    """
 
     def page(_: Request) -> Response:
         return HTMLResponse(live_page(watch.known))
@@ -68,7 +73,11 @@ def app(watch: Watch) -> Starlette:
             Route("/metrics", metrics),
             *(Route(path, _shipped) for path in SHIPPED),
         ],
-        middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=2000)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(Gate, names=names),
+            Middleware(GZipMiddleware, minimum_size=2000),
+        ],
     )
 
 
@@ -82,6 +91,7 @@ class SecurityHeaders:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Resource-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
             "Cache-Control": "no-store",
         }
 

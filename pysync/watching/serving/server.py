@@ -4,17 +4,24 @@ import ipaddress
 import logging
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import uvicorn
 
 from pysync.errors import PysyncError
 from pysync.watching.serving.app import app
+from pysync.watching.serving.connections import (
+    MAX_REQUEST_BYTES,
+    REQUEST_SECONDS,
+    BoundedProtocol,
+)
 from pysync.watching.serving.watch import Watch
 
 _LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 2
-_MAX_CONNECTIONS = 200
+_BACKLOG = 64
+"""Connections that are accepted at once, before any can give way."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,24 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
     return listener, Address(host, port)
 
 
-def serve(watch: Watch, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT, which is raised again afterwards."""
+def serve(watch: Watch, listener: socket.socket, names: Collection[str]) -> None:
+    """Serve until SIGTERM or SIGINT, which is raised again afterwards.
+
+    :param names: host names by which it is reached, see :class:`pysync.watching.serving.gate.Gate`.
+    """
     config = uvicorn.Config(
-        app(watch),
+        app(watch, names),
         loop="asyncio",
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_MAX_CONNECTIONS,
+        backlog=_BACKLOG,
+        h11_max_incomplete_event_size=MAX_REQUEST_BYTES,
+        timeout_keep_alive=REQUEST_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listener])
