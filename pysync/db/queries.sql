@@ -19,3 +19,29 @@ select con.conname::text as name, n.nspname::text as schema, c.relname::text as 
    and con.conparentid = 0
    and con.confrelid = pg_catalog.to_regclass(%(table)s)
  order by 2, 3, 1;
+
+-- name: needs_restriction
+-- Whether a role has fewer rights than we do, and so code of its own must not run with ours.
+select rolname <> current_user and not rolsuper from pg_catalog.pg_roles where rolname = %s;
+
+-- name: restricted_function
+-- Run a statement and say where we can read it how many rows it concerned.
+create function {function}(statement text)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    affected bigint;
+begin
+    execute statement;
+    get diagnostics affected = row_count;
+    insert into pg_temp.pysync_affected values (affected);
+    return affected;
+end
+$$;
+
+-- name: restricted_view
+-- A refresh runs this as the view's owner, security-restricted.
+create materialized view {view} as select {function}({statement}) with no data;

@@ -1,0 +1,136 @@
+"""Statements on tables of others, with their owner's rights and no more.
+
+On a table of somebody else's a statement meets code of theirs: triggers, policies, casts and
+operators of their types, domains, defaults, expressions of indexes. It runs with the rights of
+whoever runs the statement, and ``set role`` is no boundary: that code can reset it. PostgreSQL has
+one for such a case, the security-restricted operation, in which a materialized view is refreshed as
+its owner: roles can't be changed, nothing can be left for the end of the transaction (deferred
+triggers, cursors), nothing temporary made, and settings are put back. So a statement for which we
+must lend nothing is run by a view that belongs to the role, made and dropped for it.
+
+The role owns the view, and its code could hang more code on it or put something else in its place:
+so it may create nothing in the view's schema, and the view is never read. What a statement returns
+comes back in a temporary table of ours, into which the role may insert.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from pysync.db.connections import Connection, Query, fetch_value
+from pysync.db.queries import load
+
+Parameters = Sequence[Any] | dict[str, Any] | None
+
+_QUERIES: Final = load(__file__)
+_AFFECTED: Final = sql.Identifier("pg_temp", "pysync_affected")
+_ROWS: Final = sql.Identifier("pg_temp", "pysync_rows")
+
+
+class Restricted:
+    """Runs statements with a role's rights; made by :func:`restricted`."""
+
+    def __init__(self, session: Connection, role: str, schema: str | None) -> None:
+        self._session = session
+        self._role = sql.Identifier(role)
+        self._schema = schema
+        self._views = 0
+
+    def __enter__(self) -> Self:
+        if self._schema is None:
+            return self
+        self._run("create schema {schema}")
+        self._session.execute(
+            _QUERIES["restricted_function"].format(function=self._in_schema("run"))
+        )
+        self._run("grant usage on schema {schema} to {role}")
+        self._make(_AFFECTED, "affected bigint")
+        # What is deferred until the end of the transaction would be refused.
+        self._run("set constraints all immediate")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._schema is None or kind:
+            return
+        self._run("drop schema {schema} cascade")
+        self._run("drop table {affected}")
+
+    def execute(self, statement: Query, parameters: Parameters = None) -> int:
+        """Run a statement and return how many rows it concerned."""
+        if self._schema is None:
+            return self._session.execute(statement, parameters).rowcount
+        self._refresh(psycopg.ClientCursor(self._session).mogrify(statement, parameters))
+        return int(fetch_value(self._session, sql.SQL("select * from {}").format(_AFFECTED)))
+
+    def fetch(self, query: Query, columns: str, parameters: Parameters = None) -> list[TupleRow]:
+        """Return the rows of a query.
+
+        :param columns: their names and types, ``id bigint, hash bytea``; the types are
+            PostgreSQL's own.
+        """
+        if self._schema is None:
+            return self._session.execute(query, parameters).fetchall()
+        self._make(_ROWS, columns)
+        text = psycopg.ClientCursor(self._session).mogrify(query, parameters)
+        self._refresh(f"insert into pg_temp.pysync_rows {text}")
+        rows = self._session.execute(sql.SQL("select * from {}").format(_ROWS)).fetchall()
+        self._run("drop table {rows}")
+        return rows
+
+    def lend(self, temporary_table: str) -> None:
+        """Let the role read a temporary table of this session's."""
+        if self._schema is not None:
+            table = sql.Identifier("pg_temp", temporary_table)
+            self._run("grant select, insert, update, delete on {table} to {role}", table=table)
+
+    def _refresh(self, statement: str) -> None:
+        # A name of its own each time: the role may have moved the one before.
+        self._views += 1
+        view, function = self._in_schema(f"work_{self._views}"), self._in_schema("run")
+        self._run("truncate {affected}")
+        self._session.execute(
+            _QUERIES["restricted_view"].format(
+                view=view, function=function, statement=sql.Literal(statement)
+            )
+        )
+        # Others than superusers give away only what the new owner could have made there.
+        self._run("grant create on schema {schema} to {role}")
+        self._run("alter materialized view {view} owner to {role}", view=view)
+        self._run("revoke create on schema {schema} from {role}")
+        self._run("refresh materialized view {view}", view=view)
+
+    def _make(self, table: sql.Identifier, columns: str) -> None:
+        self._run(
+            "create temporary table {table} ({columns}) on commit drop",
+            table=table,
+            columns=sql.SQL(columns),
+        )
+        self._run("grant insert on {table} to {role}", table=table)
+
+    def _in_schema(self, name: str) -> sql.Identifier:
+        return sql.Identifier(str(self._schema), name)
+
+    def _run(self, statement: Any, **places: sql.Composable) -> None:
+        places |= {"schema": sql.Identifier(str(self._schema)), "role": self._role}
+        places |= {"affected": _AFFECTED, "rows": _ROWS}
+        self._session.execute(sql.SQL(statement).format(**places))
+
+
+@contextmanager
+def restricted(session: Connection, role: str) -> Iterator[Restricted]:
+    """Run the block's statements in a transaction, with a role's rights instead of the session's.
+
+    Where the role is the session's own, or a superuser, there is nothing to lend, and statements
+    run as they are.
+
+    :raises psycopg.errors.InsufficientPrivilege: if the session may not act as the role.
+    """
+    with session.transaction():
+        needed = fetch_value(session, _QUERIES["needs_restriction"], role)
+        with Restricted(session, role, f"pysync_{uuid4().hex}" if needed else None) as runner:
+            yield runner
