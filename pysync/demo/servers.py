@@ -148,9 +148,9 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def temporary_folder(prefix: str) -> Path:
+def temporary_folder(prefix: str, parent: str = "/tmp") -> Path:  # noqa: S108
     """Make a folder with a short path (Unix sockets allow 107 bytes) that servers may write to."""
-    return make_folder(Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp")))
+    return make_folder(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
 
 
 def readable(installation: Installation, folder: Path) -> Installation:
