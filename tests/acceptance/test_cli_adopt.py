@@ -21,7 +21,7 @@ from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.django_site.process import new_site
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
-pytestmark = pytest.mark.every_major("first copies beside rows that are there")
+pytestmark = pytest.mark.oldest_and_newest("first copies beside rows that are there")
 
 __all__ = ["start"]
 

@@ -15,7 +15,7 @@ from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out, assert
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Site, enroll, eventually, insert_user
 
-pytestmark = pytest.mark.every_major("when a slot is given up, and what the server then says")
+pytestmark = pytest.mark.oldest_and_newest("when a slot is given up, and what the server then says")
 
 LOOKS = ("--max-retained", "8MB", "--interval", "0.4")
 

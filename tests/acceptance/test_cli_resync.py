@@ -20,7 +20,7 @@ from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, s
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
 from tests.support import Rows, Site, drop_slot, enroll, eventually, insert_user
 
-pytestmark = pytest.mark.every_major("merging beside what the server does to a slot")
+pytestmark = pytest.mark.oldest_and_newest("merging beside what the server does to a slot")
 
 __all__ = ["start"]
 

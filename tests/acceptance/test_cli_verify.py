@@ -32,7 +32,7 @@ from tests.support import (
     unenroll,
 )
 
-pytestmark = pytest.mark.every_major("rows compared as each version writes and orders them")
+pytestmark = pytest.mark.oldest_and_newest("rows compared as each version writes and orders them")
 
 Found = set[tuple[str, str, str, int, tuple[str, ...]]]
 

@@ -19,7 +19,7 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, refusal, run
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
-pytestmark = pytest.mark.every_major("what is compared is how a server spells definitions")
+pytestmark = pytest.mark.oldest_and_newest("what is compared is how a server spells definitions")
 
 FOREIGN_KEYS_TO_USERS = (
     "select conrelid::regclass::text from pg_constraint"

@@ -18,7 +18,7 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, refusal, run
 from tests.support import Cluster, Site, assert_live_rows
 
-pytestmark = pytest.mark.every_major("what is compared is how a server spells definitions")
+pytestmark = pytest.mark.oldest_and_newest("what is compared is how a server spells definitions")
 
 PEOPLE = """
 insert into auth_user (id, username, password, is_superuser, first_name, last_name, email, is_staff,

@@ -278,6 +278,7 @@ def test_a_column_is_added_and_dropped_while_courses_stream(tree: Tree, streamin
     assert site.execute("select from pg_attribute where attname = 'nickname'") == []
 
 
+@pytest.mark.newest("our own waiting and naming")
 def test_who_writes_on_and_on_is_named_and_not_waited_for(tree: Tree, streaming: Site) -> None:
     site = streaming
     add_nickname(tree)
