@@ -4,7 +4,7 @@ create or replace function course.personal_data_left(user_ids bigint[])
 returns setof bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select copy.id::bigint
       from course.auth_user as copy

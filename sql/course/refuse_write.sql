@@ -3,7 +3,7 @@
 create or replace function course.refuse_write()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     changed_columns text;

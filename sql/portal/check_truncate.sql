@@ -4,7 +4,7 @@ create or replace function course.check_truncate()
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then

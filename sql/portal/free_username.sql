@@ -5,7 +5,7 @@ create or replace function course.free_username(course_id text, username text, u
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     max_length constant integer := 150;  -- characters, the width of auth_user.username

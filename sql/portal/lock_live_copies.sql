@@ -5,7 +5,7 @@ create or replace function course.lock_live_copies(user_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform course.lock_members(user_ids);

@@ -6,7 +6,7 @@ create or replace function course.make_way(user_ids bigint[], course_ids text[])
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     fixed_snapshot constant boolean :=

@@ -2,7 +2,7 @@ create or replace function course.profile_deleted()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then

@@ -2,7 +2,7 @@ create or replace function course.scrubbed_username(course_id text, user_id bigi
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     plain constant text := 'deleted-' || user_id;

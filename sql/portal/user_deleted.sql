@@ -2,7 +2,7 @@ create or replace function course.user_deleted()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform course.scrub_members(array(select portal_user.id::bigint from old_rows as portal_user));

@@ -2,7 +2,7 @@ create or replace function course.user_updated()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- The table may have columns of the application's own, which no course has. PL/pgSQL prepares

@@ -89,7 +89,8 @@ ON_THE_PORTAL = {
     ),
     "alter function course.profile_updated() set search_path = public": (
         "function course.profile_updated()",
-        "was altered (settings is ['search_path=public'] rather than ['search_path=\"\"'])",
+        "was altered (settings is ['search_path=public'] rather than"
+        " ['search_path=pg_catalog, pg_temp'])",
     ),
     "drop function course.profile_deleted() cascade": (
         "function course.profile_deleted()",
@@ -129,7 +130,7 @@ IN_THE_COURSE = {
         "is missing: rows of other courses would be let in",
     ),
     "create or replace function course.refuse_write() returns trigger language plpgsql"
-    " set search_path = '' as 'begin return new; end'": (
+    " set search_path = pg_catalog, pg_temp as 'begin return new; end'": (
         "function course.refuse_write()",
         "was altered",
     ),

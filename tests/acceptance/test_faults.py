@@ -178,7 +178,7 @@ def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection
     mend(site, "rebuild")
     site.execute(
         "create or replace function course.user_updated() returns trigger language plpgsql"
-        " security definer set search_path = '' as 'begin return null; end'"
+        " security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'"
     )
     found = become(site, "drifted", "function course.user_updated() was altered on the portal")
     assert found["remedy"] == "run 'pysync migrate portal --reinstall'"
@@ -192,7 +192,8 @@ def test_what_is_only_spelled_differently_is_no_drift(
     body = site.one("select prosrc from pg_proc where oid = 'course.user_updated()'::regprocedure")
     site.execute(
         "create or replace function course.user_updated() returns trigger language plpgsql"
-        f" security definer set search_path = '' as $$ -- spaced\n{body.replace('    ', ' ')}$$"
+        " security definer set search_path = pg_catalog, pg_temp"
+        f" as $$ -- spaced\n{body.replace('    ', ' ')}$$"
     )
     course.execute(
         "alter database current_database set search_path = public, course".replace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -40,7 +42,7 @@ select 'routine', pg_proc.oid::regprocedure::text, privilege_type
 
 ROUTINES = """
 select pg_proc.oid::regprocedure::text, prosecdef, proowner::regrole::text,
-       coalesce('search_path=""' = any (proconfig), false),
+       coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false),
        exists (select from pg_trigger where tgfoid = pg_proc.oid
                   and tgrelid::regclass::text in
                       ('auth_user', 'auth_userprofile', 'student_courseenrollment'))
@@ -128,7 +130,7 @@ def test_routines_have_a_pinned_search_path_and_trigger_functions_run_as_their_o
     routines = app.site.execute(ROUTINES)
     assert len(routines) > 20
     for routine, security_definer, owner, pinned, on_a_source_table in routines:
-        assert pinned, f"{routine} needs: set search_path = ''"
+        assert pinned, f"{routine} needs: set search_path = pg_catalog, pg_temp"
         if on_a_source_table:
             assert security_definer, f"{routine} needs: security definer"
             assert owner == OWNER, f"{routine} needs: owner to {OWNER}"
@@ -142,7 +144,7 @@ def test_nothing_of_ours_is_open_to_public_and_nothing_follows_the_callers_searc
     assert site.execute(GRANTED_TO_PUBLIC) == []
     assert site.course("A").execute(GRANTED_TO_PUBLIC).fetchall() == []
     for routine, _, _, pinned, _ in site.course("A").execute(ROUTINES).fetchall():
-        assert pinned, f"{routine} needs: set search_path = ''"
+        assert pinned, f"{routine} needs: set search_path = pg_catalog, pg_temp"
 
 
 def test_nobody_can_become_the_owner_and_it_is_nobody_special(app: App) -> None:
@@ -204,6 +206,60 @@ def test_an_applications_own_objects_are_never_taken_for_ours(owning: App) -> No
         owning.execute(statement)
     assert differences(site) == []
     assert names(site, "A") == {1: "ada~1", 2: "deleted-2"}
+
+
+def put_types_in_front(session: psycopg.Connection[Any], role: str) -> None:
+    """Name types of one's own, in the temporary schema, like PostgreSQL's."""
+    session.execute(
+        "create function pg_temp.met(anyelement) returns boolean language plpgsql as $$ begin"
+        f" if current_user <> '{role}' then raise exception 'met as %', current_user; end if;"
+        " return true; end $$"
+    )
+    for name in ("text", "timestamptz", "name", "regclass", "jsonb"):
+        session.execute(
+            f"create domain pg_temp.{name} as pg_catalog.{name} check (pg_temp.met(value))"
+        )
+
+
+def test_an_applications_own_types_are_never_taken_for_ours(app: App) -> None:
+    """Without being named in the search path, the temporary schema comes first for types."""
+    site = app.site
+    site.register_only("A")
+    site.execute("insert into course.mark values ('A', 0, now())")
+    site.execute(f"grant usage on schema pysync to {app.role}")
+    site.execute(f"grant execute on function pysync.mark(text) to {app.role}")
+    session = app.connect()
+    put_types_in_front(session, app.role)
+    for statement in (
+        "insert into public.auth_user (username, password) values ('ada', '')",
+        "insert into public.student_courseenrollment (user_id, course_id)"
+        " select id, 'A' from public.auth_user",
+        "insert into public.auth_userprofile (user_id) select id from public.auth_user",
+        "update public.auth_userprofile set name = 'Ada'",
+        "update public.auth_user set username = 'countess'",
+        "select pysync.mark('A')",
+        "delete from public.student_courseenrollment",
+        "delete from public.auth_user",
+    ):
+        session.execute(statement)
+    site.execute(f"revoke all on schema pysync from {app.role}")
+    site.execute(f"revoke all on function pysync.mark(text) from {app.role}")
+
+
+def test_nor_are_they_in_a_course_database(site: Site) -> None:
+    site.add("A")
+    sent = site.one("select pysync.mark('A')")
+    name = "somebody_with_types"
+    with site.course("A") as course:
+        course.execute(f"create role {name}")
+        course.execute(f"grant usage on schema course to {name}")
+        course.execute(f"grant execute on procedure course.wait_for(bigint, interval) to {name}")
+        course.execute(f"set role {name}")
+        put_types_in_front(course, name)
+        course.execute("call course.wait_for(%s, '30 s')", [sent])
+        course.execute("reset role")
+        course.execute(f"drop owned by {name} cascade")
+        course.execute(f"drop role {name}")
 
 
 def intrude(app: App, body: str) -> None:

@@ -18,7 +18,7 @@ create function pysync.mark_of(course_id text)
 returns bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return (select mark.number from course.mark where mark.course_id = mark_of.course_id);
 """
 

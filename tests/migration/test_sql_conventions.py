@@ -56,7 +56,7 @@ def pinned_search_path(statement: ast.CreateFunctionStmt) -> str | None:
     for option in statement.options or ():
         setting = option.arg
         if isinstance(setting, ast.VariableSetStmt) and setting.name == "search_path":
-            return str((setting.args or ())[0].val.sval)
+            return ", ".join(each.val.sval for each in setting.args or ())
     return None
 
 
@@ -86,7 +86,9 @@ def test_a_function_has_its_comment_and_revoke_beside_it(file: Path) -> None:
     ]
     for function in functions:
         assert function.replace, "say 'create or replace': the file must be safe to run twice"
-        assert pinned_search_path(function) == "", "add 'set search_path = '''''"
+        # Unless it is named, last, the temporary schema comes first for types.
+        pinned = pinned_search_path(function)
+        assert pinned == "pg_catalog, pg_temp", "add 'set search_path = pg_catalog, pg_temp'"
     signatures = [declared(each) for each in functions]
     assert signatures == commented, "add 'comment on function …' with the same arguments"
     assert signatures == closed, "add 'revoke all on function … from public'"
@@ -123,7 +125,7 @@ def test_functions_are_described_closed_and_pinned_in_the_catalog(
     assert len(functions) >= {PORTAL.name: 20, COURSE.name: 2}[lineage.name]
     for name, description, settings, is_open, runs_as in functions:
         assert description, f"{name} has no comment"
-        assert 'search_path=""' in (settings or []), f"{name} has no pinned search_path"
+        assert "search_path=pg_catalog, pg_temp" in (settings or []), f"{name}: pin its search_path"
         assert not is_open, f"{name} is open to PUBLIC"
         if lineage is PORTAL:
             assert runs_as in {None, OWNER}, f"{name} isn't owned by {OWNER}"

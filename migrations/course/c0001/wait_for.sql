@@ -1,7 +1,7 @@
 create or replace procedure course.wait_for(mark bigint, patience interval default '5 s')
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     deadline constant timestamptz := clock_timestamp() + patience;

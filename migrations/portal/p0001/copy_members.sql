@@ -5,7 +5,7 @@ create or replace function course.copy_members(enrollment_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     user_ids bigint[];

@@ -2,7 +2,7 @@ create or replace function course.copy_profiles(user_ids bigint[], course_ids te
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into course.auth_userprofile as copy (

@@ -4,7 +4,7 @@
 create or replace function pysync.registry_changed()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     lock table public.student_courseenrollment in share row exclusive mode;

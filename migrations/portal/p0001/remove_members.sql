@@ -3,7 +3,7 @@ create or replace function course.remove_members(user_ids bigint[], course_ids t
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from course.student_courseenrollment as copy

@@ -5,7 +5,7 @@ create or replace function course.require_members(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     missing_user bigint;

@@ -6,7 +6,7 @@ returns text[]
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return array(
     select course.course_id
       from pysync.course

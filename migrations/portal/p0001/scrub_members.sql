@@ -4,7 +4,7 @@ create or replace function course.scrub_members(user_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from course.student_courseenrollment as copy

@@ -2,7 +2,7 @@ create or replace function course.refuse_user_id_change()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (select from course.auth_user as copy where copy.id = old.id) then

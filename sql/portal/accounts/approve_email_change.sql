@@ -2,7 +2,7 @@ create or replace function student.approve_email_change(activation_key text)
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     change record;

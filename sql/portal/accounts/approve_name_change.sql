@@ -2,7 +2,7 @@ create or replace function student.approve_name_change(user_id bigint)
 returns text
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     approved_name text;

@@ -2,7 +2,7 @@ create or replace function student.assign_roles()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     user_ids bigint[];

@@ -7,7 +7,7 @@ create or replace function student.give_roles(user_ids bigint[], course_ids text
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$

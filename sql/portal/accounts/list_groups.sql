@@ -2,7 +2,7 @@ create or replace function student.list_groups()
 returns table (group_name text, description text, members bigint)
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 select test_group.name, test_group.description,
        (select count(*)

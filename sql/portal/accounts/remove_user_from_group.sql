@@ -2,7 +2,7 @@ create or replace function student.remove_user_from_group(username text, group_n
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_group_id bigint := student.find_group(group_name);

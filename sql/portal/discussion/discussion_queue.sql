@@ -11,7 +11,7 @@ returns table (
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     -- A user who is gone is in the outbox until a pusher meets the entry, and in nobody's way.
     select portal_user.id, portal_user.username, queued.queued_at, coalesce(entry.attempts, 0),

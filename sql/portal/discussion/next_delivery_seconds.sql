@@ -3,7 +3,7 @@ returns double precision
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if not pysync.feature_is_on('discussion_service') then

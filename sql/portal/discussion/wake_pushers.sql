@@ -2,7 +2,7 @@ create or replace function pysync.wake_pushers()
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- A transaction that has notified can't be prepared, and nobody's save is to fail over this:

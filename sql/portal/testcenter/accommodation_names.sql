@@ -2,7 +2,7 @@ create or replace function student.accommodation_names(accommodation_code text)
 returns text[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return array(
     select coalesce(known.display_name, given.code)
       from unnest(string_to_array(accommodation_names.accommodation_code, '*'))

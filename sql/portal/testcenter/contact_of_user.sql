@@ -4,7 +4,7 @@ create or replace function student.contact_of_user(
     user_id bigint, out username text, out email text)
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 select portal_user.username, portal_user.email
   from public.auth_user as portal_user

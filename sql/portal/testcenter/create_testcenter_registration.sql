@@ -4,7 +4,7 @@ create or replace function student.create_testcenter_registration(
 returns text
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     testcenter_user public.student_testcenteruser;

@@ -3,7 +3,7 @@ returns date
 language plpgsql
 immutable
 strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if value ~ '^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}$' then

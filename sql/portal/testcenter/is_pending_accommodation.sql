@@ -5,7 +5,7 @@ returns boolean
 language sql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return (registration).accommodation_request <> '' and (registration).accommodation_code = '';
 
 revoke all on function student.is_pending_accommodation(public.student_testcenterregistration)

@@ -5,7 +5,7 @@ returns boolean
 language sql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return (registration).upload_status = ''
    and not ((registration).accommodation_request <> ''
             and (registration).accommodation_code = '');

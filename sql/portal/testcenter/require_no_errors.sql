@@ -2,7 +2,7 @@ create or replace function student.require_no_errors(subject text, errors json, 
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     fields text[] := array(

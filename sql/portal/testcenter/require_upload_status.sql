@@ -4,7 +4,7 @@ create or replace function student.require_upload_status(
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if upload_status is null or upload_status not in ('', 'Error', 'Accepted') then

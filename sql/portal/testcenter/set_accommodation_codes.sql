@@ -4,7 +4,7 @@ create or replace function student.set_accommodation_codes(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     refused text;

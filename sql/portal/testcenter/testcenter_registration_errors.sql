@@ -4,7 +4,7 @@ create or replace function student.testcenter_registration_errors(
 returns table (field text, message text)
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform student.require_json_object(exam_info);

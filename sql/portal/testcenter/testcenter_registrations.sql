@@ -4,7 +4,7 @@ create or replace function student.testcenter_registrations(
 returns setof student.testcenter_registration
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select registration.*
       from student.testcenter_registration as registration

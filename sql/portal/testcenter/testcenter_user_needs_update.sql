@@ -2,7 +2,7 @@ create or replace function student.testcenter_user_needs_update(user_id bigint, 
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     differs boolean;

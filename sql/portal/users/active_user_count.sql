@@ -2,7 +2,7 @@ create or replace function student.active_user_count()
 returns bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select count(*)
       from public.auth_user

@@ -2,7 +2,7 @@ create or replace function student.change_name(email text, new_name text)
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     changed_id bigint := student.user_id_by_email(email);

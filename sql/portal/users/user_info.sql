@@ -9,7 +9,7 @@ returns table (
 )
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_id bigint := student.user_id_by_email(email_address);

@@ -2,7 +2,7 @@ create or replace function student.valid_years_of_birth()
 returns setof integer
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return generate_series(
     extract(year from current_date)::integer,
     extract(year from current_date)::integer - 119,

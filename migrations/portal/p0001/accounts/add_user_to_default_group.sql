@@ -2,7 +2,7 @@ create or replace function student.add_user_to_default_group(username text, grou
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin

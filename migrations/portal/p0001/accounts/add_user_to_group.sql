@@ -2,7 +2,7 @@ create or replace function student.add_user_to_group(username text, group_name t
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into public.student_usertestgroup_users (usertestgroup_id, user_id)

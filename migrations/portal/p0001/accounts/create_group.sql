@@ -2,7 +2,7 @@ create or replace function student.create_group(group_name text, description tex
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

@@ -2,7 +2,7 @@ create or replace function student.default_groups()
 returns table (group_name text, description text)
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 values ('email_future_courses', 'Receive e-mails about future MITx courses'),
        ('email_helpers', 'Receive e-mails about how to help with MITx'),

@@ -2,7 +2,7 @@ create or replace function student.describe_group(group_name text, description t
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_id bigint := student.find_group(group_name);

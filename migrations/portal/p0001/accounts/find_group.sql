@@ -2,7 +2,7 @@ create or replace function student.find_group(group_name text)
 returns bigint
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_id bigint;

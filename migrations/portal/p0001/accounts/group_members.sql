@@ -2,7 +2,7 @@ create or replace function student.group_members(group_name text)
 returns table (user_id bigint, username text, email text)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

@@ -4,7 +4,7 @@ create or replace function student.new_key()
 returns text
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 select overlay(
            overlay(first.digits placing left(second.digits, 1) from 13)

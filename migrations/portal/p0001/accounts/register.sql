@@ -2,7 +2,7 @@ create or replace function student.register(user_id bigint)
 returns text
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

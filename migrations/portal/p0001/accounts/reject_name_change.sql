@@ -2,7 +2,7 @@ create or replace function student.reject_name_change(user_id bigint)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from public.student_pendingnamechange as pending

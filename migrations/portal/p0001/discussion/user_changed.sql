@@ -4,7 +4,7 @@ create or replace function pysync.user_changed(user_id bigint)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (

@@ -3,7 +3,7 @@ returns table (course_id text, mark bigint, marked_at timestamptz)
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Whose row is locked is being sent a mark by somebody else: a report doesn't wait for that.

@@ -2,7 +2,7 @@ create or replace function student.create_testcenter_user(user_id bigint, data j
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     username text;

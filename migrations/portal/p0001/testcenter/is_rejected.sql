@@ -3,7 +3,7 @@ returns boolean
 language sql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return (registration).upload_status = 'Error';
 
 revoke all on function student.is_rejected(public.student_testcenterregistration) from public;

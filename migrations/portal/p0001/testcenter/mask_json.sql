@@ -7,7 +7,7 @@ language sql
 immutable
 parallel safe
 strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return regexp_replace(
     replace(replace(data, '\\', '\u005c'), '\u0000', '\u0001'),
     '[^\u0001-\u00ff]|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u(?!00)....',

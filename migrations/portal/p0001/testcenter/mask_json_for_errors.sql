@@ -4,7 +4,7 @@ language sql
 immutable
 parallel safe
 strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return student.mask_json(
     regexp_replace(replace(data::text, '\\', '\u005c'), '\\u000[12]', '?', 'g'));
 

@@ -3,7 +3,7 @@ create or replace function student.new_client_id()
 returns text
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return 'edX' || 1 + floor(random() * 999999999999)::bigint;
 
 revoke all on function student.new_client_id() from public;

@@ -7,7 +7,7 @@ create or replace function student.record_registration_upload(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform student.require_upload_status(

@@ -3,7 +3,7 @@ returns void
 language plpgsql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if data is null or json_typeof(data) <> 'object' then

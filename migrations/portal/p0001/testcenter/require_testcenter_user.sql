@@ -2,7 +2,7 @@ create or replace function student.require_testcenter_user(username text, data j
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform student.require_no_errors(

@@ -3,7 +3,7 @@ returns table (field text, message text)
 language plpgsql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform student.require_json_object(data);

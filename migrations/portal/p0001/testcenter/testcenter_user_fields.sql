@@ -22,7 +22,7 @@ create or replace function student.testcenter_user_fields(
 language sql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(form.first_name, ''), coalesce(form.middle_name, ''),
            coalesce(form.last_name, ''), coalesce(form.suffix, ''),

@@ -4,7 +4,7 @@ create or replace function student.update_testcenter_registration(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if length(accommodation_request) > 1024 then

@@ -2,7 +2,7 @@ create or replace function student.change_email(old_email text, new_email text)
 returns bigint
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     changed_id bigint;

@@ -2,7 +2,7 @@ create or replace function student.get_meta(user_id bigint)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     stored text;

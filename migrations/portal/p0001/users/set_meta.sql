@@ -2,7 +2,7 @@ create or replace function student.set_meta(user_id bigint, meta jsonb)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if jsonb_typeof(meta) is distinct from 'object' then

@@ -3,7 +3,7 @@ returns text
 language sql
 stable
 strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- The key's UTF-8 bytes, in a database of whatever encoding: links that were sent out stay valid.
 return md5(convert_to(secret_key, 'UTF8') || convert_to(user_id::text, 'UTF8'));
 

@@ -2,7 +2,7 @@ create or replace function student.user_id_by_email(email text)
 returns bigint
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     user_ids bigint[];
