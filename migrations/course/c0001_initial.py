@@ -118,10 +118,11 @@ OWN_TABLES = [
     sa.Table(
         "mark",
         metadata,
+        sa.Column("id", sa.BigInteger, autoincrement=False, nullable=False),
         sa.Column("course_id", sa.String(255), nullable=False),
         sa.Column("number", sa.BigInteger, nullable=False),
         sa.Column("marked_at", timestamp, nullable=False),
-        sa.PrimaryKeyConstraint("course_id", name="mark_pkey"),
+        sa.PrimaryKeyConstraint("id", name="mark_pkey"),
         schema="course",
     ),
     sa.Table(

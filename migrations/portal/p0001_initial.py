@@ -243,9 +243,10 @@ FAN_OUT_TABLES = [
         "mark",
         ours,
         sa.Column("course_id", sa.String(255), nullable=False),
+        id_column(),
         sa.Column("number", sa.BigInteger, nullable=False),
         sa.Column("marked_at", timestamp, nullable=False),
-        sa.PrimaryKeyConstraint("course_id", name="mark_pkey"),
+        sa.PrimaryKeyConstraint("course_id", "id", name="mark_pkey"),
         schema="course",
     ),
 ]

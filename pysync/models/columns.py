@@ -92,7 +92,6 @@ class EnrollmentColumns:
 class MarkColumns:
     """A mark on its way to one course: written on the portal, awaited in the course."""
 
-    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
     number: Mapped[int]
     marked_at: Mapped[datetime]
 

@@ -63,9 +63,12 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):
 
 
 class Mark(MarkColumns, CourseDatabaseBase):
-    """The latest mark that arrived here."""
+    """The latest marks that arrived here: the newest one counts."""
 
     __tablename__ = "mark"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    course_id: Mapped[CourseIdText]
 
 
 class ThisCourse(CourseDatabaseBase):

@@ -136,10 +136,13 @@ class CourseEnrollmentCopy(EnrollmentColumns, PortalBase):
 
 
 class Mark(MarkColumns, PortalBase):
-    """The latest mark sent to each registered course."""
+    """The latest marks sent to each registered course: a row per sender at the same time."""
 
     __tablename__ = "mark"
     __table_args__ = ({"schema": "course"},)
+
+    course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
+    id: Mapped[Id]
 
 
 # The registry, in schema pysync.

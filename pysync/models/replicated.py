@@ -21,7 +21,7 @@ class Membership(Enum):
     USER = "its members and who once was one, as they were when they left"
     OF_USER = "what belongs to these users"
     ENROLLMENT = "its enrollments: who has one is a member"
-    COURSE = "the one that is the course's own"
+    COURSE = "those that are the course's own"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ PUBLISHED: Final = (
     ),
     ReplicatedTable("auth_userprofile", "profile", Membership.OF_USER),
     ReplicatedTable("student_courseenrollment", "enrollment", Membership.ENROLLMENT),
-    ReplicatedTable("mark", "mark", Membership.COURSE, key="course_id", user_column="", unique=""),
+    ReplicatedTable("mark", "mark", Membership.COURSE, user_column="", unique=""),
 )
 """Every table that courses are sent, in the order in which they point at each other."""
 

@@ -52,13 +52,13 @@ COLUMNS = {
         "user_id": "4711",
         "created": "null",
     },
-    "mark": {"course_id": "'B'", "number": "0", "marked_at": "now()"},
+    "mark": {"id": "4711", "course_id": "'B'", "number": "0", "marked_at": "now()"},
 }
 INSERTS = {
     "auth_user": "(id, course_id, username, password) values (4711, {}, 'mallory', '')",
     "auth_userprofile": "(id, course_id, user_id) values (4711, {}, 4711)",
     "student_courseenrollment": "(id, course_id, user_id) values (4711, {}, 4711)",
-    "mark": "(course_id, number, marked_at) values ({}, 4711, now())",
+    "mark": "(id, course_id, number, marked_at) values (4711, {}, 4711, now())",
 }
 
 

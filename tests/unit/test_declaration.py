@@ -29,7 +29,7 @@ ROOT = Path(revise.__file__).parents[1]
         ("{copy.mark_columns}", "copy.number, copy.marked_at"),
         ("{'mark_columns'}", "'number', 'marked_at'"),
         ("{old.enrollment_columns as declared}", "old.created::timestamptz as created"),
-        ("{mark_guarded_columns}", "course_id, number, marked_at"),
+        ("{mark_guarded_columns}", "id, course_id, number, marked_at"),
         ("{kept_user_columns}", "date_joined"),
         (
             "{'replicated_tables'}",

@@ -22,7 +22,13 @@ select this_course.course_id,
        mark.marked_at
   from (select) as one_row
   left join course.this_course on true
-  left join course.mark on mark.course_id = this_course.course_id
+  left join lateral (
+           select newest.number, newest.marked_at
+             from course.mark as newest
+            where newest.course_id = this_course.course_id
+            order by newest.number desc
+            limit 1
+       ) as mark on true
   left join pg_catalog.pg_subscription as subscription
     on subscription.subname like 'pysync\_%'
    and subscription.subdbid = (select here.oid from pg_catalog.pg_database as here

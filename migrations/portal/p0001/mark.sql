@@ -8,14 +8,44 @@ as $$
 declare
     sent bigint;
 begin
-    -- The row lock makes marks grow in commit order. They are microseconds since 1970, so that they
-    -- keep growing for a course that was removed and added again, or a portal that was restored.
+    -- A transaction that has sent a mark and stays open keeps its row locked. Nobody waits for that:
+    -- a row that is free is taken, or a new one, so there are as many as there were senders at once.
+    --
+    -- Whoever waits for a mark may go on once any row has one that isn't older. That such a row was
+    -- committed after this call began is what must hold: those that can be seen now are exceeded,
+    -- and the others' transactions aren't over. Microseconds since 1970 alone would do as long as
+    -- the clock is never set back; with them marks keep growing for a course that was removed and
+    -- added again, or a portal that was restored.
     update course.mark as latest
        set number = greatest(
-               latest.number + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+               latest.number + 1,
+               (select max(seen.number) + 1
+                  from course.mark as seen
+                 where seen.course_id = mark.course_id),
+               (extract(epoch from clock_timestamp()) * 1000000)::bigint),
            marked_at = clock_timestamp()
      where latest.course_id = mark.course_id
+       and latest.id = (
+               select free.id
+                 from course.mark as free
+                where free.course_id = mark.course_id
+                order by free.id
+                limit 1
+                  for update skip locked)
     returning latest.number into sent;
+
+    if sent is null then
+        insert into course.mark as latest (course_id, number, marked_at)
+        select mark.course_id,
+               greatest(
+                   max(seen.number) + 1,
+                   (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+               clock_timestamp()
+          from course.mark as seen
+         where seen.course_id = mark.course_id
+        having count(*) > 0
+        returning latest.number into sent;
+    end if;
 
     if sent is null then
         raise exception using

@@ -22,6 +22,6 @@ grant select on public.student_courseenrollment to pysync_owner;
 grant select, insert, update, delete
    on course.auth_user, course.auth_userprofile, course.student_courseenrollment
    to pysync_owner;
-grant select, update on course.mark to pysync_owner;
+grant select, insert, update on course.mark to pysync_owner;
 grant select on pysync.course to pysync_owner;
 grant select, update on pysync.registry_change to pysync_owner;

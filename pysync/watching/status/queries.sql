@@ -56,7 +56,7 @@ select (pg_catalog.pg_replication_origin_progress(o.roname, false) - '0/0')::big
 
 -- name: newest_mark
 -- The newest mark that is visible in the course.
-select number from course.mark where course_id = %(course_id)s;
+select max(number) from course.mark where course_id = %(course_id)s;
 
 -- name: blocker
 -- Whose lock an apply worker waits for: the oldest transaction's.

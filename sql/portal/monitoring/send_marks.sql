@@ -6,13 +6,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Whose row is locked is being sent a mark by somebody else: a report doesn't wait for that.
     for course_id in
-        select free.course_id
-          from course.mark as free
-         where free.course_id = any (send_marks.course_ids)
-         order by free.course_id
-           for update skip locked
+        select distinct registered.course_id
+          from course.mark as registered
+         where registered.course_id = any (send_marks.course_ids)
     loop
         mark := pysync.mark(course_id);
         marked_at := clock_timestamp();
@@ -24,5 +21,5 @@ $$;
 alter function pysync.send_marks(text[]) owner to pysync_owner;
 revoke all on function pysync.send_marks(text[]) from public;
 comment on function pysync.send_marks(text[]) is
-    'Send a mark to each of these courses in one statement and return them; courses that are '
-    'being sent one at this moment, or aren''t registered, are left out.';
+    'Send a mark to each of these courses in one statement and return them; courses that aren''t '
+    'registered are left out.';

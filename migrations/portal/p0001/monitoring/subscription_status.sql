@@ -30,7 +30,13 @@ select course.course_id,
        mark.number as mark,
        mark.marked_at
   from pysync.course
-  left join course.mark on mark.course_id = course.course_id
+  left join lateral (
+           select newest.number, newest.marked_at
+             from course.mark as newest
+            where newest.course_id = course.course_id
+            order by newest.number desc
+            limit 1
+       ) as mark on true
   left join pg_catalog.pg_replication_slots as slot
     on slot.slot_name = course.replication_name
    and slot.database = pg_catalog.current_database()
