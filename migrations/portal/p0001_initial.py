@@ -350,6 +350,28 @@ REGISTRY_TABLES = [
         schema="pysync",
     ),
     sa.Table(
+        "turn",
+        ours,
+        sa.Column(
+            "name",
+            sa.String(255),
+            nullable=False,
+            comment="a course's id; empty for a migration of all",
+        ),
+        sa.Column(
+            "ticket",
+            sa.BigInteger,
+            nullable=False,
+            comment="key of the advisory lock that the session holds: random, so nobody else's",
+        ),
+        sa.Column("pid", sa.Integer, nullable=False),
+        sa.Column("role_name", sa.Text, nullable=False),
+        sa.Column("application_name", sa.Text, nullable=False),
+        sa.Column("taken_at", timestamp, nullable=False, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("name", name="turn_pkey"),
+        schema="pysync",
+    ),
+    sa.Table(
         "registry_change",
         ours,
         sa.Column("singleton", sa.Boolean, nullable=False, server_default=sa.text("true")),
@@ -641,6 +663,13 @@ STUDENT_TABLES = [
         *choice_columns(),
         sa.PrimaryKeyConstraint("code", name="level_of_education_pkey"),
         sa.UniqueConstraint("position", name="level_of_education_position_key"),
+        schema="student",
+    ),
+    sa.Table(
+        "email_claim",
+        ours,
+        sa.Column("email", sa.Text, nullable=False, comment="in lower case"),
+        sa.PrimaryKeyConstraint("email", name="email_claim_pkey"),
         schema="student",
     ),
     sa.Table(

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Final, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from pysync.db.connections import Connection, connect
 from pysync.errors import MigrationError, PysyncError
-from pysync.migrate import publications
+from pysync.migrate import publications, run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
-from pysync.migrate.run import Migrated, check_known, migrate, wait_for_turn
-from pysync.replication import registry
+from pysync.migrate.run import Migrated, check_known, migrate
+from pysync.replication import registry, turns
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
-
-_RUN_LOCK: Final = 0x7079_7379_6E63_7275  # "pysyncru": a whole run, held on the portal
 
 Done = tuple[str, Migrated]
 """A database, or a publication, and what was done to it."""
@@ -49,7 +47,7 @@ def run_all(
             f"revision '{target}' belongs to one lineage only",
             "name the databases: 'pysync migrate portal --to …' or 'migrate course ID --to …'",
         )
-    with exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo, offline=options.get("offline")) as portal:
         before = current_revision(portal, PORTAL)
         check_known(before, PORTAL, "portal")
         wanted = registry.courses(portal) if before else []
@@ -86,7 +84,7 @@ def run_all(
 
 def run_portal(portal_conninfo: str, target: str = "head", **options: Unpack[Options]) -> Done:
     """Migrate the portal alone."""
-    with exclusive(portal_conninfo):
+    with exclusive(portal_conninfo, offline=options.get("offline")):
         return "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
 
 
@@ -99,7 +97,7 @@ def run_course(
 
     :raises UnknownCourseError: if the course isn't registered.
     """
-    with exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo, offline=options.get("offline")) as portal:
         registry.require(portal)
         check_known(current_revision(portal, PORTAL), PORTAL, "portal")
         course = registry.get(portal, course_id)
@@ -145,8 +143,14 @@ def _made(
 
 
 @contextmanager
-def exclusive(portal_conninfo: str) -> Iterator[Connection]:
-    """Let one run at a time work on a portal and its courses."""
+def exclusive(portal_conninfo: str, *, offline: bool | None = False) -> Iterator[Connection]:
+    """Let one run at a time work on a portal and its courses; who only reads needs no turn.
+
+    A portal's first migration has no courses, and takes turns with itself.
+    """
     with closing(connect(portal_conninfo)) as portal:
-        wait_for_turn(portal, "portal", _RUN_LOCK, transaction=False)
-        yield portal
+        if offline:
+            yield portal
+            return
+        with turns.taken(portal, "", "portal", run.TURN_TIMEOUT_SECONDS, done="migrated"):
+            yield portal

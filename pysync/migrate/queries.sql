@@ -294,3 +294,17 @@ begin
             hint = 'Copy them elsewhere and delete them first';
     end if;
 end $$;
+
+-- name: migrating
+-- Who migrates this database: has a lock on the version table, or makes the schema that will have it.
+-- Others can't see that schema yet, but whoever puts something into it has a lock on it.
+select held.pid, others.usename::text, coalesce(others.application_name, ''),
+       coalesce(pg_catalog.date_trunc('second', others.xact_start)::text, 'unknown')
+  from pg_catalog.pg_locks held
+  join pg_catalog.pg_stat_activity others on others.pid = held.pid
+ where held.granted and held.pid <> pg_catalog.pg_backend_pid()
+   and others.datname = pg_catalog.current_database()
+   and (held.relation = pg_catalog.to_regclass(%(table)s) and held.mode <> 'AccessShareLock'
+        or held.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+           and not exists (select from pg_catalog.pg_namespace n where n.oid = held.objid))
+ limit 1;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,27 @@ from sqlalchemy.pool import NullPool
 from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import meaning
+from pysync.db.queries import load
 from pysync.db.sql_files import folder, frozen, statements
 from pysync.errors import (
     AdoptionError,
-    LockedError,
     MigrationError,
     PysyncError,
     UnsuitableDatabaseError,
 )
+from pysync.findings import IN_COURSE, ON_PORTAL
 from pysync.migrate.installed import Difference, differences, record
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.replication import turns
 from pysync.types import CourseId
 
 if TYPE_CHECKING:  # it takes a while to import, and most commands don't migrate
     from alembic.config import Config
 
 TURN_TIMEOUT_SECONDS: Final = 10
-_MIGRATION_LOCK: Final = 0x7079_7379_6E63  # "pysync"
+_QUERIES: Final = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,12 @@ def migrate(
     target = _resolve(lineage, target, reinstall=reinstall)
     with _transaction(conninfo, subject) as (sqlalchemy_connection, connection):
         before = current_revision(connection, lineage)
-        if before is None:
-            if target == "base":
-                return Migrated(None, None, "" if offline else None)
-            _check_vacant(connection, lineage, subject)
+        if before is None and target == "base":
+            return Migrated(None, None, "" if offline else None)
+        if not offline:
+            before = _wait_for_turn(connection, lineage, subject)
+        elif before is None:
+            _check_vacant(connection, lineage.schemas, subject)
         check_known(before, lineage, subject)
         config.attributes |= {
             "lineage": lineage,
@@ -100,8 +104,6 @@ def migrate(
         if offline:
             script = _script(config, lineage, before, target, reinstall=reinstall)
             return Migrated(before, before, script)
-        if before is None:
-            connection.execute(sql.SQL("create schema if not exists {}").format(_own(lineage)))
         config.attributes["connection"] = sqlalchemy_connection
         if _is_downgrade(lineage, before, target):
             command.downgrade(config, target)
@@ -122,7 +124,7 @@ def migrate(
 
 @contextmanager
 def _transaction(conninfo: str, subject: str) -> Iterator[tuple[SQLAlchemyConnection, Connection]]:
-    """One transaction, one migration at a time, psycopg's errors translated."""
+    """One transaction, psycopg's errors translated."""
 
     def creator() -> Connection:
         connection = connect(conninfo)
@@ -134,7 +136,6 @@ def _transaction(conninfo: str, subject: str) -> Iterator[tuple[SQLAlchemyConnec
         with engine.begin() as sqlalchemy_connection:
             connection = sqlalchemy_connection.connection.driver_connection
             assert connection is not None  # noqa: S101
-            wait_for_turn(connection, subject, _MIGRATION_LOCK, transaction=True)
             yield sqlalchemy_connection, connection
     except (DBAPIError, psycopg.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
@@ -143,22 +144,44 @@ def _transaction(conninfo: str, subject: str) -> Iterator[tuple[SQLAlchemyConnec
         raise
 
 
-def wait_for_turn(connection: Connection, subject: str, lock: int, *, transaction: bool) -> None:
-    """Take an advisory lock until the transaction, or else the session, ends.
+def _wait_for_turn(connection: Connection, lineage: Lineage, subject: str) -> str | None:
+    """Have a database to ourselves until the transaction ends; returns its revision.
+
+    Locks are what only its owner can take: on the version table or, before there is one, on the
+    name of the schema that will have it.
 
     :raises LockedError: if another process has it for too long.
     """
-    set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, %s)"
-    function = sql.Identifier(f"pg_advisory_{'xact_' if transaction else ''}lock")
-    connection.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s", transaction))
-    try:
-        connection.execute(sql.SQL("select pg_catalog.{}(%s)").format(function), (lock,))
-    except errors.LockNotAvailable:
-        raise LockedError(
-            f"{subject} is being migrated by another process",
-            "wait until it has finished and run the command again",
-        ) from None
-    connection.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s", transaction))
+    set_lock_timeout = "select pg_catalog.set_config('lock_timeout', %s, true)"
+    table = _own(lineage, VERSION_TABLE)
+    while True:
+        connection.execute(set_lock_timeout, (f"{TURN_TIMEOUT_SECONDS}s",))
+        before = current_revision(connection, lineage)
+        try:
+            if before is None:
+                connection.execute(sql.SQL("create schema {}").format(_own(lineage)))
+                others = [name for name in lineage.schemas if name != lineage.version_schema]
+                _check_vacant(connection, others, subject)
+            else:
+                connection.execute(sql.SQL("lock table {} in exclusive mode").format(table))
+                before = current_revision(connection, lineage)
+        except errors.LockNotAvailable:
+            connection.rollback()
+            named = {"table": table.as_string(None)}
+            holder = connection.execute(_QUERIES["migrating"], named).fetchone()
+            raise turns.locked(f"{subject} is being migrated", holder, _where(lineage)) from None
+        except (errors.UniqueViolation, errors.DuplicateSchema, errors.UndefinedTable):
+            connection.rollback()
+            # Another process has just made it, or dropped it; or it was never ours.
+            if current_revision(connection, lineage) is None:
+                _check_vacant(connection, lineage.schemas, subject)
+        else:
+            connection.execute(set_lock_timeout, (f"{LOCK_TIMEOUT_SECONDS}s",))
+            return before
+
+
+def _where(lineage: Lineage) -> str:
+    return ON_PORTAL if lineage.side is Side.PORTAL else IN_COURSE
 
 
 def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
@@ -218,9 +241,9 @@ def check_known(current: str | None, lineage: Lineage, subject: str) -> None:
         )
 
 
-def _check_vacant(connection: Connection, lineage: Lineage, subject: str) -> None:
+def _check_vacant(connection: Connection, schemas: Iterable[str], subject: str) -> None:
     """Refuse a database in which somebody else has a schema of ours."""
-    for schema in lineage.schemas:
+    for schema in schemas:
         if not fetch_value(
             connection, "select true from pg_catalog.pg_namespace where nspname = %s", schema
         ):

@@ -44,7 +44,7 @@ def validate(portal_conninfo: str, *, dry_run: bool = False) -> Iterator[Check]:
     :returns: the constraints that weren't valid before, in order of table and name.
     :raises LockedError: if a table's lock isn't free in time.
     """
-    with exclusive(portal_conninfo) as portal:
+    with exclusive(portal_conninfo, offline=dry_run) as portal:
         if current_revision(portal, PORTAL) is None:
             raise PysyncError("portal isn't migrated", "run 'pysync migrate' first")
         for table, constraint, condition in _not_valid(portal):

@@ -51,6 +51,15 @@ class PendingEmailChange(PortalBase):
     user: Mapped[User] = relationship()
 
 
+class EmailClaim(PortalBase):
+    """Always empty: who gives out an address inserts it, and deletes it in the same transaction."""
+
+    __tablename__ = "email_claim"
+    __table_args__ = ({"schema": "student"},)
+
+    email: Mapped[str] = mapped_column(primary_key=True, comment="in lower case")
+
+
 class UserTestGroup(PortalBase):
     """A group of users, such as those who want e-mails about new courses."""
 

@@ -6,6 +6,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     UniqueConstraint,
@@ -228,6 +229,24 @@ class Verification(PortalBase):
     differences: Mapped[int] = mapped_column(
         comment="rows that differed, on either side, or couldn't be settled"
     )
+
+
+class Turn(PortalBase):
+    """Which session a command has that others must not meet; it counts while that session lives."""
+
+    __tablename__ = "turn"
+    __table_args__ = ({"schema": "pysync"},)
+
+    name: Mapped[CourseIdText] = mapped_column(
+        primary_key=True, comment="a course's id; empty for a migration of all"
+    )
+    ticket: Mapped[int] = mapped_column(
+        comment="key of the advisory lock that the session holds: random, so nobody else's"
+    )
+    pid: Mapped[int] = mapped_column(Integer)
+    role_name: Mapped[str]
+    application_name: Mapped[str]
+    taken_at: Mapped[TimeOfChange]
 
 
 class RegistryChange(PortalBase):

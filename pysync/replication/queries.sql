@@ -155,3 +155,26 @@ insert into {t} ({all}) overriding system value
 select {all}
   from {s}
  where not exists (select from {t} where t.{key} = s.{key});
+
+-- name: take_turn
+-- Take a turn that nobody has, or whose session is over; no row if somebody has it.
+insert into pysync.turn as held (name, ticket, pid, role_name, application_name)
+values (%(name)s, %(ticket)s, pg_catalog.pg_backend_pid(), session_user,
+        pg_catalog.current_setting('application_name'))
+on conflict (name) do update
+   set ticket = excluded.ticket,
+       pid = excluded.pid,
+       role_name = excluded.role_name,
+       application_name = excluded.application_name,
+       taken_at = excluded.taken_at
+ where not exists (
+           select from pg_catalog.pg_locks proof
+            where proof.locktype = 'advisory' and proof.granted and proof.pid = held.pid
+              and (proof.classid::bigint << 32 | proof.objid::bigint) = held.ticket)
+returning true;
+
+-- name: whose_turn
+-- Who has a turn: process, role, application, since when.
+select pid, role_name, application_name, date_trunc('second', taken_at)::text
+  from pysync.turn
+ where name = %(name)s;

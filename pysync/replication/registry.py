@@ -1,23 +1,21 @@
 """The portal's registry of courses."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from psycopg import Cursor, errors
+from psycopg import Cursor
 from psycopg.rows import RowMaker
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
-from pysync.errors import LockedError, MigrationError, ReplicationError, UnknownCourseError
+from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
+from pysync.replication import turns
 from pysync.types import CourseId
-
-_COURSE_LOCK: Final = 0x7079_6372  # first key of the advisory lock on a course
 
 
 @dataclass(frozen=True)
@@ -179,27 +177,12 @@ def record_sacrificed(portal: Connection, course: CourseId) -> None:
     portal.execute("update pysync.course set sacrificed_at = now() where course_id = %s", (course,))
 
 
-@contextmanager
-def locked(portal: Connection, course: CourseId) -> Iterator[None]:
+def locked(portal: Connection, course: CourseId) -> AbstractContextManager[None]:
     """Let one process at a time change how a course is replicated.
 
     :raises LockedError: if another one does.
     """
-    keys = (_COURSE_LOCK, course)
-    try:
-        # Briefly: the server may take a moment to notice that a command was killed.
-        portal.execute("select pg_catalog.pg_advisory_lock(%s, pg_catalog.hashtext(%s))", keys)
-    except errors.LockNotAvailable:
-        raise LockedError(
-            f"course '{course}' is being worked on by another process",
-            "wait until it has finished and run the command again",
-        ) from None
-    try:
-        yield
-    finally:
-        if not portal.closed:
-            unlock = "select pg_catalog.pg_advisory_unlock(%s, pg_catalog.hashtext(%s))"
-            portal.execute(unlock, keys)
+    return turns.taken(portal, course, f"course '{course}'", LOCK_TIMEOUT_SECONDS)
 
 
 def unregister(portal: Connection, course: CourseId) -> None:

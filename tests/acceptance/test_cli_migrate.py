@@ -194,7 +194,7 @@ def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     assert footprint(site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest("an advisory lock")
+@pytest.mark.newest("a lock on a name")
 def test_two_runs_at_once_take_turns(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     processes = [launch("migrate", portal=portal) for _ in range(2)]

@@ -96,6 +96,7 @@ def student_app(app: App) -> Iterator[App]:
         "select, insert, update, delete on all tables in schema public",
         "usage on schema student",
         "execute on all functions in schema student",
+        "select, insert, delete on student.email_claim",
     ) as name:
         caller = App(app.site, name, app.site.connect(user=name))
         try:

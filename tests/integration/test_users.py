@@ -25,6 +25,7 @@ FUNCTIONS = (
     "user_id_by_email(text)",
     "user_info(text)",
     "check_email_free(text, bigint)",
+    "claim_email(text)",
     "change_email(text, text)",
     "change_name(text, text)",
     "user_count()",
@@ -39,6 +40,7 @@ def app(app: App) -> App:
     app.site.execute(f"grant usage on schema student to {app.role}")
     for function in FUNCTIONS:
         app.site.execute(f"grant execute on function student.{function} to {app.role}")
+    app.site.execute(f"grant select, insert, delete on student.email_claim to {app.role}")
     return app
 
 

@@ -133,21 +133,37 @@ def test_of_two_migrations_at_once_the_second_finds_it_done(
     assert [each.after for each in done] == [head, head]
 
 
-@pytest.mark.newest("an advisory lock, and a time-out of ours")
-def test_who_waits_too_long_for_another_migration_gives_up(
+@pytest.mark.newest("locks of tables and names, and a time-out of ours")
+def test_who_waits_too_long_for_another_migration_gives_up_and_names_it(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migration_run, "TURN_TIMEOUT_SECONDS", 0.2)
     database = new_database()
-    message = "portal is being migrated by another process"
-    with psycopg.connect(database) as other:
-        other.execute("select pg_advisory_xact_lock(%s)", (migration_run._MIGRATION_LOCK,))
+    with psycopg.connect(database, application_name="other") as other:
+        message = (
+            f"portal is being migrated by another process: {other.info.backend_pid} of role "
+            "'postgres', application 'other', since "
+        )
+        # The first migration of a database takes turns before anything is there.
+        other.execute("create schema pysync")
+        other.execute("create table pysync.first ()")
+        with pytest.raises(LockedError, match=message) as caught:
+            run(database, PORTAL)
+        other.rollback()
+        assert f"select pg_terminate_backend({other.info.backend_pid})" in str(caught.value.remedy)
+        run(database, PORTAL)
+        other.execute("lock table pysync.alembic_version in exclusive mode")
         with pytest.raises(LockedError, match=message):
             run(database, PORTAL)
         other.rollback()
-        other.execute("select pg_advisory_xact_lock(%s)", (migration_plan._RUN_LOCK,))
-        with pytest.raises(LockedError, match=message):
+        with (
+            migration_plan.exclusive(database) as portal,
+            pytest.raises(
+                LockedError, match=f"portal is being migrated .*{portal.info.backend_pid}"
+            ),
+        ):
             list(migration_plan.run_all(database))
-        with pytest.raises(LockedError, match=message):
-            migration_plan.run_portal(database)
+        # Who only reads waits for nobody.
+        with migration_plan.exclusive(database):
+            assert migration_plan.run_portal(database, offline=True)[0] == "portal"
     assert [name for name, _ in migration_plan.run_all(database)] == ["portal"]

@@ -15,8 +15,7 @@ begin
     if found then
         -- Of two sessions that give one address to two users, the second waits here (as it does in
         -- student.change_email); its next statements see what the first has committed.
-        perform pg_advisory_xact_lock(
-            hashtextextended('student.email ' || lower(change.new_email), 0));
+        perform student.claim_email(change.new_email);
         -- With a fixed snapshot they don't. Every approval writes all requests for its address, so
         -- there the second fails with 40001.
         update public.student_pendingemailchange as rival

@@ -21,8 +21,7 @@ begin
             hint = 'Pass a shorter address.';
     end if;
 
-    -- No constraint says that an address is one user's: whoever gives one out asks in turn.
-    perform pg_advisory_xact_lock(hashtextextended('student.email ' || lower(new_email), 0));
+    perform student.claim_email(new_email);
     changed_id := student.user_id_by_email(old_email);
     perform student.check_email_free(new_email, changed_id);
 
