@@ -82,7 +82,7 @@ app = typer.Typer(
     help="Carry portal users into exactly the course databases they are enrolled in.\n\n"
     "PostgreSQL moves the data; pysync sets it up, migrates it and reports on it.",
     epilog="The portal is named by --portal or PYSYNC_PORTAL: a libpq conninfo string or URI. "
-    "Passwords come from it, from PGPASSWORD or from a password file.",
+    "Passwords come from PYSYNC_PORTAL, from PGPASSWORD or from a password file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -6,14 +6,17 @@ from typing import Annotated
 import typer
 
 from pysync.cli.comparison import print_comparison
-from pysync.cli.output import Format, bytes_text, say, say_aside, steps
+from pysync.cli.output import Format, bytes_text, say, steps
 from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
     FormatOption,
+    PasswordFileOption,
     Portal,
     PortalForCourseOption,
+    course_without_password,
     group,
+    with_password,
 )
 from pysync.cli.status import print_report
 from pysync.lifecycle import adopt as adoption
@@ -34,10 +37,12 @@ def add(
         str,
         typer.Argument(
             metavar="CONNINFO",
-            help="The course database as pysync reaches it; its password isn't stored.",
+            help="The course database as pysync reaches it, without a password.",
+            callback=course_without_password,
         ),
     ],
     portal_for_course: PortalForCourseOption = None,
+    password_file: PasswordFileOption = None,
     adopt: Annotated[
         bool,
         typer.Option(
@@ -58,6 +63,7 @@ def add(
     an older way of copying them, is merged with --adopt; without --yes that is a dry run.
     """
     named = (portal, course_id(course), conninfo)
+    portal_for_course = with_password(portal_for_course, password_file)
     if adopt and (dry_run or not yes):
         with steps() as progress:
             found = adoption.preview(*named, progress, portal_conninfo_for_course=portal_for_course)
@@ -71,11 +77,6 @@ def add(
             portal_conninfo_for_course=portal_for_course,
             adopt=adopt,
             dry_run=dry_run,
-        )
-    if added.password_dropped:
-        say_aside(
-            "note: passwords aren't stored; give later commands this one by PGPASSWORD or a "
-            "password file"
         )
     if dry_run:
         name = added.course.replication_name
@@ -104,6 +105,7 @@ def remove(
             "--conninfo",
             metavar="CONNINFO",
             help="The course database, if it isn't where it was added.",
+            callback=course_without_password,
         ),
     ] = None,
     dry_run: DryRunOption = False,
@@ -167,7 +169,12 @@ def move(
     course: CourseArgument,
     *,
     conninfo: Annotated[
-        str, typer.Argument(metavar="CONNINFO", help="The new database as pysync reaches it.")
+        str,
+        typer.Argument(
+            metavar="CONNINFO",
+            help="The new database as pysync reaches it, without a password.",
+            callback=course_without_password,
+        ),
     ],
     fresh: Annotated[
         bool, typer.Option("--fresh", help="The new database is empty, no copy of the old one.")
@@ -177,6 +184,7 @@ def move(
     ] = False,
     dry_run: DryRunOption = False,
     portal_for_course: PortalForCourseOption = None,
+    password_file: PasswordFileOption = None,
     format: FormatOption = Format.TABLE,
     portal: Portal,
 ) -> None:
@@ -186,6 +194,7 @@ def move(
     a merge brings it up to date. The old database keeps its data and becomes writable. After an
     interruption run it again.
     """
+    portal_for_course = with_password(portal_for_course, password_file)
     with steps() as progress:
         found = relocation.move(
             portal,

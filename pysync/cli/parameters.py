@@ -1,6 +1,9 @@
 """Parameters that several commands share."""
 
+import os
 import re
+import sys
+from contextlib import nullcontext
 from typing import Annotated, Any, Final
 
 import typer
@@ -8,6 +11,8 @@ import typer
 from pysync.cli.output import Format
 from pysync.errors import PysyncError
 from pysync.types import CourseId, course_id
+
+SUBSCRIPTION_PASSWORD: Final = "PYSYNC_SUBSCRIPTION_PASSWORD"  # noqa: S105 - its name
 
 
 def group(help: str, *, runs: bool = False) -> typer.Typer:
@@ -21,11 +26,28 @@ def group(help: str, *, runs: bool = False) -> typer.Typer:
     )
 
 
+def _refuse_password(conninfo: str | None, name: str, instead: str) -> str | None:
+    """Refuse a password among a command's arguments, which everybody on a machine can list."""
+    if conninfo:
+        from pysync.db.connections import has_secrets
+
+        if has_secrets(conninfo):
+            raise PysyncError(
+                f"connection string '{name}' refused: it has a password, and every user of this "
+                "machine can read the command line",
+                f"leave it out there, and {instead}",
+            )
+    return conninfo
+
+
 def _named(context: typer.Context, conninfo: str | None) -> str | None:
     """Remember the portal, wherever on the command line it was named; the last one counts."""
     root = context.find_root()
     source = context.get_parameter_source("portal")
-    if not root.obj or (source is not None and source.name == "COMMANDLINE"):
+    given = source is not None and source.name == "COMMANDLINE"
+    if given:
+        _refuse_password(conninfo, "--portal", "give it by PYSYNC_PORTAL, PGPASSWORD or ~/.pgpass")
+    if not root.obj or given:
         root.obj = conninfo
     return root.obj or None
 
@@ -69,14 +91,77 @@ CourseArgument = Annotated[str, typer.Argument(metavar="COURSE_ID", help="The co
 OptionalCourseArgument = Annotated[
     str | None, typer.Argument(metavar="COURSE_ID", help="The course's id; all if left out.")
 ]
+
+
+def course_without_password(conninfo: str | None) -> str | None:
+    """Refuse a password in how a course database is reached."""
+    return _refuse_password(conninfo, "CONNINFO", "give it by PGPASSWORD, PGPASSFILE or ~/.pgpass")
+
+
+def _portal_without_password(conninfo: str | None) -> str | None:
+    instead = f"give it by --password-file, by {SUBSCRIPTION_PASSWORD} or when you are asked"
+    return _refuse_password(conninfo, "--portal-conninfo", instead)
+
+
 PortalForCourseOption = Annotated[
     str | None,
     typer.Option(
         "--portal-conninfo",
         metavar="CONNINFO",
         help="The portal as the course's server reaches it, if differently.",
+        callback=_portal_without_password,
     ),
 ]
+PasswordFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--password-file",
+        metavar="FILE",
+        help="Begins with the password that the course's server gives the portal; '-' is standard "
+        f"input. Else {SUBSCRIPTION_PASSWORD} has it, or you are asked.",
+    ),
+]
+
+
+def with_password(conninfo: str | None, password_file: str | None) -> str | None:
+    """Return how the course's server reaches the portal, with a password if there is one.
+
+    :param conninfo: as given on the command line, without.
+    """
+    password = _password(conninfo, password_file)
+    if not password:
+        return conninfo
+    from psycopg.conninfo import make_conninfo
+
+    return make_conninfo(conninfo or "", password=password)
+
+
+def _password(conninfo: str | None, password_file: str | None) -> str | None:
+    if password_file is not None:
+        try:
+            with nullcontext(sys.stdin) if password_file == "-" else open(password_file) as file:  # noqa: PTH123, S105
+                password = file.readline().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it isn't text"
+            message = f"password file '{password_file}' can't be read: {reason}"
+            raise PysyncError(message, "name a file that begins with the password") from None
+        if not password:
+            message = f"password file '{password_file}' refused: its first line is empty"
+            raise PysyncError(message, "write the password there")
+        return password
+    if password := os.environ.get(SUBSCRIPTION_PASSWORD):
+        return password
+    if not conninfo or not sys.stdin.isatty() or not sys.stderr.isatty():
+        return None
+    from pysync.db.connections import parse
+
+    parameters = parse(conninfo)
+    if "user" not in parameters or parameters.keys() & {"passfile", "service", "sslcert"}:
+        return None
+    asked = f"Password of '{parameters['user']}' on the portal, for the course's server (or none)"
+    return str(typer.prompt(asked, default="", show_default=False, hide_input=True, err=True))
+
+
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
 ]

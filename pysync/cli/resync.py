@@ -11,8 +11,10 @@ from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
     FormatOption,
+    PasswordFileOption,
     Portal,
     PortalForCourseOption,
+    with_password,
 )
 from pysync.lifecycle import resync as service
 from pysync.models.replicated import REPLICATED_TABLES
@@ -31,6 +33,7 @@ def resync(
     ] = None,
     dry_run: DryRunOption = False,
     portal_for_course: PortalForCourseOption = None,
+    password_file: PasswordFileOption = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Make a course equal to the portal again, by a merge.
@@ -39,6 +42,7 @@ def resync(
     disturbed, columns and tables of the course's own survive. Recovers a course that has lost its
     slot, too. After an interruption run it again.
     """
+    portal_for_course = with_password(portal_for_course, password_file)
     checked, name = course_id(course), None if table is None else str(table.value)
     with steps() as progress:
         found = (

@@ -49,6 +49,11 @@ def without_secrets(conninfo: str) -> str:
     return make_conninfo("", **{k: v for k, v in parameters.items() if k not in _SECRETS})
 
 
+def has_secrets(conninfo: str) -> bool:
+    """Return whether a conninfo string has what must not be seen."""
+    return not parse(conninfo).keys().isdisjoint(_SECRETS)
+
+
 def same_database(one: str, other: str) -> bool:
     """Return whether two conninfo strings lead to the same place, as far as they say."""
     ours, theirs = parse(one), parse(other)

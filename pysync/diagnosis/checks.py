@@ -253,14 +253,19 @@ def check_same_database(course: Course, conninfo: str) -> None:
         )
 
 
-def portal_conninfo_for_course(portal: Connection, given: str | None) -> str:
+def portal_conninfo_for_course(
+    portal: Connection, given: str | None, before: str | None = None
+) -> str:
     """Return how the course's server is to reach the portal, with a password if there is one.
 
-    What `given` leaves out is taken from our own connection; its password only if the role is the
-    same.
+    :param given: what it leaves out is taken from our own connection; its password only if the role
+        is the same.
+    :param before: how the server reached it until now: used if no more than a password is given.
     """
     info = portal.info
     parameters = parse(given or "")
+    if parameters.keys() <= {"password"}:
+        parameters = {**parse(before or ""), **parameters}
     ours = {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
     if "hostaddr" in parameters or "service" in parameters:
         ours.pop("host")

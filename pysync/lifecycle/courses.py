@@ -22,7 +22,6 @@ class Added:
     course: Course
     users: int
     already_there: bool
-    password_dropped: bool
 
 
 def add(
@@ -51,13 +50,12 @@ def add(
     """
     way_back = portal_conninfo_for_course
     with opened(portal_conninfo, course_id, conninfo, progress, way_back, adopt=adopt) as work:
-        dropped = without_secrets(conninfo) != conninfo and "password" in conninfo
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
-            return Added(work.course, members, work.course.ready, dropped)
+            return Added(work.course, members, work.course.ready)
         begin = steps.run(work)
         users = int(fetch_value(work.database, "select count(*) from course.auth_user"))
-        return Added(work.course, users, begin >= State.SUBSCRIBED, dropped)
+        return Added(work.course, users, begin >= State.SUBSCRIBED)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def move(
             _check_target(portal, database, course, old, fresh=fresh)
             found = subscriptions.connection_string(old or database, course.replication_name)
             subscriber = checks.portal_conninfo_for_course(
-                portal, portal_conninfo_for_course or found or course.portal_conninfo
+                portal, portal_conninfo_for_course, found or course.portal_conninfo
             )
             work = Work(portal_conninfo, portal, course, conninfo, database, subscriber, progress)
             if not dry_run:

@@ -97,7 +97,7 @@ def _opened(
                     "a new database",
                 )
             subscriber = checks.portal_conninfo_for_course(
-                portal, portal_conninfo_for_course or course.portal_conninfo
+                portal, portal_conninfo_for_course, course.portal_conninfo
             )
             yield Work(
                 portal_conninfo, portal, course, course.conninfo, database, subscriber, progress

@@ -166,12 +166,12 @@ def test_course_databases_that_cannot_be_reached(site: Site) -> None:
     before = footprint(site.portal)
     reachable = site.course_server
     for conninfo, words in (
-        (nowhere(password=SECRET), ("none on 127.0.0.1", "Connection refused")),
+        (nowhere(), ("none on 127.0.0.1", "Connection refused")),
         (reachable.conninfo("none"), ('database "none" does not exist',)),
         (reachable.conninfo(user="none"), ('role "none" does not exist',)),
         (nowhere(host="no-such-host.invalid"), ("no-such-host.invalid",)),
     ):
-        result = cli("course", "add", "B", conninfo, portal=site.portal)
+        result = cli("course", "add", "B", conninfo, portal=site.portal, PGPASSWORD=SECRET)
         assert_refused(result, "can't be reached", "check host, port", *words)
         assert SECRET not in result.stderr
     assert footprint(site.portal) == before
@@ -240,12 +240,14 @@ def test_ways_to_the_portal_that_lead_nowhere(site: Site) -> None:
     database = site.new_database()
     before = footprint(site.portal, database)
     for conninfo, words in (
-        (nowhere(password=SECRET), ("Connection refused",)),
+        (nowhere(), ("Connection refused",)),
         ("dbname=none", ('database "none" does not exist',)),
         ("user=none", ('role "none" does not exist',)),
     ):
         result = cli(
-            "course", "add", "B", database, "--portal-conninfo", conninfo, portal=site.portal
+            *("course", "add", "B", database, "--portal-conninfo", conninfo),
+            portal=site.portal,
+            PYSYNC_SUBSCRIPTION_PASSWORD=SECRET,
         )
         assert_refused(
             result, "course server can't reach the portal", "--portal-conninfo", "pg_hba", *words

@@ -128,14 +128,19 @@ def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> No
     site.add("A")
     new = site.new_database(site.portal_server)
     assert_refused(cli("course", "move", "A", new, portal=site.portal), "isn't a copy", "--fresh")
-    secret, to_portal = (make_conninfo(each, password="hush") for each in (new, site.portal))
     result = cli(
-        *("course", "move", "A", secret, "--fresh", "--portal-conninfo", to_portal),
+        *("course", "move", "A", new, "--fresh", "--portal-conninfo", site.portal),
         portal=site.portal,
+        PYSYNC_SUBSCRIPTION_PASSWORD="hush",
     )
     assert result.returncode == 0, result.stderr
     assert "hush" not in result.stdout + result.stderr
     assert "hush" not in str(site.execute("select * from pysync.course"))
+    with psycopg.connect(new) as connection:
+        assert connection.execute(
+            "select subconninfo like '%password=hush%' from pg_subscription"
+            " where subdbid = (select oid from pg_database where datname = current_database())"
+        ).fetchall() == [(True,)]
     site.databases["A"] = new
     assert_equal_to_the_fan_out(site, "A")
     assert_sound(site)

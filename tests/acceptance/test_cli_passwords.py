@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,22 +95,22 @@ def stored(conninfo: str) -> str:
 
 
 def test_passwords_are_used_and_never_shown_stored_or_logged(
-    strict_site: Site, strict_server: Cluster
+    strict_site: Site, strict_server: Cluster, tmp_path: Path
 ) -> None:
     site = strict_site
     database = site.new_database()
     portal = make_conninfo(site.portal, user="deploy", password=ADMIN)
-    course = make_conninfo(database, user="deploy", password=ADMIN)
-    for_course = f"user=replicator password={REPLICATOR}"
-    arguments = ("course", "add", "A", course, "--portal-conninfo", for_course)
+    course = make_conninfo(database, user="deploy")
+    arguments = ("course", "add", "A", course, "--portal-conninfo", "user=replicator")
     log = Path(strict_server.executor.logfile)
     enroll(site, insert_user(site, "ada"), "A")
 
     said = []
-    added = cli(*arguments, portal=portal)
+    added = cli(
+        *arguments, portal=portal, PGPASSWORD=ADMIN, PYSYNC_SUBSCRIPTION_PASSWORD=REPLICATOR
+    )
     assert added.returncode == 0, added.stderr
     said.append(output(added))
-    assert "passwords aren't stored" in added.stderr
     # Such a server's defaults make the first copy slow; it is said so, with what would help.
     assert "warning: course server has wal_retrieve_retry_interval = 5000ms" in added.stderr
     assert "set it to 200ms" in added.stderr
@@ -139,7 +142,18 @@ def test_passwords_are_used_and_never_shown_stored_or_logged(
         assert rows == [("ada",), ("bob",)]
     site.execute("delete from pysync.course where course_id = 'B'")
 
-    result = cli(*arguments, portal=portal)
+    # A file has the password, with whatever follows it.
+    secret = tmp_path / "secret"
+    secret.write_text(f"{REPLICATOR}\nand a note\n")
+    resync = ("resync", "A", "--portal-conninfo", "user=replicator", "--password-file")
+    with psycopg.connect(database, autocommit=True) as connection:
+        name = str(site.one("select replication_name from pysync.course"))
+        for action in ("disable", "set (slot_name = none)"):
+            connection.execute(f"alter subscription {name} {action}".encode())
+        connection.execute(f"drop subscription {name}".encode())
+    result = cli(*resync, str(tmp_path), portal=portal, PGPASSWORD=ADMIN)
+    assert_refused(result, f"password file '{tmp_path}' can't be read")
+    result = cli(*resync, str(secret), portal=portal, PGPASSWORD=ADMIN)
     assert result.returncode == 0, result.stderr
     said.append(output(result))
     for conninfo in (site.portal, database):
@@ -168,10 +182,12 @@ def test_a_wrong_password_is_refused_and_changes_nothing(
         "course",
         "add",
         "A",
-        make_conninfo(database, user="deploy", password=wrong["course"]),
+        make_conninfo(database, user="deploy"),
         "--portal-conninfo",
-        f"user=replicator password={wrong['subscription']}",
+        "user=replicator",
         portal=make_conninfo(site.portal, user="deploy", password=wrong["portal"]),
+        PGPASSWORD=wrong["course"],
+        PYSYNC_SUBSCRIPTION_PASSWORD=wrong["subscription"],
     )
     lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
     result.stderr = "\n".join(lines)
@@ -179,6 +195,67 @@ def test_a_wrong_password_is_refused_and_changes_nothing(
     assert "gehe1m" not in output(result)
     assert footprint(site.portal, database) == before
     assert "gehe1m" not in Path(strict_server.executor.logfile).read_text()
+
+
+@pytest.mark.newest("where we ask, whichever server needs it")
+def test_who_sits_at_a_terminal_is_asked(strict_site: Site, strict_server: Cluster) -> None:
+    site = strict_site
+    database = make_conninfo(site.new_database(), user="deploy")
+    ours, theirs = pty.openpty()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PYSYNC_"))}
+    env |= {
+        "PYSYNC_PORTAL": make_conninfo(site.portal, user="deploy", password=ADMIN),
+        "PGPASSWORD": ADMIN,
+        "TERM": "dumb",
+    }
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pysync", "course", "add", "A", database),
+            *("--portal-conninfo", "user=replicator"),
+        ],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=env,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while not said.endswith(b"(or none): "):  # the blank comes once nothing is echoed
+            said += os.read(ours, 1000)
+        os.write(ours, f"{REPLICATOR}\n".encode())
+        while part := os.read(ours, 1000):
+            said += part
+    except OSError:  # Linux has no end of file for terminals
+        pass
+    assert process.wait(60) == 0, said
+    os.close(ours)
+    assert b"Password of 'replicator' on the portal" in said
+    assert b"gehe1m" not in said
+    succeed("course", "remove", "A", "--yes", portal=env["PYSYNC_PORTAL"], PGPASSWORD=ADMIN)
+
+
+@pytest.mark.newest("what is refused before any server is asked")
+@pytest.mark.parametrize(
+    "conninfo",
+    ["host=127.0.0.1 password=gehe1m", "postgresql://me:gehe1m@127.0.0.1/db", "sslpassword=gehe1m"],
+)
+def test_a_password_among_the_arguments_is_refused(site: Site, conninfo: str) -> None:
+    course, subscription = "PGPASSWORD", "PYSYNC_SUBSCRIPTION_PASSWORD"
+    for arguments, word in (
+        (("course", "add", "A", conninfo), course),
+        (("course", "add", "A", "", "--portal-conninfo", conninfo), subscription),
+        (("course", "move", "A", conninfo), course),
+        (("course", "move", "A", "", "--portal-conninfo", conninfo), subscription),
+        (("course", "remove", "A", "--yes", "--conninfo", conninfo), course),
+        (("resync", "A", "--portal-conninfo", conninfo), subscription),
+        (("--portal", conninfo, "status"), "PYSYNC_PORTAL"),
+        (("status", "--portal", conninfo), "PYSYNC_PORTAL"),
+    ):
+        result = cli(*arguments, portal=site.portal)
+        assert_refused(result, "refused: it has a password", "leave it out there", word)
+        assert "gehe1m" not in output(result)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A course's server and database: settings, tables, triggers, foreign keys, clock, roles."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +13,7 @@ from pysync.diagnosis.drift import course_findings
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
+from pysync.watching.doctor import tls
 from pysync.watching.doctor.portal import unindexed
 from pysync.watching.status.portal import Clock, read_clock
 
@@ -29,7 +31,14 @@ def examine_course(
     :param clock: the portal's.
     :returns: what concerns every course of the server, and what this one alone.
     """
-    of_server = [*course_server(database), *_clock(database, clock), *_our_role(database)]
+    again = f"run 'pysync course add {shlex.quote(course.course_id)} CONNINFO'"
+    with_tls = f"{again} with sslmode={tls.VERIFIED} in it"
+    of_server = [
+        *course_server(database),
+        *_clock(database, clock),
+        *_our_role(database),
+        *tls.our_connection(database, "to the course server", with_tls),
+    ]
     return of_server, [
         *course_findings(database, course),
         *_triggers(database),

@@ -15,6 +15,7 @@ from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
+from pysync.watching.doctor import tls
 
 _QUERIES: Final = load(__file__)
 
@@ -33,6 +34,10 @@ def examine_portal(
             yield replace(finding, object=f"course '{course_id}' {finding.object}")
     yield from portal_server(portal, len(registered))
     yield from _our_role(portal)
+    yield from tls.our_connection(
+        portal, "to the portal", f"write sslmode={tls.VERIFIED} into PYSYNC_PORTAL"
+    )
+    yield from tls.subscriptions(portal, wanted)
     for role in sorted({each.replication_role for each in wanted}):
         yield from _replication_role(portal, role)
     for (table,) in portal.execute(

@@ -69,3 +69,20 @@ select c.relname::text, t.tgname::text
 -- name: superuser
 -- Whether our role is a superuser.
 select rolname::text, rolsuper from pg_catalog.pg_roles where rolname = current_user;
+
+-- name: our_plain_connection
+-- True if our own connection comes from another machine, without TLS; else no row.
+select true
+  from pg_catalog.pg_stat_ssl s
+ where s.pid = pg_catalog.pg_backend_pid() and not s.ssl
+   and not pg_catalog.inet_client_addr() <<= any (%(local)s::inet[]);
+
+-- name: plain_walsenders
+-- Slots whose subscriptions are connected from other machines, without TLS; who isn't in
+-- pg_read_all_stats sees none.
+select slot.slot_name::text
+  from pg_catalog.pg_replication_slots slot
+  join pg_catalog.pg_stat_ssl s on s.pid = slot.active_pid
+  join pg_catalog.pg_stat_replication sender on sender.pid = slot.active_pid
+ where slot.slot_name = any (%(names)s) and not s.ssl
+   and not sender.client_addr <<= any (%(local)s::inet[]);
