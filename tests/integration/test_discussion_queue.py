@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
 from tests.conftest import INSTALLATIONS, start_server
-from tests.integration.fan_out import App
+from tests.integration.fan_out import App, application, role
 from tests.support import Cluster, Rows, Site
 
 pytestmark = pytest.mark.oldest_and_newest(
@@ -323,9 +326,6 @@ def test_transactions_with_changes_can_be_prepared(
     major: int, folder: Path, portal_server: Cluster
 ) -> None:
     """NOTIFY would forbid it: where transactions may be prepared there is none."""
-    from pysync.migrate import migrate
-    from pysync.migrate.lineage import PORTAL
-
     executor = start_server(
         INSTALLATIONS[major], folder, "prepared", {"max_prepared_transactions": "2"}
     )
@@ -344,3 +344,60 @@ def test_transactions_with_changes_can_be_prepared(
             ).fetchall() == [(1,)]
     finally:
         executor.stop()
+
+
+@pytest.mark.newest("each statement is one of ours")
+def test_a_flood_of_changes_is_in_nobodys_way(app: App, site: Site) -> None:
+    ada, bob = app.user("ada"), app.user("bob")
+    noted(site)
+    with app.connect() as flood:
+        flood.execute("begin")
+        flood.execute(
+            "do $$ begin for number in 1..2500 loop"
+            f" update auth_user set email = number || '@example.org' where id = {ada};"
+            " end loop; end $$"
+        )
+        app.execute("set lock_timeout = '1s'")
+        app.execute("update auth_user set email = 'bob@example.com' where id = %s", bob)
+        assert [user_id for user_id, *_ in claim(site)] == [bob]
+        flood.execute("commit")
+    # Each claim takes a thousand of them, and they are one delivery.
+    app.execute("update auth_user set username = 'eve' where id = %s", bob)
+    claimed = [[user_id for user_id, *_ in claim(site)] for _ in range(3)]
+    assert claimed == [[ada], [], []]
+    assert site.execute("select from pysync.discussion_change") == []
+    assert sorted(site.execute("select user_id, version from pysync.discussion_outbox")) == [
+        (ada, 3),
+        (bob, 2),
+    ]
+
+
+def shout_for_ever(connection: psycopg.Connection[Any]) -> None:
+    while True:
+        connection.execute("select pg_notify('anything', repeat('x', 7900))")
+
+
+@pytest.mark.newest("17 is the first whose queue can be made so short that a test fills it")
+def test_users_are_saved_while_the_queue_of_notifications_is_full(
+    folder: Path, major: int, course_server: Cluster
+) -> None:
+    executor = start_server(
+        INSTALLATIONS[major], folder, "short-queue", {"max_notify_queue_pages": "64"}
+    )
+    server = Cluster(executor, major)
+    site = Site(server, course_server, server.create())
+    migrate(site.portal, PORTAL, "portal")
+    site.execute("update pysync.setting set enabled = true")
+    with application(site) as app, role(site) as name:
+        with site.connect(user=name) as listening, site.connect(user=name) as shouting:
+            listening.execute("listen anything")
+            listening.execute("begin")
+            listening.execute("select")
+            with pytest.raises(psycopg.Error, match="too many notifications"):
+                shout_for_ever(shouting)
+            ada = app.user("ada")
+            app.execute("update auth_user set email = 'ada@example.com' where id = %s", ada)
+            assert noted(site) == [ada, ada]
+        app.user("bob")
+    site.close()
+    executor.stop()

@@ -5,9 +5,10 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A transaction that has notified can't be prepared, and nobody's save is to fail over this:
-    -- where transactions may be prepared, pushers find out when they look, every few seconds.
-    if current_setting('max_prepared_transactions') = '0' then
+    -- Nobody's save is to fail over this; pushers find out when they look, every few seconds. A
+    -- transaction that has notified can't be prepared. Nor could it commit while the queue is full,
+    -- which a session that listens and stays in a transaction brings about, whatever its rights.
+    if current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5 then
         perform pg_notify('pysync_discussion', '');
     end if;
 end
