@@ -24,24 +24,38 @@ select con.conname::text as name, n.nspname::text as schema, c.relname::text as 
 -- Whether a role has fewer rights than we do, and so code of its own must not run with ours.
 select rolname <> current_user and not rolsuper from pg_catalog.pg_roles where rolname = %s;
 
+-- name: owner
+-- A relation's owner, and whether it can use the relation by name.
+select r.rolname::text, pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'),
+       pg_catalog.set_config('row_security', 'off', true)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_roles r on r.oid = c.relowner
+ where n.nspname = %s and c.relname = %s;
+
 -- name: restricted_function
--- Run a statement and say where we can read it how many rows it concerned.
-create function {function}(statement text)
+-- Run statements and say where we can read it how many rows they concerned.
+create function {function}(statements text[])
 returns bigint
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    statement text;
     affected bigint;
+    total bigint := 0;
 begin
-    execute statement;
-    get diagnostics affected = row_count;
-    insert into pg_temp.pysync_affected values (affected);
-    return affected;
+    foreach statement in array statements loop
+        execute statement;
+        get diagnostics affected = row_count;
+        total := total + affected;
+    end loop;
+    insert into pg_temp.pysync_affected values (total);
+    return total;
 end
 $$;
 
 -- name: restricted_view
 -- A refresh runs this as the view's owner, security-restricted.
-create materialized view {view} as select {function}({statement}) with no data;
+create materialized view {view} as select {function}({statements}) with no data;

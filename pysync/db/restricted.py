@@ -13,7 +13,7 @@ so it may create nothing in the view's schema, and the view is never read. What 
 comes back in a temporary table of ours, into which the role may insert.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from pysync.db.connections import Connection, Query, fetch_value
+from pysync.db.connections import Connection, Query, fetch_row, fetch_value
 from pysync.db.queries import load
 
 Parameters = Sequence[Any] | dict[str, Any] | None
@@ -64,8 +64,16 @@ class Restricted:
         """Run a statement and return how many rows it concerned."""
         if self._schema is None:
             return self._session.execute(statement, parameters).rowcount
-        self._refresh(psycopg.ClientCursor(self._session).mogrify(statement, parameters))
-        return int(fetch_value(self._session, sql.SQL("select * from {}").format(_AFFECTED)))
+        return self._refresh([self._text(statement, parameters)])
+
+    def execute_all(self, statements: Iterable[tuple[Query, Parameters]]) -> None:
+        """Run statements in a round trip or two, until one fails."""
+        if self._schema is not None:
+            self._refresh([self._text(*each) for each in statements])
+            return
+        with self._session.pipeline():
+            for each in statements:
+                self._session.execute(*each)
 
     def fetch(self, query: Query, columns: str, parameters: Parameters = None) -> list[TupleRow]:
         """Return the rows of a query.
@@ -76,26 +84,32 @@ class Restricted:
         if self._schema is None:
             return self._session.execute(query, parameters).fetchall()
         self._make(_ROWS, columns)
-        text = psycopg.ClientCursor(self._session).mogrify(query, parameters)
-        self._refresh(f"insert into pg_temp.pysync_rows {text}")
+        self._refresh([f"insert into pg_temp.pysync_rows {self._text(query, parameters)}"])
         rows = self._session.execute(sql.SQL("select * from {}").format(_ROWS)).fetchall()
         self._run("drop table {rows}")
         return rows
 
+    def value(self, query: Query, type_: str, parameters: Parameters = None) -> Any:
+        """Return the only column of a query's first row, or ``None`` if it has no row."""
+        return next((value for (value,) in self.fetch(query, f"value {type_}", parameters)), None)
+
     def lend(self, temporary_table: str) -> None:
-        """Let the role read a temporary table of this session's."""
+        """Let the role read and write a temporary table of this session's."""
         if self._schema is not None:
             table = sql.Identifier("pg_temp", temporary_table)
             self._run("grant select, insert, update, delete on {table} to {role}", table=table)
 
-    def _refresh(self, statement: str) -> None:
+    def _text(self, statement: Query, parameters: Parameters) -> str:
+        return psycopg.ClientCursor(self._session).mogrify(statement, parameters)
+
+    def _refresh(self, statements: list[str]) -> int:
         # A name of its own each time: the role may have moved the one before.
         self._views += 1
         view, function = self._in_schema(f"work_{self._views}"), self._in_schema("run")
         self._run("truncate {affected}")
         self._session.execute(
             _QUERIES["restricted_view"].format(
-                view=view, function=function, statement=sql.Literal(statement)
+                view=view, function=function, statements=sql.Literal(statements)
             )
         )
         # Others than superusers give away only what the new owner could have made there.
@@ -103,6 +117,7 @@ class Restricted:
         self._run("alter materialized view {view} owner to {role}", view=view)
         self._run("revoke create on schema {schema} from {role}")
         self._run("refresh materialized view {view}", view=view)
+        return int(fetch_value(self._session, sql.SQL("select * from {}").format(_AFFECTED)))
 
     def _make(self, table: sql.Identifier, columns: str) -> None:
         self._run(
@@ -134,3 +149,32 @@ def restricted(session: Connection, role: str) -> Iterator[Restricted]:
         needed = fetch_value(session, _QUERIES["needs_restriction"], role)
         with Restricted(session, role, f"pysync_{uuid4().hex}" if needed else None) as runner:
             yield runner
+
+
+@contextmanager
+def as_owner_of(session: Connection, schema: str, relation: str) -> Iterator[Restricted]:
+    """Run the block's statements in a transaction, with the rights of a relation's owner.
+
+    :raises psycopg.errors.UndefinedTable: if it doesn't exist.
+    :raises psycopg.errors.InsufficientPrivilege: if the session may not act as its owner.
+    """
+    with (
+        session.transaction(),
+        restricted(session, lock_owner(session, schema, relation)) as owner,
+    ):
+        yield owner
+
+
+def lock_owner(session: Connection, schema: str, relation: str) -> str:
+    """Return a relation's owner; nobody else becomes it until the transaction ends.
+
+    Where policies would hide rows from the owner, statements fail from here on: rows that can't be
+    seen aren't missing.
+    """
+    names = {"schema": sql.Identifier(schema), "name": sql.Identifier(schema, relation)}
+    session.execute(sql.SQL("lock table {name} in access share mode").format(**names))
+    owner, uses_schema, _ = fetch_row(session, _QUERIES["owner"], schema, relation)
+    if not uses_schema:
+        names["role"] = sql.Identifier(owner)
+        session.execute(sql.SQL("grant usage on schema {schema} to {role}").format(**names))
+    return str(owner)

@@ -39,7 +39,7 @@ ATTEMPTS = [
     " execute format('alter materialized view %s set schema home', v); end $x$",
     "do $x$ declare s name; begin"
     " select nspname into s from pg_namespace where nspname ~ '^pysync_' limit 1;"
-    " execute format('create or replace function %I.run(statement text) returns bigint"
+    " execute format('create or replace function %I.run(statements text[]) returns bigint"
     " language sql as ''select home.strike()::bigint''', s); end $x$",
     "create trigger mine before insert on pg_temp.pysync_affected"
     " for each row execute function home.meet()",
