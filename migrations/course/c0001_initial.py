@@ -246,7 +246,6 @@ def downgrade() -> None:
     )
     execute(RESET_SEARCH_PATH)
     execute("drop view course.replication_status")
-    execute("drop function course.personal_data_left(bigint[])")
     for table in REPLICATED_TABLES:
         for trigger in ("rows", "columns", "course_id", "truncate"):
             execute(f"drop trigger pysync_refuse_{trigger} on course.{table.name}")

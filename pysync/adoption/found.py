@@ -8,8 +8,9 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from sqlalchemy import Table, UniqueConstraint
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.db.restricted import Restricted, as_owner_of
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.portal import PortalBase
 
@@ -115,15 +116,19 @@ def _table(
     table = sql.Identifier(schema, name)
     columns = {each["name"]: FoundColumn(**each) for each in row["columns"]}
     unique = frozenset(frozenset(each["columns"]) for each in indexes if each["unique"])
-    any_row = sql.SQL("select true from {} limit 1").format(table)
-    has_rows = rows and row["kind"] == "r" and bool(fetch_value(connection, any_row))
-    duplicates: tuple[str, ...] = ()
-    if has_rows:
-        for column in _required(name) & {each for each in columns if not columns[each].not_null}:
-            null = sql.SQL("select true from {} where {} is null limit 1")
-            holds_null = fetch_value(connection, null.format(table, sql.Identifier(column)))
-            columns[column] = replace(columns[column], holds_null=bool(holds_null))
-        duplicates = _duplicates(connection, table, _missing(name, columns, unique))
+    has_rows, duplicates = False, tuple[str, ...]()
+    if rows and row["kind"] == "r":
+        with as_owner_of(connection, schema, name) as owner:
+            has_rows = bool(
+                owner.value(sql.SQL("select true from {} limit 1").format(table), "boolean")
+            )
+            nullable = {each for each in columns if not columns[each].not_null}
+            for column in _required(name) & nullable if has_rows else ():
+                null = sql.SQL("select true from {} where {} is null limit 1")
+                holds_null = owner.value(null.format(table, sql.Identifier(column)), "boolean")
+                columns[column] = replace(columns[column], holds_null=bool(holds_null))
+            if has_rows:
+                duplicates = _duplicates(owner, table, _missing(name, columns, unique))
     return FoundTable(
         schema=schema,
         name=name,
@@ -176,14 +181,12 @@ def _missing(
     return sorted(sorted(columns) for columns in declared - unique if columns <= found.keys())
 
 
-def _duplicates(
-    connection: Connection, table: sql.Identifier, keys: list[list[str]]
-) -> tuple[str, ...]:
+def _duplicates(owner: Restricted, table: sql.Identifier, keys: list[list[str]]) -> tuple[str, ...]:
     """Return keys that unique constraints wouldn't take, in the server's words."""
     return tuple(
         f"Key ({', '.join(columns)})=({', '.join(values)}) is duplicated."
         for columns in keys
-        for (values,) in connection.execute(
+        for (values,) in owner.fetch(
             _QUERIES["duplicates"].format(
                 texts=sql.SQL(", ").join(
                     sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns
@@ -191,6 +194,7 @@ def _duplicates(
                 columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
                 table=table,
                 most=sql.Literal(_MAX_DUPLICATES),
-            )
-        ).fetchall()
+            ),
+            "key text[]",
+        )
     )

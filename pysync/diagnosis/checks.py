@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.db.connections import Connection, describe, fetch_row, fetch_value, parse, same_database
 from pysync.db.queries import load
+from pysync.db.restricted import as_owner_of
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
@@ -232,12 +233,18 @@ def check_empty(database: Connection, course: CourseId) -> None:
 
     :raises UnsuitableDatabaseError: if it does.
     """
-    if fetch_value(database, "select true from course.auth_user limit 1"):
+    if has_users(database):
         raise UnsuitableDatabaseError(
             f"database '{database.info.dbname}' holds users of course '{course}' from before its "
             "removal: a first copy would collide with them",
             "give the course an empty database, or see what 'pysync course add --adopt' would do",
         )
+
+
+def has_users(database: Connection) -> bool:
+    """Return whether a course database holds replicated rows."""
+    with as_owner_of(database, "course", "auth_user") as owner:
+        return owner.value("select true from course.auth_user limit 1", "boolean") is not None
 
 
 def check_same_database(course: Course, conninfo: str) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from pysync.db.connections import connect, fetch_value, parse, without_secrets
+from pysync.db.connections import connect, parse, without_secrets
+from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks
 from pysync.lifecycle import replicas, steps
 from pysync.lifecycle.steps import State
@@ -54,7 +55,8 @@ def add(
             members = fan_out.count_members(work.portal, course_id)
             return Added(work.course, members, work.course.ready)
         begin = steps.run(work)
-        users = int(fetch_value(work.database, "select count(*) from course.auth_user"))
+        with as_owner_of(work.database, "course", "auth_user") as owner:
+            users = owner.value("select count(*) from course.auth_user", "bigint")
         return Added(work.course, users, begin >= State.SUBSCRIBED)
 
 

@@ -16,6 +16,7 @@ from pysync.db.queries import load
 from pysync.errors import InUseError, NotFoundError, PysyncError
 from pysync.models.replicated import REPLICATED, REPLICATED_TABLES
 from pysync.replication import marks, registry
+from pysync.replication.erasure import personal_data_left
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId
@@ -168,8 +169,7 @@ def _left(
         with closing(connect(portal_conninfo)) as portal:
             mark = marks.mark(portal, course.course_id)
         marks.wait_for(database, course.course_id, mark, timeout_seconds)
-        rows = database.execute("select course.personal_data_left(%s)", (user_ids,))
-        return {user_id for (user_id,) in rows}
+        return personal_data_left(database, user_ids)
 
 
 def _find(portal: Connection, username: str) -> int | None:

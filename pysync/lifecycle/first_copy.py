@@ -5,9 +5,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 import psycopg
-from psycopg import sql
 
-from pysync.db.connections import Connection, fetch_value
 from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError
 from pysync.findings import Finding
@@ -34,7 +32,8 @@ def wait(work: Work) -> None:
     before = subscriptions.copy_state(database, course)
     errors = before.errors
     queries = snapshots.fan_out(course.course_id)
-    total = sum(snapshots.count(work.portal, queries[table.name]) for table in REPLICATED)
+    rows = {each.name: snapshots.count(work.portal, queries[each.name]) for each in REPLICATED}
+    total = sum(rows.values())
     progress.step("first copy", max(total, 1))
     pause_seconds = 0.02
     while not (state := subscriptions.copy_state(database, course)).complete:
@@ -45,18 +44,12 @@ def wait(work: Work) -> None:
             cause = _cause(work, state)
             if cause is not None or errors - before.errors >= FAILURES_TO_GIVE_UP:
                 _give_up(work, cause)
-        progress.advance(min(_copied(database, state), total))
+        there = sum(rows[name] for name in rows if name not in state.uncopied)
+        progress.advance(min(state.rows + there, total))
         time.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 1.5, 0.25)
     progress.advance(max(total, 1))
     handover.catch_up(work, "copied", 30)
-
-
-def _copied(database: Connection, state: subscriptions.CopyState) -> int:
-    count = sql.SQL("select count(*) from {}")
-    tables = REPLICATED if state.ready else ()
-    counts = (fetch_value(database, count.format(table.identifier)) for table in tables)
-    return state.rows + sum(map(int, counts))
 
 
 def _cause(work: Work, state: subscriptions.CopyState) -> Finding | None:

@@ -7,6 +7,7 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.db.errors import translated
+from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import frozen, statements
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable
@@ -26,7 +27,8 @@ def make_vacant(database: Connection, course: Course) -> None:
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
         for table in reversed(PUBLISHED):
-            database.execute(sql.SQL("delete from {}").format(table.identifier))
+            with as_owner_of(database, "course", table.name) as owner:
+                owner.execute(sql.SQL("delete from {}").format(table.identifier))
         _set_guard(database, enabled=True)
 
 
@@ -93,11 +95,6 @@ def system_identifier(database: Connection) -> int:
     return int(fetch_value(database, query))
 
 
-def has_users(database: Connection) -> bool:
-    """Return whether a course database holds replicated rows."""
-    return fetch_value(database, "select true from course.auth_user limit 1") is not None
-
-
 def owner_of(database: Connection) -> str | None:
     """Return the course that a database belongs to, or ``None`` if it is no course database."""
     if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is None:
@@ -121,5 +118,8 @@ def _continue_identity(database: Connection, table: ReplicatedTable) -> None:
     """Let local inserts go on after the ids that came from the portal."""
     find = "select pg_catalog.pg_get_serial_sequence(%s, 'id')"
     if sequence := fetch_value(database, find, f"course.{table.name}"):
-        follow = "select pg_catalog.setval(%s, greatest(max(id), 1), max(id) is not null) from {}"
-        database.execute(sql.SQL(follow).format(table.identifier), (sequence,))
+        with as_owner_of(database, "course", table.name) as owner:
+            query = sql.SQL("select max(id) from {}").format(table.identifier)
+            largest = owner.value(query, "bigint")
+        follow = "select pg_catalog.setval(%s, %s, %s)"
+        database.execute(follow, (sequence, max(largest or 1, 1), largest is not None))

@@ -82,7 +82,7 @@ def refuse(work: Work, *, adopt: bool) -> None:
     is_migrated = current_revision(database, COURSE) is not None
     if at is State.NEW and is_migrated and not course.adopts:
         checks.check_empty(database, course.course_id)
-    if course.ready and subscription is None and is_migrated and replicas.has_users(database):
+    if course.ready and subscription is None and is_migrated and checks.has_users(database):
         raise subscriptions.lost("subscription", course)
     if course.ready and subscription and not slots.exists(work.portal, course.replication_name):
         raise subscriptions.lost("slot", course)

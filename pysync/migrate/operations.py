@@ -1,7 +1,8 @@
 """What revisions are made of: tables by Alembic operations, the rest from frozen copies."""
 
+import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from alembic import context, op
 from alembic.operations.ops import CreateIndexOp, CreateTableOp
@@ -10,10 +11,15 @@ from sqlalchemy import Table, text
 
 from pysync.adoption import FoundTable, Plan, Side, plan
 from pysync.adoption.plans import literal
+from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
+from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import statements
 
 _QUERIES: Final = load(__file__)
+_OURS: Final = re.compile(
+    r"create index |alter table \S+ (set schema |add constraint \S+ unique \()"
+)
 
 
 def execute(statement: str) -> None:
@@ -69,9 +75,41 @@ def create_or_adopt(table: Table, side: Side) -> Plan | None:
     if side is Side.COURSE:
         execute(f"alter table public.{table.name} set schema course")
         adoption.undo.insert(0, f"alter table course.{table.name} set schema public")
+    if not context.is_offline_mode():
+        _grant_references(table)
     for statement in adoption.complete:
-        execute(statement)
+        _execute_as_owner(table, statement)
     return adoption
+
+
+def _execute_as_owner(table: Table, statement: str) -> None:
+    """Run a statement on a table that was there before pysync with its owner's rights.
+
+    ``alter table`` evaluates generated columns and constraints, some for planning only. What needs
+    rights in our schema is run as we are: it evaluates nothing but an index, and PostgreSQL builds
+    that with the owner's rights itself.
+    """
+    if context.is_offline_mode() or _OURS.match(statement):
+        execute(statement)
+        return
+    with as_owner_of(_session(), str(table.schema), table.name) as owner:
+        owner.execute(sql.SQL(statement))
+
+
+def _grant_references(table: Table) -> None:
+    """Let a table's owner have it point where it is to point, if that is somebody else's."""
+    for foreign_key in sorted(table.foreign_keys, key=str):
+        referred = foreign_key.column.table
+        names = {"table": f"{table.schema}.{table.name}", "referred": str(referred)}
+        if owner := fetch_value(_session(), _QUERIES["lacks_references"], **names):
+            grant = sql.SQL("grant references on {} to {}").format(
+                sql.Identifier(str(referred.schema), referred.name), sql.Identifier(owner)
+            )
+            execute(grant.as_string(None))
+
+
+def _session() -> Connection:
+    return cast("Connection", op.get_bind().connection.driver_connection)
 
 
 def is_adopted(table_name: str) -> bool:
@@ -97,7 +135,7 @@ def drop_or_release(table: Table) -> None:
     adopted: dict[str, list[str]] = attribute("adopted_tables")
     if table.name in adopted:
         for statement in adopted[table.name]:
-            execute(statement)
+            _execute_as_owner(table, statement)
         schema = attribute("lineage").version_schema
         forget = f"delete from {schema}.adoption where table_name = {literal(table.name)}"  # noqa: S608
         # The first revision has dropped all records before its tables.
@@ -106,5 +144,5 @@ def drop_or_release(table: Table) -> None:
     name = f"{table.schema}.{table.name}"
     message = sql.Literal(f"table '{name}' holds rows that the downgrade would drop")
     refuse = _QUERIES["refuse_rows"].format(sql.Identifier(*name.split(".")), message)
-    execute(refuse.as_string(None))
+    _execute_as_owner(table, refuse.as_string(None))
     op.drop_table(table.name, schema=table.schema)

@@ -17,9 +17,10 @@ from psycopg import errors, sql
 from sqlalchemy import Column
 from sqlalchemy.schema import DefaultClause
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.db.queries import load
+from pysync.db.restricted import as_owner_of
 from pysync.db.transactions import PAUSE_SECONDS, TRIES, as_owner, patiently
 from pysync.errors import LockedError
 from pysync.models.columns import type_name
@@ -194,8 +195,12 @@ def _is_blank(course: Course, table: str, names: Sequence[str]) -> bool:
     query = sql.SQL("select not exists (select from {} as copy where {})").format(
         declared.identifier, _holds(declared, names)
     )
-    with closing(connect(course.conninfo)) as database, translated(_subject(course)):
-        return bool(fetch_value(database, query))
+    with (
+        closing(connect(course.conninfo)) as database,
+        translated(_subject(course)),
+        as_owner_of(database, "course", table) as owner,
+    ):
+        return bool(owner.value(query, "boolean"))
 
 
 def _holds(table: ReplicatedTable, names: Sequence[str]) -> sql.Composed:

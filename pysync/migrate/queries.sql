@@ -285,6 +285,14 @@ select c.relname::text, k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conr
    and k.contype = 'c' and not k.convalidated
  order by 1, 2;
 
+-- name: lacks_references
+-- The owner of a table, if it may not have that point at another one.
+select r.rolname::text
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_roles r on r.oid = c.relowner
+ where c.oid = %(table)s::pg_catalog.regclass
+   and not pg_catalog.has_table_privilege(r.oid, %(referred)s, 'references');
+
 -- name: refuse_rows
 -- Fail if a table that is about to be dropped holds rows.
 do $$

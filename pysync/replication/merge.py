@@ -3,21 +3,24 @@
 The portal's rows are staged in temporary tables, compared and merged: replicated columns only, so
 that columns and tables of the course's own survive. Nothing is locked that a reader would notice.
 As in replication, neither foreign keys nor ordinary triggers nor the write guard fire. Nothing
-else writes what is replicated into a course but its apply worker.
+else writes what is replicated into a course but its apply worker. Each table is read and written
+with its owner's rights and no more, as the worker does.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 from uuid import uuid4
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from pysync.db.catalog import Reference, references_to
-from pysync.db.connections import Connection, connect, fetch_row, fetch_value
+from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.queries import load
+from pysync.db.restricted import Restricted, as_owner_of
 from pysync.errors import UnsuitableDatabaseError
 from pysync.models.columns import type_name
 from pysync.models.replicated import REPLICATED_TABLES, ReplicatedTable, replicated
@@ -27,6 +30,8 @@ from pysync.types import Progress
 QUERIES = load(__file__)
 
 _LEAVING: Final = sql.SQL("{within} and not exists (select from {s} where s.{key} = t.{key})")
+_LEAVING_TABLE: Final = "pysync_leaving"
+_LEAVING_ROWS: Final = sql.Identifier("pg_temp", _LEAVING_TABLE)
 _ROWS_PER_REPORT: Final = 10_000
 _PARKED_USER_ID: Final = -(2**62)
 """Nobody has ids near this one: where user ids wait that are about to change hands."""
@@ -91,9 +96,21 @@ class _Target:
     present: frozenset[str] | None = None
     ids: list[int] | None = None
 
-    def run(self, session: Connection, name: str, **more: sql.Composable) -> psycopg.Cursor[Any]:
-        """Run a query of ``queries.sql`` in which `t` is the table and `s` the staged rows."""
-        return session.execute(self.format(name, **more))
+    def run(self, session: Connection, name: str, **more: sql.Composable) -> int:
+        """Run a statement of ``queries.sql`` in which `t` is the table and `s` the staged rows.
+
+        :returns: how many rows it concerned.
+        """
+        with self.owned(session) as owner:
+            return owner.execute(self.format(name, **more))
+
+    @contextmanager
+    def owned(self, session: Connection) -> Iterator[Restricted]:
+        """Work on the table with its owner's rights: a site may have code on it."""
+        with as_owner_of(session, self.schema, self.table.name) as owner:
+            if _is_staged(session, self.table.name):
+                owner.lend(f"pysync_{self.table.name}")
+            yield owner
 
     def format(self, name: str, **more: sql.Composable) -> sql.Composed:
         """Fill in a query; ``{leaving}`` are the rows that must go."""
@@ -124,6 +141,11 @@ def _listed(names: Iterable[str], prefix: str | None = None) -> sql.Composed:
 
 def _staged(table: str) -> sql.Identifier:
     return sql.Identifier("pg_temp", f"pysync_{table}")
+
+
+def _is_staged(session: Connection, table: str) -> bool:
+    query = "select pg_catalog.to_regclass('pg_temp.pysync_' || %s) is not null"
+    return bool(fetch_value(session, query, table))
 
 
 @contextmanager
@@ -203,12 +225,15 @@ def preview(
         outcome.differences.append(_compare(database, target))
         outcome.foreign_keys.extend(_foreign_keys(database, target))
         if found is not None and name == "auth_user":
-            outcome.renamed = fetch_value(database, target.format("merge_renamed"))
+            with target.owned(database) as owner:
+                outcome.renamed = owner.value(target.format("merge_renamed"), "bigint")
     return outcome
 
 
 def _compare(session: Connection, target: _Target) -> Changes:
-    insert, update, remove = fetch_row(session, target.format("merge_compare"))
+    columns = "to_insert bigint, to_update bigint, to_remove bigint"
+    with target.owned(session) as owner:
+        ((insert, update, remove),) = owner.fetch(target.format("merge_compare"), columns)
     is_users = target.table.name == "auth_user"
     scrub = len(_referenced(session, target)) if is_users and remove else 0
     return Changes(target.table.name, insert, update, remove - scrub, scrub)
@@ -216,14 +241,10 @@ def _compare(session: Connection, target: _Target) -> Changes:
 
 def _foreign_keys(session: Connection, target: _Target) -> list[ForeignKey]:
     """Return the course's own foreign keys whose rows point at rows that must go."""
-    pointing = (
-        (each, target.format("merge_pointing", r=each.identifier, condition=each.condition))
-        for each in _references(session, target)
-    )
     return [
         ForeignKey(each.name, f"{each.schema}.{each.table}", target.table.name, rows)
-        for each, query in pointing
-        if (rows := fetch_value(session, query))
+        for each, ((rows,),) in _pointing(session, target, "merge_pointing", "rows bigint")
+        if rows
     ]
 
 
@@ -282,15 +303,15 @@ def mend(
 def _apply(session: Connection, targets: list[_Target]) -> list[Changes]:
     session.execute("set local session_replication_role = replica")
     # Who points at others goes first.
-    removed = {t.table: t.run(session, "merge_delete").rowcount for t in reversed(targets)}
+    removed = {t.table: t.run(session, "merge_delete") for t in reversed(targets)}
     for target in targets:
         _give_way(session, target)
     return [
         Changes(
             target.table.name,
             # Rows that are right already aren't touched.
-            update=target.run(session, "merge_update").rowcount,
-            insert=target.run(session, "merge_insert").rowcount,
+            update=target.run(session, "merge_update"),
+            insert=target.run(session, "merge_insert"),
             remove=removed[target.table],
         )
         for target in targets
@@ -322,13 +343,37 @@ def referenced(session: Connection, user_ids: list[int]) -> set[int]:
 
 def _referenced(session: Connection, target: _Target, **more: sql.Composable) -> list[int]:
     """Return users that must go and that rows of the course's own point at."""
-    queries = [
-        target.format("merge_referenced", r=each.identifier, condition=each.condition, **more)
-        for each in _references(session, target)
-    ]
-    if not queries:
+    found = _pointing(session, target, "merge_referenced", "id bigint", **more)
+    return sorted({user_id for _, rows in found for (user_id,) in rows})
+
+
+def _pointing(
+    session: Connection, target: _Target, name: str, columns: str, **more: sql.Composable
+) -> list[tuple[Reference, list[TupleRow]]]:
+    """Ask each table that points at rows which must go, with its owner's rights.
+
+    That may not be who owns the rows: what is pointed at of them is put where both can read it.
+    """
+    references = _references(session, target)
+    if not references:
         return []
-    return [int(user_id) for (user_id,) in session.execute(sql.SQL(" union ").join(queries))]
+    key = target.table.key
+    names = sorted({key}.union(*(each.referred for each in references)))
+    places = {"columns": _listed(names, "t"), "leaving_rows": _LEAVING_ROWS, **more}
+    found = []
+    with session.transaction():
+        session.execute(target.format("merge_make_leaving", **places))
+        with target.owned(session) as owner:
+            owner.lend(_LEAVING_TABLE)
+            owner.execute(target.format("merge_fill_leaving", **places))
+        session.execute(target.format("merge_analyze_leaving", **places))
+        for each in references:
+            query = target.format(name, r=each.identifier, condition=each.condition, **places)
+            with as_owner_of(session, each.schema, each.table) as owner:
+                owner.lend(_LEAVING_TABLE)
+                found.append((each, owner.fetch(query, columns)))
+        session.execute(sql.SQL("drop table {}").format(_LEAVING_ROWS))
+    return found
 
 
 def _references(session: Connection, target: _Target) -> list[Reference]:
@@ -341,5 +386,5 @@ def _references(session: Connection, target: _Target) -> list[Reference]:
         for each in references_to(session, f"{target.schema}.{target.table.name}")
         if each.schema != target.schema
         or each.table not in REPLICATED_TABLES
-        or fetch_value(session, "select to_regclass('pg_temp.pysync_' || %s) is null", each.table)
+        or not _is_staged(session, each.table)
     ]

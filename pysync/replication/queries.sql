@@ -66,6 +66,16 @@ select tables_total as tables, tables_ready as ready,
   from course.replication_status
  where subscription_name = %(name)s;
 
+-- name: personal_data_left
+-- The users among some of whom a table holds anything.
+select {user_id}::bigint
+  from {table}
+ where {user_id} = any (%(user_ids)s::bigint[]) and {holds};
+
+-- name: is_not_scrubbed
+-- Whether a row says more of its user than an id.
+not ({name} ^@ ('deleted-' || {user_id}) and ({columns}) is not distinct from ({values}));
+
 -- name: register
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.
 insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,
@@ -97,19 +107,29 @@ select count(*)
   join {s} on s.username = t.username and s.id <> t.id
  where {leaving};
 
+-- name: merge_make_leaving
+-- Make a place for what others may point at of the rows that must go.
+create temporary table {leaving_rows} on commit drop as select {columns} from {t} with no data;
+
+-- name: merge_fill_leaving
+-- Put it there.
+insert into {leaving_rows} select {columns} from {t} where {leaving};
+
+-- name: merge_analyze_leaving
+-- Count it: were it unknown, joins could read a whole table for each row.
+analyze {leaving_rows} ({key});
+
 -- name: merge_pointing
 -- How many rows of another table point at rows that must go.
 select count(*)
   from {r} as r
-  join {t} on {condition}
- where {leaving};
+  join {leaving_rows} as t on {condition};
 
 -- name: merge_referenced
 -- The rows that must go and at which another table's rows point.
 select t.{key}
-  from {t}
- where {leaving}
-   and exists (select from {r} as r where {condition})
+  from {leaving_rows} as t
+ where exists (select from {r} as r where {condition})
 
 -- name: merge_lock_leaving
 -- Lock the rows that must go.

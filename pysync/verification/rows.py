@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final, LiteralString
 
 from psycopg import sql
+from psycopg.rows import TupleRow
 from sqlalchemy import String
 
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.db.restricted import as_owner_of
 from pysync.models.columns import type_name
 from pysync.models.replicated import ReplicatedTable
 from pysync.types import CourseId
@@ -24,6 +26,8 @@ from pysync.types import CourseId
 QUERIES = load(__file__)
 
 _SETTINGS: Final = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "jit": "off"}
+
+_HASHED: Final = "id bigint, hash bytea, login text"
 
 Ids = list[int]
 
@@ -71,7 +75,9 @@ def ranges(
         shift=sql.Literal(shift),
         hashed=sql.SQL("({} offset 0)").format(_hashed(table, sql.SQL("true"), course_id)),
     )
-    return {number: Range(*values) for number, *values in connection.execute(query)}
+    columns = "number bigint, count bigint, hash bytea, logins bytea"
+    rows = _fetch(connection, table, query, columns, course_id)
+    return {number: Range(*values) for number, *values in rows}
 
 
 def hashes_between(
@@ -83,7 +89,7 @@ def hashes_between(
 ) -> dict[int, Hashed]:
     """Return the rows whose keys are in a range, without their values."""
     between = sql.SQL("id between {} and {}").format(sql.Literal(first), sql.Literal(last))
-    rows = connection.execute(_hashed(table, between, course_id))
+    rows = _fetch(connection, table, _hashed(table, between, course_id), _HASHED, course_id)
     return {id_: Hashed(*values) for id_, *values in rows}
 
 
@@ -91,7 +97,7 @@ def hashes_of(
     connection: Connection, table: ReplicatedTable, ids: Ids, course_id: CourseId | None
 ) -> dict[int, bytes]:
     """Return the hashes of rows by their ids."""
-    rows = connection.execute(_hashed(table, _among(ids), course_id))
+    rows = _fetch(connection, table, _hashed(table, _among(ids), course_id), _HASHED, course_id)
     return {id_: hash_ for id_, hash_, _ in rows}
 
 
@@ -114,8 +120,24 @@ def rows_of(
         table=table.identifier,
         condition=_whose(_among(ids), course_id),
     )
-    rows = connection.execute(sql.SQL("{} {}").format(query, sql.SQL(lock)))
+    columns = "id bigint, user_id bigint, values text[]"
+    locking = sql.SQL("{} {}").format(query, sql.SQL(lock))
+    rows = _fetch(connection, table, locking, columns, course_id)
     return {id_: Row(user_id, tuple(values)) for id_, user_id, values in rows}
+
+
+def _fetch(
+    connection: Connection,
+    table: ReplicatedTable,
+    query: sql.Composed,
+    columns: str,
+    course_id: CourseId | None,
+) -> list[TupleRow]:
+    """Read a table, a course database's with its owner's rights: a site may have code on it."""
+    if course_id is not None:
+        return connection.execute(query).fetchall()
+    with as_owner_of(connection, "course", table.name) as owner:
+        return owner.fetch(query, columns)
 
 
 def _hashed(

@@ -26,6 +26,7 @@ from pysync.db.transactions import as_owner
 from pysync.errors import WaitTimeoutError
 from pysync.models.replicated import ReplicatedTable
 from pysync.replication import merge
+from pysync.replication.erasure import personal_data_left
 from pysync.verification.compare import Sides, batched
 from pysync.verification.rows import Row, rows_of
 from pysync.verification.types import Difference, Kind, Place
@@ -191,8 +192,7 @@ class Settled:
         if not extra or not self.table.scrubbed:
             return set()
         database = self.sides.database
-        left = database.execute("select course.personal_data_left(%s)", (extra,)).fetchall()
-        return merge.referenced(database, extra) - {user_id for (user_id,) in left}
+        return merge.referenced(database, extra) - personal_data_left(database, extra)
 
     def _await_transactions(self) -> bool:
         """Wait until all transactions that run on the portal now have ended, if they do."""

@@ -215,7 +215,6 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
     note = ReplicatedTable("student_note", "note", Membership.OF_USER, unique="")
     assert lacking([*PUBLISHED, note]) == [
         "pysync/lifecycle/queries.sql",
-        "sql/course/personal_data_left.sql",
         "sql/portal/copy_members.sql",
         "sql/portal/copy_notes.sql",
         "sql/portal/lock_members.sql",

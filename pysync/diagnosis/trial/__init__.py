@@ -8,9 +8,9 @@ break that stands in :mod:`pysync.diagnosis.trial.pgoutput`.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import Final
 
 import psycopg
@@ -18,6 +18,7 @@ from psycopg import errors, sql
 
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.db.restricted import lock_owner, restricted
 from pysync.diagnosis.trial.copying import rows_to_copy, unreadable
 from pysync.diagnosis.trial.explain import explain
 from pysync.diagnosis.trial.pgoutput import Change, changes
@@ -99,8 +100,9 @@ def _try(
         ):
             database.execute(_QUERIES["act_as_apply_worker"], {"lock_timeout": _LOCK_TIMEOUT})
             changes_left = source(portal)
+            trial = _Trial(database)
             while batch := [*islice(changes_left, _BATCH)]:
-                if failure := _first_failure(database, batch):
+                if failure := trial.first_failure(batch):
                     change, error = failure
                     if copying and isinstance(error, errors.LockNotAvailable):
                         return Tried(None, tried, "they are being copied at the moment")
@@ -118,20 +120,42 @@ def _try(
     return Tried(None, tried)
 
 
-def _first_failure(
-    database: Connection, batch: Sequence[Change]
-) -> tuple[Change, psycopg.Error] | None:
-    with suppress(psycopg.Error), database.transaction(), database.pipeline():
-        for change in batch:
-            database.execute(*_statement(change))
-        return None
-    for change in batch:
+@dataclass
+class _Trial:
+    """Changes that are tried in a transaction, each with the rights of its table's owner.
+
+    A worker has these rights: what the owner hung on the table finds no others here, either.
+    """
+
+    database: Connection
+    owners: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def first_failure(self, batch: Sequence[Change]) -> tuple[Change, psycopg.Error] | None:
+        """Try changes; of those after the first that fails, none."""
+        for number, change in enumerate(batch):
+            if (key := (change.schema, change.table)) not in self.owners:
+                try:
+                    with self.database.transaction():
+                        self.owners[key] = lock_owner(self.database, *key)
+                except psycopg.Error as error:
+                    return self._first_failure(batch[:number]) or (change, error)
+        return self._first_failure(batch)
+
+    def _first_failure(self, batch: Sequence[Change]) -> tuple[Change, psycopg.Error] | None:
         try:
-            with database.transaction():
-                database.execute(*_statement(change))
+            with self.database.transaction():
+                for owner, group in groupby(batch, key=self._owner):
+                    with restricted(self.database, owner) as table:
+                        table.execute_all(_statement(change) for change in group)
         except psycopg.Error as error:
-            return change, error
-    return None
+            if len(batch) == 1:
+                return batch[0], error
+            half = len(batch) // 2
+            return self._first_failure(batch[:half]) or self._first_failure(batch[half:])
+        return None
+
+    def _owner(self, change: Change) -> str:
+        return self.owners[change.schema, change.table]
 
 
 def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:
