@@ -50,6 +50,67 @@ select s.subname::text
  where s.subname <> %(name)s
    and r.srrelid = pg_catalog.to_regclass('course.auth_user');
 
+-- name: restrict_worker
+-- Up to 15 a worker has the rights of its subscription's owner, a superuser's, and so has the code
+-- that a site hangs on its tables. Later versions take each table's owner's. So the subscription is
+-- given to a role that may write the replicated tables, and nobody can log in as: its workers don't
+-- count as connections. Defaults and triggers of a site's columns need what the site's role may do;
+-- of sites that differ none is lent the other's.
+do $$
+declare
+    found record;
+begin
+    if exists (select from pg_catalog.pg_attribute
+                where attrelid = 'pg_catalog.pg_subscription'::regclass
+                  and attname = 'subrunasowner') then
+        return;
+    end if;
+    if pg_catalog.to_regrole(pg_catalog.quote_ident({name})) is null then
+        create role {role} login connection limit 0;
+    end if;
+    grant usage on schema course to {role};
+    grant usage on all sequences in schema course to {role};
+    for found in
+        select pg_catalog.to_regclass('course.' || name) as relation
+          from unnest({tables}::text[]) as name
+         where pg_catalog.to_regclass('course.' || name) is not null
+    loop
+        execute format('grant select, insert, update, delete on %s to {role}', found.relation);
+    end loop;
+    for found in
+        with owners as (
+            select array_agg(distinct c.relowner) as oids
+              from unnest({tables}::text[]) as name
+              join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass('course.' || name)
+              join pg_catalog.pg_roles r on r.oid = c.relowner and not r.rolsuper
+        ), wanted as (
+            select oids[1] as oid from owners where pg_catalog.cardinality(oids) = 1
+        ), present as (
+            select m.roleid as oid
+              from pg_catalog.pg_auth_members m
+             where m.member = pg_catalog.to_regrole(pg_catalog.quote_ident({name}))
+        )
+        select format('grant %s to {role}', wanted.oid::regrole) as statement
+          from wanted
+         where wanted.oid not in (select present.oid from present)
+        union all
+        select format('revoke %s from {role}', present.oid::regrole)
+          from present
+         where present.oid not in (select wanted.oid from wanted)
+        union all
+        -- Superusers' tables have no policies for their owners.
+        select case when oids is null then 'alter role {role} bypassrls'
+                    else 'alter role {role} nobypassrls' end
+          from owners
+    loop
+        execute found.statement;
+    end loop;
+    -- A subscription is given to superusers only, who needn't stay so.
+    alter role {role} superuser;
+    alter subscription {role} owner to {role};
+    alter role {role} nosuperuser;
+end $$;
+
 -- name: end_subscriptions_workers
 -- End the processes of a subscription.
 select pg_catalog.pg_terminate_backend(pid)

@@ -16,6 +16,7 @@ from pysync.db.errors import meaning, translated
 from pysync.db.queries import load
 from pysync.errors import PortalUnreachableError, ReplicationError
 from pysync.models.replicated import PUBLISHED_TABLES
+from pysync.replication import workers
 from pysync.replication.registry import Course
 
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
@@ -193,7 +194,9 @@ def reconnect(database: Connection, course: Course, portal_conninfo: str) -> Non
 
 def enable(database: Connection, course: Course) -> None:
     """Start (or go on with) a course's subscription."""
-    _alter(database, course, sql.SQL("enable"))
+    with translated(f"subscription '{course.replication_name}'"), database.transaction():
+        workers.restrict(database, course.replication_name)
+        _alter(database, course, sql.SQL("enable"))
 
 
 def stop(database: Connection, course: Course, timeout_seconds: float = 20) -> None:
@@ -226,6 +229,7 @@ def drop(database: Connection, course: Course) -> None:
     _alter(database, course, sql.SQL("set (slot_name = none)"))
     with translated(f"subscription '{name}'"):
         database.execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))
+        workers.drop_role(database, name)
 
 
 def _alter(database: Connection, course: Course, action: sql.Composable) -> None:
