@@ -36,7 +36,8 @@ def _holds(table: ReplicatedTable) -> sql.Composable:
     """Return a condition: a row says something of its user."""
     if not table.scrubbed:
         return sql.SQL("true")
-    return _QUERIES["is_not_scrubbed"].format(
+    scrubbed = "{name} ^@ ('deleted-' || {user_id}) and ({columns}) is not distinct from ({values})"
+    return sql.SQL(f"not ({scrubbed})").format(
         name=sql.Identifier(table.unique),
         user_id=sql.Identifier(table.user_column),
         columns=sql.SQL(", ").join(map(sql.Identifier, table.scrubbed)),

@@ -133,10 +133,6 @@ select {user_id}::bigint
   from {table}
  where {user_id} = any (%(user_ids)s::bigint[]) and {holds};
 
--- name: is_not_scrubbed
--- Whether a row says more of its user than an id.
-not ({name} ^@ ('deleted-' || {user_id}) and ({columns}) is not distinct from ({values}));
-
 -- name: register
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.
 insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,
