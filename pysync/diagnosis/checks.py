@@ -216,8 +216,8 @@ def check_reachable(
         sql.SQL("create publication {} for table course.mark").format(sql.Identifier(probe))
     )
     try:
-        with subscriptions.subscribing(database, name, portal_conninfo, publication=probe):
-            found = subscriptions.find(database, name)
+        with subscriptions.subscribing(database, probe, portal_conninfo, publication=probe):
+            found = subscriptions.find(database, probe)
             if found is None or not found.tables:
                 raise subscriptions.wrong_portal(portal_conninfo)
             raise psycopg.Rollback

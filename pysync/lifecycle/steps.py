@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
+from pysync.db.connections import parse
 from pysync.diagnosis import checks
 from pysync.errors import ReplicationError, UnsuitableDatabaseError
 from pysync.lifecycle import first_copy, handover, replicas
@@ -110,10 +111,12 @@ def _prepare(work: Work, at: State) -> None:
     if at is State.NEW:
         return
     before = registry.get(portal, course.course_id)
-    if (
-        before.portal_conninfo != course.portal_conninfo
-        and subscriptions.find(database, course.replication_name) is not None
-    ):
+    # Whether a password is another one than before can't be told: it isn't ours to read.
+    is_new = before.portal_conninfo != course.portal_conninfo or "password" in parse(
+        work.subscriber
+    )
+    if is_new and subscriptions.find(database, course.replication_name) is not None:
+        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
         subscriptions.reconnect(database, course, work.subscriber)
     registry.reregister(portal, course)
 

@@ -136,11 +136,14 @@ def test_a_course_moves_to_an_empty_database_on_another_server(site: Site) -> No
     assert result.returncode == 0, result.stderr
     assert "hush" not in result.stdout + result.stderr
     assert "hush" not in str(site.execute("select * from pysync.course"))
-    with psycopg.connect(new) as connection:
-        assert connection.execute(
-            "select subconninfo like '%password=hush%' from pg_subscription"
-            " where subdbid = (select oid from pg_database where datname = current_database())"
-        ).fetchall() == [(True,)]
+    given = "select substring(subconninfo from 'password=(\\S+)') from pg_subscription"
+    given += " where subdbid = (select oid from pg_database where datname = current_database())"
+    with psycopg.connect(new, autocommit=True) as connection:
+        assert connection.execute(given.encode()).fetchall() == [("hush",)]
+        # A password alone is no less a new way there.
+        add = ("course", "add", "A", new, "--portal-conninfo", site.portal)
+        succeed(*add, portal=site.portal, PYSYNC_SUBSCRIPTION_PASSWORD="hush-again")
+        assert connection.execute(given.encode()).fetchall() == [("hush-again",)]
     site.databases["A"] = new
     assert_equal_to_the_fan_out(site, "A")
     assert_sound(site)

@@ -156,6 +156,12 @@ def test_passwords_are_used_and_never_shown_stored_or_logged(
     result = cli(*resync, str(secret), portal=portal, PGPASSWORD=ADMIN)
     assert result.returncode == 0, result.stderr
     said.append(output(result))
+    refused = cli(
+        *arguments, portal=portal, PGPASSWORD=ADMIN, PYSYNC_SUBSCRIPTION_PASSWORD="gehe1m-wrong"
+    )
+    assert "password authentication failed" in refused.stderr
+    said.append(output(refused))
+    site.wait("A")
     for conninfo in (site.portal, database):
         assert "gehe1m" not in stored(conninfo)
     result = cli("course", "remove", "A", "--yes", portal=portal, PGPASSWORD=ADMIN)
