@@ -1,8 +1,11 @@
 """Everything pysync raises on purpose, in one tree.
 
 A message reads ``<object> '<name>' <state>: <cause>``; ``remedy`` says what to run or change next.
-Neither ever holds a password.
+Neither ever holds a password. Both are one line of visible characters, whatever texts of others a
+message quotes; a remedy has none of those.
 """
+
+from pysync.texts import Text, visible
 
 
 class PysyncError(Exception):
@@ -13,12 +16,19 @@ class PysyncError(Exception):
     """
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = visible(message)
+        super().__init__(self.message)
+        self.remedy = Text(remedy) if remedy else None
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+    @property
+    def text(self) -> Text:
+        """Return message and remedy, for people."""
+        return (
+            Text.plain(f"{self.message}; ") + self.remedy if self.remedy else Text.plain(str(self))
+        )
 
 
 class InvalidCourseIdError(PysyncError):

@@ -5,6 +5,7 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, UniqueConst
 from pysync.adoption.found import FoundForeignKey, FoundTable, Restriction
 from pysync.adoption.plans import DIALECT, Plan, Side, qualified, quoted, refusal
 from pysync.errors import AdoptionError
+from pysync.findings import IN_COURSE, run
 
 
 def plan_constraints(result: Plan, found: FoundTable, expected: Table, side: Side) -> None:
@@ -87,8 +88,11 @@ def check_course_only(found: FoundTable, expected: Table) -> None:
             raise AdoptionError(
                 f"{found.schema}.{found.name}",
                 "NOT NULL without a default",
-                f"run 'alter table {quoted(found.schema)}.{quoted(found.name)} alter column "
-                f"{quoted(column.name)} set default …' in the course database",
+                run(
+                    f"alter table {quoted(found.schema)}.{quoted(found.name)} alter column "
+                    f"{quoted(column.name)} set default …",
+                    IN_COURSE,
+                ),
                 expected="a default or nullable: the first replicated row would fail on it",
                 column=column.name,
             )

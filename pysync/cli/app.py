@@ -13,6 +13,7 @@ from pysync import __version__
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import OptionalPortal
 from pysync.errors import PysyncError
+from pysync.texts import Text, visible
 
 INTERRUPTED: Final = 130
 
@@ -131,7 +132,7 @@ def main() -> None:
     try:
         sys.exit(_run())
     except UsageError as error:
-        error.message = _without_values(error.message)
+        error.message = visible(_without_values(error.message))
         error.show()
         sys.exit(error.exit_code)
     except typer.Abort:
@@ -153,5 +154,5 @@ def main() -> None:
             known = meaning(error, "database")
         if not isinstance(known, PysyncError):
             raise
-        say_aside(f"pysync: {known}".replace("\n", " "), style="red")
+        say_aside(Text.plain("pysync: ") + known.text, style="red")
         sys.exit(1)

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from pysync.cli.app import INTERRUPTED
-from pysync.cli.output import Format, print_rows, say, say_aside, steps
+from pysync.cli.output import Format, print_rows, say, say_aside, say_lines, steps
 from pysync.demo import Report, differences, oulad, run
 from pysync.demo.site import Site
 from pysync.types import CourseId
@@ -55,7 +55,7 @@ def demo(
 
 def _print_report(report: Report) -> None:
     courses, counts = report.comparisons, report.counts
-    say(
+    say_lines(
         f"Two servers and {len(courses)} courses set up in {report.setup_seconds:.1f} s.\n"
         f"{counts.registrations:,} registrations and {counts.unregistrations:,} unregistrations "
         f"of {counts.students:,} students\n"
@@ -68,7 +68,7 @@ def _print_report(report: Report) -> None:
     print_rows(Format.TABLE, {}, ("course", *numbers), rows, right=numbers, total=total)
     done = report.examination
     errors = "\n".join(f"  {error.field}: {error.message}" for error in done.errors)
-    say(
+    say_lines(
         f"A registration at a test center: the form of '{done.student}' has {len(done.errors)} "
         f"errors:\n{errors}\n"
         f"Corrected, it makes candidate {done.client_candidate_id}; the registration "
@@ -89,7 +89,7 @@ def _percentile(report: Report, percent: int) -> float:
 
 def _print_guide(site: Site) -> None:
     pysync = "pysync" if shutil.which("pysync") else f"{shlex.quote(sys.executable)} -m pysync"
-    say(
+    say_lines(
         f"""
 The servers are running; data and logs are in {site.folder}.
 

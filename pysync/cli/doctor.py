@@ -4,6 +4,7 @@ import typer
 
 from pysync.cli.output import Format, plain, print_rows
 from pysync.cli.parameters import FormatOption, OptionalCourseArgument, Portal, checked
+from pysync.texts import Text
 from pysync.watching.doctor import examine
 
 
@@ -29,9 +30,7 @@ def doctor(
             for each in found
         ],
         none="nothing to mend",
-        notes=[
-            f"{each.course_id or 'portal'}: {each.finding}; {each.finding.remedy}" for each in found
-        ],
+        notes=[Text.plain(f"{each.course_id or 'portal'}: ") + each.finding.text for each in found],
     )
     if any(each.finding.must for each in found):
         raise typer.Exit(1)

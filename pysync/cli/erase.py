@@ -7,6 +7,7 @@ import typer
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import Portal
 from pysync.lifecycle import erase as service
+from pysync.texts import Text
 
 
 def erase(
@@ -47,8 +48,8 @@ def erase(
             say(f"note: somebody else is called '{username}' now, who isn't touched")
     proofs = service.prove(portal, user_ids, timeout)
     for proof in proofs:
-        what = "confirmed" if proof.confirmed else f"not confirmed: {proof.reason}"
-        say(f"  {proof.course_id}: {what}")
+        told = Text.plain(f"  {proof.course_id}: {'' if proof.confirmed else 'not '}confirmed")
+        say(told + ": " + proof.reason if proof.reason else told)
     if missing := sum(not proof.confirmed for proof in proofs):
         say(f"{missing} of {len(proofs)} courses have not confirmed; run the command again later")
         raise typer.Exit(1)

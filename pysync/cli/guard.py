@@ -1,7 +1,6 @@
 """``pysync guard``."""
 
 import logging
-import shlex
 from typing import Annotated, Final
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from pysync.cli.logs import VerboseOption, log_events
 from pysync.cli.output import bytes_text, say
 from pysync.cli.parameters import DryRunOption, Portal, size_bytes
+from pysync.texts import Text, word
 from pysync.watching import guard as service
 from pysync.watching.guard import Action, Excess
 
@@ -55,13 +55,12 @@ def guard(
             say(f"no course retains more than {bytes_text(budget)}")
 
 
-def _sentence(excess: Excess, budget: int) -> str:
-    remedy = (
-        f"; run 'pysync resync {shlex.quote(excess.course_id)}' once its database is back"
-        if excess.action is Action.DROPPED
-        else ""
-    )
-    return (
+def _sentence(excess: Excess, budget: int) -> Text:
+    told = Text.plain(
         f"course '{excess.course_id}' retains {bytes_text(excess.retained_bytes)} of WAL, more "
-        f"than {bytes_text(budget)}: {excess.action.value}, {excess.reason}{remedy}"
+        f"than {bytes_text(budget)}: {excess.action.value}, {excess.reason}"
     )
+    if excess.action is not Action.DROPPED:
+        return told
+    resync = f"; run 'pysync resync {word(excess.course_id)}' once its database is back"
+    return told + Text(resync)

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from pysync.cli.output import printable
 from pysync.errors import PysyncError
+from pysync.texts import visible
 
 VARIABLE: Final = "PYSYNC_LOG"
 
@@ -22,7 +22,7 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, whatever texts of others are in it."""
-        return printable(super().format(record))
+        return visible(super().format(record))
 
 
 def log_events(*, verbose: bool) -> None:

@@ -17,6 +17,7 @@ from pysync.errors import PysyncError
 from pysync.migrate import Migrated
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.migrate.validate import validate
+from pysync.texts import visible
 from pysync.types import course_id
 from pysync.watching.status import revisions
 
@@ -138,7 +139,7 @@ def migrate_validate(
 
 def _print(name: str, migrated: Migrated) -> None:
     if migrated.script is not None:
-        print_raw(f"-- {name}\n\n{migrated.script}")
+        print_raw(f"-- {visible(name)}\n\n{migrated.script}")
     elif migrated.before == migrated.after:
         say(f"{name}: at {migrated.after or 'base'} already")
     else:

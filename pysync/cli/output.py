@@ -15,13 +15,12 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from pysync.texts import Text, visible
 from pysync.types import JSON_VERSION
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-_CONTROLS: Final = {code: ascii(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 _PIPE_WIDTH: Final = 2000
 """Columns that a table may take where nobody looks at it: nothing is folded."""
@@ -75,31 +74,32 @@ def print_raw(text: str) -> None:
     sys.stdout.write(text)
 
 
-def printable(text: str) -> str:
-    """Spell out control characters: ids may hold any, and a terminal obeys them."""
-    return text.translate(_CONTROLS)
-
-
 def _write(stream: TextIO, text: str) -> None:
     stream.write(text + "\n")
     stream.flush()
 
 
 def say(text: str) -> None:
-    """Print lines to standard output."""
-    _write(sys.stdout, _printable_lines(text))
+    """Print a line to standard output; what of it is to be copied stands on lines of its own."""
+    _write(sys.stdout, _shown(text))
+
+
+def say_lines(text: str) -> None:
+    """Print lines of ours to standard output."""
+    for line in text.splitlines():
+        say(line)
 
 
 def say_aside(text: str, style: str | None = None) -> None:
-    """Print a line to standard error: progress, warnings, errors."""
+    """Print a line, as :func:`say` does, to standard error: progress, warnings, errors."""
     if style and sys.stderr.isatty():
-        err().print(_printable_lines(text), markup=False, style=style)
+        err().print(_shown(text), markup=False, style=style)
     else:
-        _write(sys.stderr, _printable_lines(text))
+        _write(sys.stderr, _shown(text))
 
 
-def _printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+def _shown(text: str) -> str:
+    return "\n".join(text.lines() if isinstance(text, Text) else [visible(text)])
 
 
 def print_rows(
@@ -149,7 +149,7 @@ def print_rows(
         table.add_row(*map(_cell, total))
     (out() if out().is_terminal else _console(file=sys.stdout, width=_PIPE_WIDTH)).print(table)
     for note in notes:
-        say(printable(note))
+        say(note)
 
 
 def _cell(value: object) -> str:
@@ -158,7 +158,7 @@ def _cell(value: object) -> str:
 
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else escape(printable(str(value)))
+    return f"{value:,}" if isinstance(value, int) else escape(visible(str(value)))
 
 
 def counted(count: int, noun: str) -> str:
@@ -201,7 +201,7 @@ class Steps:
             say_aside(f"{description} …" if total is None else f"{description} ({total:,}) …")
             return
         self._finish()
-        self._task = self._progress.add_task(description, total=total)
+        self._task = self._progress.add_task(visible(description), total=total)
 
     def advance(self, done: int) -> None:
         """Tell how many units of the step are done altogether."""
@@ -210,7 +210,7 @@ class Steps:
 
     def warn(self, message: str) -> None:
         """Print a warning above the progress."""
-        say_aside(f"warning: {message}", style="yellow")
+        say_aside(Text.plain("warning: ") + message, style="yellow")
 
     def _finish(self) -> None:
         if self._progress is not None and self._task is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from pysync.cli.output import Format, print_json, print_raw, say, steps
+from pysync.cli.output import Format, print_json, say, steps
 from pysync.errors import InvalidValueError
 from pysync.students.rows import InputFormat
 from pysync.students.validation import FieldError
@@ -36,9 +36,9 @@ class Report:
             )
             return
         if errors and self.with_errors == 1:
-            print_raw(f"{'row':>9}  {'field':<18}  error\n")
+            say(f"{'row':>9}  {'field':<18}  error")
         for name, message in errors:
-            print_raw(f"{self.rows:>9}  {name or '-':<18}  {message}\n")
+            say(f"{self.rows:>9}  {name or '-':<18}  {message}")
 
     def end(self, *, complete: bool) -> None:
         """Print the counts; of what can't be read to its end JSON only, unless it has no rows."""

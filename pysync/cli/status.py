@@ -11,12 +11,12 @@ from pysync.cli.output import (
     print_json,
     print_raw,
     print_rows,
-    printable,
     say,
     seconds_text,
 )
 from pysync.cli.parameters import OptionalCourseArgument, OptionalPortal, checked, required
 from pysync.errors import PysyncError
+from pysync.texts import Text
 from pysync.watching.status import Level, Report, report
 from pysync.watching.status.document import document
 from pysync.watching.status.nagios import check
@@ -73,8 +73,8 @@ def status(  # noqa: PLR0917 - Typer reads options from parameters
         try:
             level, line = check(report(required(portal), checked(course)), thresholds)
         except PysyncError as error:
-            level, line = Level.UNKNOWN, f"PYSYNC UNKNOWN - {' '.join(str(error).split())}"
-        say(printable(line))
+            level, line = Level.UNKNOWN, f"PYSYNC UNKNOWN - {error}".replace("|", "/")
+        say(line)
         raise typer.Exit(int(level))
     print_report(report(required(portal), checked(course)), format)
 
@@ -115,11 +115,12 @@ def _print_table(found: Report) -> None:
             )
         )
         if each.cause:
-            notes.append("; ".join(filter(None, (f"{each.course_id}: {each.cause}", each.remedy))))
+            cause = Text.plain(f"{each.course_id}: {each.cause}")
+            notes.append(cause + "; " + Text(each.remedy) if each.remedy else cause)
     for orphan in found.orphans:
         retained = bytes_text(orphan.retained_wal_bytes)
         rows.append((orphan.name, "orphaned", None, orphan.kind, "-", "-", retained, None))
-        notes.append(f"{orphan.name}: {orphan.cause}; {orphan.remedy}")
+        notes.append(Text.plain(f"{orphan.name}: {orphan.cause}; ") + Text(orphan.remedy))
     print_rows(
         Format.TABLE,
         {},

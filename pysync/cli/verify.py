@@ -1,6 +1,5 @@
 """``pysync verify``, ``repair`` and ``rebuild``."""
 
-import shlex
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
 
@@ -17,6 +16,7 @@ from pysync.cli.parameters import (
     checked,
 )
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.texts import Text, word
 from pysync.types import course_id
 from pysync.verification import Difference, Kind, Place, Repair, Verification
 from pysync.verification.verify import JOBS
@@ -156,7 +156,9 @@ def _print(found: list[Verification], format: Format) -> None:
         ],
         right=numbers,
         none="no courses registered",
-        notes=[f"{each.course_id}: {cause}" for each in found for cause in _causes(each)],
+        notes=[
+            Text.plain(f"{each.course_id}: ") + cause for each in found for cause in _causes(each)
+        ],
     )
 
 
@@ -173,17 +175,17 @@ def _result(each: Verification) -> str:
 
 
 def _causes(each: Verification) -> Iterator[str]:
-    name = shlex.quote(each.course_id)
+    name = word(each.course_id)
     if each.error:
-        yield str(each.error)
+        yield each.error.text
     yield from _first(each.differences, _line)
     if each.unsettled:
-        yield (
+        yield Text(
             f"{counted(each.unsettled, 'row')} couldn't be settled: changing, locked, or behind "
             f"long transactions; run 'pysync verify {name}' again"
         )
     if each.differences:
-        yield f"run 'pysync repair {name}'"
+        yield Text(f"run 'pysync repair {name}'")
     if each.logins:
         yield f"note: last_login is another in the course for {each.logins:,} users"
     if each.kept:

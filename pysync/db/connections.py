@@ -7,6 +7,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
+from pysync.db.errors import unconnected
 from pysync.errors import DatabaseUnreachableError
 
 Connection = psycopg.Connection[TupleRow]
@@ -134,12 +135,8 @@ def _settings(statement_timeout_seconds: float | None) -> sql.Composed:
 
 
 def _unreachable(conninfo: str, error: psycopg.Error) -> DatabaseUnreachableError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = lines or [type(error).__name__]
-    failures = [line for line in lines if "failed:" in line or "FATAL" in line] or lines
-    reason = failures[-1].removeprefix("- ").removeprefix("connection failed: ")
     return DatabaseUnreachableError(
-        f"database '{describe(conninfo)}' can't be reached: {reason}",
+        f"database '{describe(conninfo)}' can't be reached: {unconnected(error)}",
         "check host, port, database, role and password (PGPASSWORD or a password file)",
     )
 

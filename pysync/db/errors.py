@@ -1,7 +1,9 @@
 """What PostgreSQL's errors mean, told apart by SQLSTATE."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 from psycopg import errors
@@ -12,6 +14,9 @@ from pysync.errors import (
     PysyncError,
     UnsuitableServerError,
 )
+from pysync.texts import quoted
+
+LOOK_INTO_LOG: Final = "look into that server's log for what raised it"
 
 
 @contextmanager
@@ -36,25 +41,68 @@ def meaning(error: psycopg.Error, subject: str) -> PysyncError:
             )
         case errors.InsufficientPrivilege():
             return UnsuitableServerError(
-                f"{subject} refused: {_primary(error)}",
+                f"{subject} refused: {said(error)}",
                 "connect as a role with these rights, see 'Roles' in migrations/README.md",
             )
         case errors.QueryCanceled():
-            return PysyncError(f"{subject} took too long: {_primary(error)}", "try again")
+            return PysyncError(f"{subject} took too long: {said(error)}", "try again")
         case psycopg.OperationalError() if error.sqlstate is None or error.sqlstate[:2] in (
             "08",
             "57",
         ):
             return DatabaseUnreachableError(
-                f"{subject} lost its connection: {_primary(error)}",
+                f"{subject} lost its connection: {said(error)}",
                 "run the command again once the server is back; it goes on where it stopped",
             )
         case _:
-            hint = error.diag.message_hint
-            return PysyncError(
-                f"{subject} failed: {_primary(error)}", hint.rstrip(".") if hint else None
-            )
+            return PysyncError(f"{subject} failed: {said(error, hinted=True)}", LOOK_INTO_LOG)
 
 
-def _primary(error: psycopg.Error) -> str:
-    return error.diag.message_primary or str(error).splitlines()[0]
+def said(error: psycopg.Error, *, detailed: bool = False, hinted: bool = False) -> str:
+    """Return a server's own words, as such: whoever has code in a database may have written them.
+
+    :param detailed: whether its DETAIL is shown, too, which may hold values of rows.
+    :param hinted: whether its HINT is.
+    """
+    words = error.diag.message_primary or f"{error}".strip().partition("\n")[0]
+    if detailed and (more := error.diag.message_detail):
+        words = f"{words}: {more.rstrip('.')}"
+    hint = error.diag.message_hint if hinted else None
+    shown = quoted(words or type(error).__name__)
+    return f"{shown} (the server's hint: {quoted(hint)})" if hint else shown
+
+
+def detail(error: psycopg.Error) -> str:
+    """Return a server's DETAIL alone, as its own words."""
+    return quoted(error.diag.message_detail or error.diag.message_primary or "")
+
+
+def unconnected(error: psycopg.Error) -> str:
+    """Return why there is no connection: what is said of the last address that was tried."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
+    failures = [line for line in lines if "failed:" in line or "FATAL" in line] or lines
+    reason = failures[-1].removeprefix("- ").removeprefix("connection failed: ")
+    return quoted(reason.partition("publisher: ")[2] or reason)
+
+
+def told(error: Exception) -> str:
+    """Return what an error of ours or of a server's says."""
+    return said(error) if isinstance(error, psycopg.Error) else str(error)
+
+
+def raised_by(error: psycopg.Error, schema: str) -> bool:
+    """Return whether a PL/pgSQL function of a schema raised an error itself.
+
+    Everybody's functions can raise any SQLSTATE. What they can't choose is the first line of the
+    CONTEXT, in any language: ``PL/pgSQL function student.find_user(text) line 9 at RAISE``. A
+    schema that isn't in our ``search_path`` is always said, and odd names stand in quotes.
+    """
+    (first, *_) = (error.diag.context or "").splitlines() or [""]
+    return bool(re.match(rf'[^."]* {schema}\.\w+\([^"]* RAISE$', first))
+
+
+def our_words(error: psycopg.Error) -> tuple[str, str | None]:
+    """Return message and remedy of an error that a function of ours raised."""
+    hint = error.diag.message_hint
+    return error.diag.message_primary or "", hint.rstrip(".") if hint else None

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from pysync.db import connections
-from pysync.db.errors import meaning
+from pysync.db.errors import LOOK_INTO_LOG, meaning, our_words, raised_by, said
 from pysync.errors import InUseError, InvalidValueError, NotFoundError, PysyncError
 
 Executor = Session | Connection
@@ -77,9 +77,10 @@ def translated_calls() -> Iterator[None]:
         kind = _BY_SQLSTATE.get(error.orig.sqlstate or "")
         if kind is None:
             raise meaning(error.orig, "portal") from error
-        diag = error.orig.diag
-        hint = diag.message_hint
-        raise kind(diag.message_primary or "", hint.rstrip(".") if hint else None) from error
+        if not raised_by(error.orig, "student"):
+            refused = f"portal refused: {said(error.orig, hinted=True)}"
+            raise kind(refused, LOOK_INTO_LOG) from error
+        raise kind(*our_words(error.orig)) from error
 
 
 @contextmanager

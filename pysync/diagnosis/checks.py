@@ -4,7 +4,6 @@
 becomes one is refused here, too.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -20,6 +19,7 @@ from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import subscriptions
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 from pysync.types import SUPPORTED_MAJORS, CourseId, Progress
 
 MINIMUM_VERSION: Final = SUPPORTED_MAJORS[0]
@@ -58,7 +58,7 @@ def enforce(findings: Iterable[Finding], progress: Progress) -> None:
     for finding in findings:
         if finding.must:
             raise UnsuitableServerError(str(finding), finding.remedy)
-        progress.warn(f"{finding}; {finding.remedy}")
+        progress.warn(finding.text)
 
 
 def check_version(connection: Connection, subject: str) -> None:
@@ -116,7 +116,7 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
             "setting max_slot_wal_keep_size",
             "is unlimited on the portal: a course that stays away fills its disk",
             run("alter system set max_slot_wal_keep_size = '…GB'", ON_PORTAL)
-            + " with what the disk can spare; then reload it, or run 'pysync guard'",
+            + Text(" with what the disk can spare; then reload it, or run 'pysync guard'"),
             must=False,
         )
 
@@ -256,7 +256,7 @@ def check_same_database(course: Course, conninfo: str) -> None:
         raise UnsuitableDatabaseError(
             f"course '{course.course_id}' is registered with database "
             f"'{describe(course.conninfo)}' already",
-            f"run 'pysync course remove {shlex.quote(course.course_id)}' first",
+            f"run 'pysync course remove {word(course.course_id)}' first",
         )
 
 

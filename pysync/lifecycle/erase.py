@@ -1,7 +1,6 @@
 """Erase a user everywhere, and prove it course by course."""
 
 import hashlib
-import shlex
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pysync.replication import marks, registry
 from pysync.replication.erasure import personal_data_left
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 from pysync.types import CourseId
 
 COURSES_AT_A_TIME: Final = 16
@@ -149,8 +149,7 @@ def _proof(user_id: int, course_id: CourseId, left: set[int] | PysyncError | Non
         case PysyncError():
             reason = left.message
         case _ if user_id in left:
-            resync = f"run 'pysync resync {shlex.quote(course_id)}'"
-            reason = f"personal data is still there; {resync}"
+            reason = Text(f"personal data is still there; run 'pysync resync {word(course_id)}'")
         case _:
             return Proof(user_id, course_id, confirmed=True)
     return Proof(user_id, course_id, confirmed=False, reason=reason)

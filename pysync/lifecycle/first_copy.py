@@ -13,6 +13,7 @@ from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import REPLICATED
 from pysync.replication import registry, slots, snapshots, subscriptions
+from pysync.texts import Text
 
 FAILURES_TO_GIVE_UP: Final = 5
 """Failed tries to copy, without a table getting ready in between: one may be bad luck."""
@@ -70,4 +71,6 @@ def _give_up(work: Work, cause: Finding | None) -> NoReturn:
             f"{subject}: its server reports an error for each try",
             "see the course server's log for the cause, mend it and run the command again",
         )
-    raise ReplicationError(f"{subject}: {cause}", f"{cause.remedy}, and run the command again")
+    raise ReplicationError(
+        f"{subject}: {cause}", Text(cause.remedy) + ", and run the command again"
+    )

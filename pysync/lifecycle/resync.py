@@ -1,6 +1,5 @@
 """Resynchronise a course: merge what the portal holds into its database while both are in use."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
@@ -16,6 +15,7 @@ from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
 from pysync.replication.merge import Changes, Outcome
+from pysync.texts import word
 from pysync.types import CourseId, Progress
 
 CURRENT_SECONDS: Final = 10
@@ -93,7 +93,7 @@ def _opened(
                 raise UnsuitableDatabaseError(
                     f"database '{database.info.dbname}' isn't course '{course_id}''s: it belongs "
                     + (f"to course '{owner}'" if owner else "to no course"),
-                    f"run 'pysync course move {shlex.quote(course_id)} CONNINFO' if the course has "
+                    f"run 'pysync course move {word(course_id)} CONNINFO' if the course has "
                     "a new database",
                 )
             subscriber = checks.portal_conninfo_for_course(
@@ -150,5 +150,5 @@ def _require_current(work: Work, timeout_seconds: float) -> None:
         raise ReplicationError(
             f"{work.subject} isn't streaming: a single table can't be brought to the position of "
             "the others",
-            f"run 'pysync resync {shlex.quote(work.course.course_id)}' for the whole course",
+            f"run 'pysync resync {word(work.course.course_id)}' for the whole course",
         ) from None

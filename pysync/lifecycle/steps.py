@@ -5,7 +5,6 @@ interrupted goes on from where the course is. What leads from ``READY`` to ``LEA
 is :func:`pysync.lifecycle.courses.remove`.
 """
 
-import shlex
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
@@ -18,6 +17,7 @@ from pysync.lifecycle.work import Work
 from pysync.migrate import current_revision, migrate
 from pysync.migrate.lineage import COURSE
 from pysync.replication import fan_out, publications, registry, slots, subscriptions
+from pysync.texts import word
 
 Step = Callable[[Work], None]
 
@@ -63,16 +63,16 @@ def refuse(work: Work, *, adopt: bool) -> None:
     """
     at, course, database = state(work), work.course, work.database
     subscription = subscriptions.find(database, course.replication_name)
-    command = f"'pysync course %s {shlex.quote(course.course_id)} %s'"
+    argument = word(course.course_id)
     if at is State.LEAVING:
         raise ReplicationError(
             f"{work.subject} is half removed",
-            f"run {command % ('remove', '--yes')} to finish that first",
+            f"run 'pysync course remove --yes {argument}' to finish that first",
         )
     if at is not State.NEW and adopt and not course.adopts and not course.ready:
         raise ReplicationError(
             f"{work.subject} is being added without --adopt already",
-            f"run {command % ('add', '…')} without it, or remove the course first",
+            f"run 'pysync course add {argument} …' without it, or remove the course first",
         )
     if at is State.NEW and subscription is not None:
         raise UnsuitableDatabaseError(

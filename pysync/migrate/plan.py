@@ -12,6 +12,7 @@ from pysync.migrate.revisions import current_revision
 from pysync.migrate.run import Migrated, check_known, migrate
 from pysync.replication import registry, turns
 from pysync.replication.registry import Course
+from pysync.texts import statement
 from pysync.types import CourseId, Progress
 
 Done = tuple[str, Migrated]
@@ -135,7 +136,9 @@ def _made(
 ) -> Done:
     script = None
     if offline:
-        statements = "".join(f"{each.as_string(portal)};\n\n" for each in change.statements)
+        statements = "".join(
+            f"{statement(each.as_string(portal))};\n\n" for each in change.statements
+        )
         script = f"begin;\n\n{statements}commit;\n"
     else:
         publications.make(portal, course, change)

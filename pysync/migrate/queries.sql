@@ -298,8 +298,7 @@ select r.rolname::text
 do $$
 begin
     if exists (select from {}) then
-        raise exception using errcode = 'PY006', message = {},
-            hint = 'Copy them elsewhere and delete them first';
+        raise exception using errcode = 'PY006', message = {};
     end if;
 end $$;
 

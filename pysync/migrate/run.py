@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
-from pysync.db.errors import meaning
+from pysync.db.errors import detail, meaning
 from pysync.db.queries import load
 from pysync.db.sql_files import folder, frozen, statements
 from pysync.errors import (
@@ -184,19 +184,24 @@ def _where(lineage: Lineage) -> str:
     return ON_PORTAL if lineage.side is Side.PORTAL else IN_COURSE
 
 
+_HOLDS_ROWS: Final = "PY006"
+
+
 def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
     if isinstance(error, errors.UniqueViolation | errors.ForeignKeyViolation):
         is_double = isinstance(error, errors.UniqueViolation)
         return AdoptionError(
             f"{error.diag.schema_name}.{error.diag.table_name}",
-            str(error.diag.message_detail),
+            detail(error),
             f"remove the {'duplicates' if is_double else 'rows without a user'} and run the "
             "command again",
         )
     if isinstance(error, errors.LockNotAvailable | errors.InsufficientPrivilege):
         return meaning(error, subject)
     translated = meaning(error, f"{subject} migration")
-    return MigrationError(translated.message, translated.remedy)
+    holds_rows = error.sqlstate == _HOLDS_ROWS
+    remedy = "copy them elsewhere and delete them first" if holds_rows else translated.remedy
+    return MigrationError(translated.message, remedy)
 
 
 def _config(lineage: Lineage) -> Config:

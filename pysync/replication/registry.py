@@ -1,6 +1,5 @@
 """The portal's registry of courses."""
 
-import shlex
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -15,6 +14,7 @@ from pysync.db.queries import load
 from pysync.db.transactions import patiently
 from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
 from pysync.replication import turns
+from pysync.texts import word
 from pysync.types import CourseId
 
 
@@ -128,7 +128,7 @@ def get_ready(portal: Connection, course: CourseId) -> Course:
         command = "add" if found.fans_out else "remove"
         raise ReplicationError(
             f"course '{course}' is incomplete: 'course {command}' was interrupted",
-            f"run 'pysync course {command} {shlex.quote(course)} …' again to finish that",
+            f"run 'pysync course {command} {word(course)} …' again to finish that",
         )
     return found
 

@@ -19,7 +19,7 @@ from pysync.db.connections import (
     fetch_value,
     parse,
 )
-from pysync.db.errors import meaning, translated
+from pysync.db.errors import meaning, translated, unconnected
 from pysync.errors import PysyncError
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
 from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
@@ -127,8 +127,7 @@ def _replication_connection(conninfo: str) -> Connection:
         return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
     except psycopg.Error as error:
         raise PysyncError(
-            "portal refuses a replication connection: "
-            + str(error).splitlines()[-1].partition("failed: ")[2],
+            f"portal refuses a replication connection: {unconnected(error)}",
             "connect as a superuser, or as a role with REPLICATION, and see that max_wal_senders "
             "leaves room",
         ) from None

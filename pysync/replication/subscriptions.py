@@ -1,6 +1,5 @@
 """Subscriptions in course databases: what applies a course's changes."""
 
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, describe, fetch_value
-from pysync.db.errors import meaning, translated
+from pysync.db.errors import meaning, translated, unconnected
 from pysync.db.queries import load
 from pysync.errors import PortalUnreachableError, ReplicationError
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import workers
 from pysync.replication.registry import Course
+from pysync.texts import word
 
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
 """What a subscription to our publications fails with in a database not yet migrated."""
@@ -77,7 +77,7 @@ def lost(what: str, course: Course) -> ReplicationError:
     """Return the error for a course whose slot or subscription is gone."""
     return ReplicationError(
         f"course '{course.course_id}' has lost its {what}: changes are missing in its database",
-        f"run 'pysync resync {shlex.quote(course.course_id)}'",
+        f"run 'pysync resync {word(course.course_id)}'",
     )
 
 
@@ -159,9 +159,7 @@ def subscribing(
             )
             yield
     except (errors.ConnectionFailure, errors.SqlclientUnableToEstablishSqlconnection) as error:
-        lines = (error.diag.message_primary or "unknown cause").splitlines()
-        reason = next((line for line in lines if "failed:" in line), lines[0])
-        raise PortalUnreachableError(reason.partition("publisher: ")[2] or reason) from None
+        raise PortalUnreachableError(unconnected(error)) from None
     except MISSING_TABLE:
         raise
     except psycopg.Error as error:

@@ -17,6 +17,7 @@ from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.errors import LockedError
 from pysync.findings import ON_PORTAL, run
+from pysync.texts import quoted
 
 QUERIES = load(__file__)
 
@@ -67,7 +68,7 @@ def locked(state: str, holder: tuple[int, str, str, str] | None, where: str) -> 
         return LockedError(f"{state} by another process", "run the command again")
     pid, role, application, since = holder
     return LockedError(
-        f"{state} by another process: {pid} of role '{role}', application '{application}', "
+        f"{state} by another process: {pid} of role '{role}', application {quoted(application)}, "
         f"since {since}",
         "wait until it has finished and run the command again, or end it: "
         + run(f"select pg_terminate_backend({pid})", where),

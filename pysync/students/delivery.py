@@ -20,9 +20,9 @@ import httpx
 import psycopg
 
 from pysync.db.connections import AsyncConnection, connect_async
-from pysync.db.errors import translated
+from pysync.db.errors import told, translated
 from pysync.errors import DatabaseUnreachableError, PysyncError
-from pysync.students.service import Service, client, one_line, put
+from pysync.students.service import Service, client, put
 
 LEASE_SECONDS: Final = 30.0
 """How long a claim holds. A pusher that was frozen meanwhile gives it up if too little is left."""
@@ -165,7 +165,7 @@ class _Pusher:
             except _TRANSIENT as error:
                 if not self.follow:
                     raise
-                self.report(f"portal lost, trying again: {one_line(str(error))}")
+                self.report(f"portal lost, trying again: {told(error)}")
                 timeout = _RECONNECT_SECONDS
             for claim in claims:
                 task = asyncio.create_task(self._deliver(http, claim, begin))
@@ -205,7 +205,7 @@ class _Pusher:
                 raise
             self.report(
                 f"user {claim.user_id}: what came of the delivery can't be noted, there will be "
-                f"another: {one_line(str(lost))}"
+                f"another: {told(lost)}"
             )
 
     async def _query(self, query: LiteralString, *arguments: Any) -> list[tuple[Any, ...]]:

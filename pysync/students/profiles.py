@@ -9,6 +9,7 @@ from sqlalchemy import Text, cast, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
+from pysync.db.errors import said
 from pysync.db.sessions import Executor, call
 from pysync.errors import InvalidValueError, PysyncError
 
@@ -68,6 +69,6 @@ def set_meta(executor: Executor, user_id: int, meta: dict[str, Any]) -> None:
         cause = error.__cause__
         if isinstance(cause, DBAPIError) and isinstance(cause.orig, psycopg.DataError):
             raise InvalidValueError(
-                f"meta of user '{user_id}' refused: {cause.orig.diag.message_primary}", remedy
+                f"meta of user '{user_id}' refused: {said(cause.orig)}", remedy
             ) from error
         raise

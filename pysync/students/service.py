@@ -9,6 +9,7 @@ import httpx
 
 from pysync import __version__
 from pysync.errors import InvalidValueError
+from pysync.texts import quoted
 
 _MAX_ANSWER_BYTES: Final = 65_536
 _MAX_SHOWN: Final = 200
@@ -84,18 +85,15 @@ async def put(
     except (TimeoutError, httpx.TimeoutException):
         return f"no answer within {service.timeout_seconds:g} s"
     except Exception as error:  # noqa: BLE001 - a user nobody can deliver mustn't end a pusher
-        what = f"{type(error).__name__}: {error}"
+        what, words = type(error).__name__, str(error)
     else:
         if response.is_success:
             return None
         phrase = httpx.codes.get_reason_phrase(response.status_code)
-        what = f"HTTP {response.status_code} {phrase}: {answer.decode(errors='replace')}"
+        what = f"HTTP {response.status_code} {phrase}".rstrip()
+        words = answer.decode(errors="replace")
     for secret in (service.api_key, email):
         if secret:
-            what = what.replace(secret, "…").replace(quote_plus(secret), "…")
-    return one_line(what)[:_MAX_SHOWN].rstrip(": ")
-
-
-def one_line(text: str) -> str:
-    """Return text with blanks for whatever would leave the line or move a terminal's cursor."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+            words = words.replace(secret, "…").replace(quote_plus(secret), "…")
+    words = " ".join(words.split())
+    return f"{what}: {quoted(words, _MAX_SHOWN)}" if words else what

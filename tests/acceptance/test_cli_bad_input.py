@@ -115,7 +115,7 @@ def test_portals_that_are_none(site: Site) -> None:
     for arguments in commands:
         assert_refused(cli(*arguments), "portal isn't named", "PYSYNC_PORTAL", "--portal")
         assert_refused(
-            cli(*arguments, portal=empty), "isn't a portal", "run 'pysync migrate portal'"
+            cli(*arguments, portal=empty), "isn't a portal", "run:\n    pysync migrate portal\n"
         )
     assert footprint(empty, database) == before
     for arguments in (*commands, ("migrate",), ("migrate", "portal"), ("migrate", "status")):

@@ -99,14 +99,12 @@ def test_from_off_to_delivered(site: Site, server: DiscussionServer) -> None:
     server.behave = lambda _: (422, "[bold]no[/bold]")
     result = push(site, server)
     assert (result.returncode, result.stdout) == (1, "0 users delivered\n")
-    first, second = result.stderr.splitlines()
+    first, second, command = result.stderr.splitlines()
     told, _, again = first.rpartition("; ")
-    assert told == f"user {ada} not delivered: HTTP 422 Unprocessable Entity: [bold]no[/bold]"
+    assert told == f"user {ada} not delivered: HTTP 422 Unprocessable Entity: “[bold]no[/bold]”"
     assert re.fullmatch(r"due again at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S+", again)
-    assert second == (
-        "pysync: discussion service hasn't got the newest state of 1 user; "
-        "see 'pysync discussion status'"
-    )
+    assert second == "pysync: discussion service hasn't got the newest state of 1 user; see:"
+    assert command == "    pysync discussion status"
     site.execute("update pysync.discussion_outbox set next_attempt_at = now() + interval '1 h'")
     status = read_json("discussion", "status", portal=site.portal)
     (failing,) = status.pop("failing_users")
@@ -120,10 +118,10 @@ def test_from_off_to_delivered(site: Site, server: DiscussionServer) -> None:
         "failing": 1,
     }
     assert (failing["user_id"], failing["username"], failing["attempts"]) == (ada, "ada", 1)
-    assert failing["last_error"] == "HTTP 422 Unprocessable Entity: [bold]no[/bold]"
+    assert failing["last_error"] == "HTTP 422 Unprocessable Entity: “[bold]no[/bold]”"
     shown = succeed("discussion", "status", portal=site.portal)
     assert "on: 1 user queued, 0 due, 0 being delivered, 1 failing" in shown
-    assert "HTTP 422 Unprocessable Entity: [bold]no[/bold]" in shown
+    assert "HTTP 422 Unprocessable Entity: “[bold]no[/bold]”" in shown
     assert read_json("discussion", "status", "--limit", "0", portal=site.portal)["failing"] == 1
 
     server.behave = lambda _: 200

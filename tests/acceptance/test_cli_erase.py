@@ -106,7 +106,8 @@ def test_what_is_still_there_is_no_proof(site: Site, ada: int) -> None:
         )
     result = cli("erase", "ada", portal=site.portal)
     assert result.returncode == 1
-    assert "B: not confirmed: personal data is still there; run 'pysync resync B'" in result.stdout
+    told = "B: not confirmed: personal data is still there; run:\n    pysync resync B\n"
+    assert told in result.stdout
     succeed("resync", "B", portal=site.portal)
     assert "B: confirmed" in succeed("erase", "ada", portal=site.portal)
 

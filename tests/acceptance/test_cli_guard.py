@@ -58,7 +58,7 @@ def test_a_dead_course_is_sacrificed_and_a_healthy_one_never(dead_and_healthy: S
     said = succeed("guard", "--once", *LOOKS, portal=site.portal)
     assert "course 'dead' retains 1" in said
     assert "more than 8.0 MiB: slot dropped" in said
-    assert "run 'pysync resync dead'" in said
+    assert "; run:\n    pysync resync dead\n  once its database is back\n" in said
     assert slots(site) == sorted({*before} - {name})
     assert state_of(site, "dead") == "lost"
     (told,) = courses_of("status", "dead", portal=site.portal).values()

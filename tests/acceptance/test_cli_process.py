@@ -207,11 +207,12 @@ def courses_of(*arguments: str, portal: str) -> dict[str, dict[str, Any]]:
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
-    """One line on standard error that names what is wrong and what to do; nothing else."""
+    """A line on standard error that names what is wrong and what to do; below it what to copy."""
     assert "Traceback" not in result.stderr, result.stderr
     assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1, result.stderr
-    assert result.stderr.startswith("pysync: ")
+    first, *copied = result.stderr.splitlines()
+    assert first.startswith("pysync: ")
+    assert all(line.startswith("  ") for line in copied), result.stderr
     assert ";" in result.stderr, f"no remedy: {result.stderr}"
     for word in words:
         assert word in result.stderr, f"{word!r} isn't in: {result.stderr}"

@@ -463,7 +463,7 @@ def test_what_differs_is_told_by_key_and_values_only_when_asked(faulty: Site) ->
     result = cli("verify", portal=faulty.portal)
     assert result.returncode == 1
     assert "A: auth_user 1 differs in the course: email\n" in result.stdout
-    assert "A: run 'pysync repair A'\n" in result.stdout
+    assert "A: run:\n    pysync repair A\n" in result.stdout
     assert "example.org" not in result.stdout + result.stderr
     (row,) = [line.split() for line in result.stdout.splitlines() if " wrong) " in line]
     assert row == ["A", "differs", "4", "(1", "wrong)", "3", "2", "1"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from typing import Any
 
@@ -85,12 +84,12 @@ ON_THE_PORTAL = {
     ),
     "alter function course.user_updated() security invoker": (
         "function course.user_updated()",
-        "was altered (security is invoker rather than definer)",
+        "was altered (security is “invoker” rather than “definer”)",
     ),
     "alter function course.profile_updated() set search_path = public": (
         "function course.profile_updated()",
-        "was altered (settings is ['search_path=public'] rather than"
-        " ['search_path=pg_catalog, pg_temp'])",
+        "was altered (settings is “['search_path=public']” rather than"
+        " “['search_path=pg_catalog, pg_temp']”)",
     ),
     "drop function course.profile_deleted() cascade": (
         "function course.profile_deleted()",
@@ -171,29 +170,29 @@ def course(site: Site) -> psycopg.Connection[Any]:
     return site.course("A")
 
 
-def drift(site: Site) -> list[dict[str, str]]:
+def drift(site: Site) -> list[dict[str, Any]]:
     (found,) = read_json("status", "A", portal=site.portal)["courses"]
     return list(found["drift"])
 
 
-def told(found: list[dict[str, str]], where: str) -> set[tuple[str, str]]:
+def told(found: list[dict[str, Any]], where: str) -> set[tuple[str, str]]:
     return {(each["object"], each["cause"].replace(where, "")) for each in found}
 
 
-def follow_all(site: Site, found: list[dict[str, str]]) -> None:
+def follow_all(site: Site, found: list[dict[str, Any]]) -> None:
     """Do what the remedies say: statements first, then the commands."""
     commands = set()
     with site.connect() as portal, site.course("A") as course:
         for each in found:
-            remedy = each["remedy"].partition("; then ")[0]
-            if command := re.fullmatch(r"run 'pysync (.*)'", remedy):
-                commands.add(command[1])
+            remedy, first = each["remedy"], each["commands"][0]
+            if first.startswith("pysync "):
+                commands.add(first.removeprefix("pysync "))
                 continue
             connection, start = (
                 (portal, ON_PORTAL) if remedy.startswith(ON_PORTAL) else (course, IN_COURSE)
             )
             assert remedy.startswith(start), remedy
-            for statement in remedy.removeprefix(start).split("; "):
+            for statement in first.split("; "):
                 connection.execute(statement.encode())
     for each_command in commands:
         said = succeed(*shlex.split(each_command), portal=site.portal)
@@ -271,9 +270,9 @@ def test_a_role_that_may_not_read_what_was_recorded_learns_of_that(
     result = cli("doctor", "--format", "json", portal=portal)
     assert result.stdout, result.stderr
     found = json.loads(result.stdout)["findings"]
-    (remedy,) = [
-        each["remedy"] for each in found if "can't tell whether functions" in each["cause"]
+    ((statements,),) = [
+        each["commands"] for each in found if "can't tell whether functions" in each["cause"]
     ]
-    site.execute(remedy.removeprefix(ON_PORTAL))
+    site.execute(statements)
     (found,) = read_json("status", portal=portal)["courses"]
     assert found["state"] == "drifted"

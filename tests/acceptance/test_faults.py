@@ -51,15 +51,12 @@ def become(site: Site, state: str, *words: str, course_id: str = "A") -> dict[st
     return found
 
 
-def follow(site: Site, remedy: str, course_id: str = "A") -> None:
-    """Run the statement that a remedy consists of."""
-    if remedy.startswith(ON_PORTAL):
-        connection, statement = site.connect(), remedy.removeprefix(ON_PORTAL)
-    else:
-        assert remedy.startswith(IN_COURSE), remedy
-        connection, statement = site.course(course_id), remedy.removeprefix(IN_COURSE)
-    statement = statement.partition("; then ")[0].partition(" (it ")[0]
-    for each in statement.split("; "):
+def follow(site: Site, found: dict[str, Any], course_id: str = "A") -> None:
+    """Run the statements that a remedy begins with."""
+    on_portal = found["remedy"].startswith(ON_PORTAL)
+    assert on_portal or found["remedy"].startswith(IN_COURSE), found
+    connection = site.connect() if on_portal else site.course(course_id)
+    for each in found["commands"][0].split("; "):
         connection.execute(each.encode())
 
 
@@ -104,7 +101,7 @@ def test_a_local_row_that_collides_is_named_with_its_key(
         "pysync resync A",
     )
     assert found["apply_errors"] >= 0
-    follow(site, found["remedy"])
+    follow(site, found)
     site.wait()
     become(site, "streaming")
     assert course.execute("select id = 99999 from auth_user where username = 'ada'").fetchone() == (
@@ -122,7 +119,7 @@ def test_an_extension_column_that_no_row_can_fill(
     become(site, "drifted", "table course.auth_user column 'karma'", "NOT NULL")
     enroll(site, insert_user(site, "ada"), "A")
     found = become(site, "stuck", 'null value in column "karma"', "23502")
-    follow(site, found["remedy"])
+    follow(site, found)
     site.wait()
     become(site, "streaming")
 
@@ -139,9 +136,9 @@ def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[A
     (column,) = [each for each in found["drift"] if "lacks column" in each["cause"]]
     (trigger,) = [each for each in found["drift"] if "trigger" in each["object"]]
     assert trigger["cause"] == "is missing in the course database"
-    follow(site, column["remedy"])
+    follow(site, column)
     site.wait()
-    assert trigger["remedy"] == "run 'pysync migrate course A --reinstall'"
+    assert trigger["remedy"] == "run 'pysync migrate course --reinstall A'"
     succeed("migrate", "course", "A", "--reinstall", portal=site.portal)
     mend(site, "repair")
 
@@ -162,7 +159,7 @@ def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any
     assert "lacks column created, user_id of course.student_courseenrollment" in causes
     assert "publishes all columns of course.auth_userprofile" in causes
     site.execute("update auth_user set email = 'missed@example.org'")
-    follow(site, found["remedy"])
+    follow(site, found)
     become(site, "streaming")
     mend(site, "repair")
 
@@ -174,7 +171,7 @@ def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection
         site, "drifted", "trigger 'pysync_user_updated' on public.auth_user is disabled", "rebuild"
     )
     site.execute("update auth_user set email = 'missed@example.org'")
-    follow(site, found["remedy"])
+    follow(site, found)
     mend(site, "rebuild")
     site.execute(
         "create or replace function course.user_updated() returns trigger language plpgsql"
@@ -207,7 +204,7 @@ def test_what_is_only_spelled_differently_is_no_drift(
 def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
     course.execute(f"alter database {course.info.dbname} set search_path = public")
     found = become(site, "drifted", "search_path", "doesn't name schema course")
-    follow(site, found["remedy"])
+    follow(site, found)
     become(site, "streaming")
 
 
@@ -220,8 +217,8 @@ def test_a_view_that_is_missing_or_altered(site: Site, course: psycopg.Connectio
         course.execute(statement)
         found = become(site, "drifted", "view course.replication_status", "can't be read")
         assert (found["tables_total"], found["lag_bytes"] is None) == (None, False)
-        follow(site, found["remedy"])
-        assert found["remedy"].endswith("; then 'pysync migrate course A --reinstall'")
+        follow(site, found)
+        assert found["remedy"].endswith("; then 'pysync migrate course --reinstall A'")
         succeed("migrate", "course", "A", "--reinstall", portal=site.portal)
         become(site, "streaming")
         course.execute("drop view course.replication_status")
@@ -289,7 +286,7 @@ def test_slots_publications_and_subscriptions_without_a_course(
     assert document["courses"][0]["state"] == "streaming"
     assert re.search(r"pysync_nobody +orphaned", succeed("status", portal=site.portal))
     for each in document["orphans"]:
-        where, _, statements = each["remedy"].partition(": ")
+        where, (statements,) = each["remedy"], each["commands"]
         connection = course if each["kind"] == "subscription" else site.connect()
         assert where.startswith("run ")
         for statement in statements.split("; "):
@@ -344,7 +341,7 @@ def test_a_course_server_killed_and_a_database_dropped(
     found = seen(site, "B")
     assert found["state"] == "unreachable"
     assert "is gone" in found["cause"]
-    assert "pysync course remove B --force" in found["remedy"]
+    assert "pysync course remove --force --yes B" in found["remedy"]
     assert (found["slot_active"], found["lag_seconds"]) == (False, None)
     succeed("course", "remove", "B", "--yes", "--force", portal=site.portal)
 
@@ -436,7 +433,7 @@ def test_updates_and_deletes_that_fail_are_told_apart(
     site.execute("update auth_user set email = 'bad', last_name = 'Zoë'")
     found = become(site, "stuck", "pending update on course.auth_user fails", '"no"', "23514")
     assert "Zoë" not in f"{found}"  # whose row it is concerns nobody here
-    follow(site, found["remedy"])
+    follow(site, found)
     site.wait()
     assert course.execute("select last_name from auth_user").fetchone() == ("Zoë",)
     course.execute(
@@ -449,7 +446,9 @@ def test_updates_and_deletes_that_fail_are_told_apart(
     )
     course.execute("alter table course.student_courseenrollment enable always trigger never")
     site.execute("delete from student_courseenrollment")
-    become(site, "stuck", "pending delete on course.student_courseenrollment fails", "P0001: never")
+    become(
+        site, "stuck", "pending delete on course.student_courseenrollment fails", "P0001: “never"
+    )
     course.execute("drop trigger never on course.student_courseenrollment")
     site.wait()
     become(site, "streaming")

@@ -228,7 +228,7 @@ def findings(site: Site, *arguments: str) -> dict[str, dict[str, Any]]:
     assert document.keys() == {"version", "findings"}
     assert result.returncode == any(each["must"] for each in document["findings"])
     for each in document["findings"]:
-        assert each.keys() == {"course_id", "must", "object", "cause", "remedy"}
+        assert each.keys() == {"course_id", "must", "object", "cause", "remedy", "commands"}
         assert each["remedy"]
     return {each["object"]: each for each in document["findings"]}
 
@@ -277,7 +277,8 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
     said = cli("doctor", portal=site.portal)
     assert said.returncode == 1
     for name, each in found.items():
-        assert f"{name} {each['cause']}; {each['remedy']}\n" in said.stdout
+        assert f"{name} {each['cause']}; " in said.stdout
+        assert all(f"\n    {command}\n" in said.stdout for command in each["commands"])
 
 
 @pytest.mark.newest("one of the settings came with a minor version")
@@ -294,7 +295,7 @@ def test_doctor_knows_roles_and_the_plugin_list(site: Site, role: str) -> None:
             portal.execute(remedy)
         found = findings(site)
         assert "can't read what a first copy reads" in found[subject]["cause"]
-        for statement in found[subject]["remedy"].partition(": ")[2].split("; "):
+        for statement in found[subject]["commands"][0].split("; "):
             portal.execute(statement.encode())
         assert subject not in findings(site)
         site.execute("update pysync.course set replication_role = 'nobody_there'")

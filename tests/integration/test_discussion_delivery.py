@@ -124,7 +124,7 @@ FAILURES: dict[str, tuple[Answer, str]] = {
         "HTTP 422 Unprocessable",
     ),
     "broken": (500, "HTTP 500 Internal Server Error"),
-    "unheard": ((799, "?"), "HTTP 799 : ?"),
+    "unheard": ((799, "?"), "HTTP 799: “?”"),
     "moved": (302, "HTTP 302 Found"),
     "dropped": ("drop", "RemoteProtocolError: "),
     "dripping": ("drip", "no answer within 1 s"),
@@ -159,7 +159,7 @@ def test_failures_are_told_and_never_in_the_way_of_others(
     told = f"{reports} {site.execute('select * from pysync.discussion_outbox')}"
     assert API_KEY not in told
     assert "refused@example.org" not in told
-    assert (last["refused"] or "").endswith("no … for … [2J sorry")
+    assert (last["refused"] or "").endswith(": “no … for … \\x1b[2J sorry”")
 
 
 def test_a_failed_delivery_is_due_again_later_and_succeeds(

@@ -77,4 +77,4 @@ def test_what_leads_elsewhere_is_refused_with_the_way_there(site: Site) -> None:
         fan_out.stop(portal, COURSE)
         with pytest.raises(ReplicationError, match="half removed") as leaving:
             courses.add(site.portal, COURSE, conninfo, Silent())
-        assert leaving.value.remedy == "run 'pysync course remove A --yes' to finish that first"
+        assert leaving.value.remedy == "run 'pysync course remove --yes A' to finish that first"

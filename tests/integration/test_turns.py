@@ -95,7 +95,7 @@ def test_of_two_commands_the_second_names_the_first(site: Site) -> None:
                 pass
             assert (
                 f"course 'A' is being worked on by another process: {pid} of role 'postgres', "
-                "application 'pysync', since "
+                "application “pysync”, since "
             ) in caught.value.message
             terminate = f"select pg_terminate_backend({pid})"
             assert terminate in str(caught.value.remedy)

@@ -166,7 +166,7 @@ REFUSED = {
         "alter table auth_user alter reputation drop default",
         "table 'public.auth_user' column 'reputation' can't be adopted: found NOT NULL without a default,"
         " expected a default or nullable",
-        "run 'alter table public.auth_user alter column reputation set default",
+        "pg_temp; alter table public.auth_user alter column reputation set default …",
     ),
     "unique e-mail addresses": (
         "alter table auth_user add unique (email)",

@@ -232,7 +232,7 @@ INCONSISTENT = {
         f"{DROP_FOREIGN_KEY}"
         "insert into student_courseenrollment (id, user_id, course_id) values (24, 99, 'A')",
         "'public.student_courseenrollment' can't be adopted: "
-        'Key (user_id)=(99) is not present in table "auth_user"',
+        '“Key (user_id)=(99) is not present in table "auth_user".”',
         "remove the rows without a user",
     ),
     "nulls": (

@@ -183,7 +183,7 @@ def test_downgrade_refuses_to_drop_rows(new_database: NewDatabase) -> None:
     with pytest.raises(MigrationError, match=r"table 'public\.auth_user' holds rows") as caught:
         run(portal, PORTAL, "base")
     assert sqlstate(caught.value) == "PY006"
-    assert caught.value.remedy == "Copy them elsewhere and delete them first"
+    assert caught.value.remedy == "copy them elsewhere and delete them first"
     assert difference(migrated, catalog(portal)) == {}
 
 

@@ -142,7 +142,7 @@ def test_who_waits_too_long_for_another_migration_gives_up_and_names_it(
     with psycopg.connect(database, application_name="other") as other:
         message = (
             f"portal is being migrated by another process: {other.info.backend_pid} of role "
-            "'postgres', application 'other', since "
+            "'postgres', application “other”, since "
         )
         # The first migration of a database takes turns before anything is there.
         other.execute("create schema pysync")

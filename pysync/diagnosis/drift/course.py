@@ -1,6 +1,5 @@
 """What isn't as it should be in a course database: tables, guard, search_path, what hides them."""
 
-import shlex
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +15,7 @@ from pysync.migrate.lineage import COURSE
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 
 _MEMBERSHIP_CHECK: Final = "pysync_this_course"
 _QUERIES: Final = load(__file__)
@@ -26,7 +26,9 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
 
     :raises psycopg.Error: if the database can't be asked.
     """
-    command = f"pysync migrate course {shlex.quote(course.course_id)}"
+    argument = word(course.course_id)
+    command = f"pysync migrate course {argument}"
+    reinstall = f"pysync migrate course --reinstall {argument}"
     if findings := revision_findings(database, COURSE, "course database", command):
         return findings
     shadowing, search_path = database.execute(
@@ -41,7 +43,7 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
             for name in REPLICATED_TABLES
             for finding in _table_findings(course, name, tables.get(name))
         ),
-        *object_findings(database, COURSE, IN_COURSE, f"{command} --reinstall"),
+        *object_findings(database, COURSE, IN_COURSE, reinstall),
     ]
 
 
@@ -81,8 +83,9 @@ def _table_findings(course: Course, name: str, found: FoundTable | None) -> list
     if lacking:
         stops = "replication stops at the next change of this table"
         cause = f"lacks column {', '.join(lacking)}: {stops}"
-        repair = f"pysync repair {shlex.quote(course.course_id)}"
-        remedy = f"{run('; '.join(missing), IN_COURSE)}; then '{repair}' for its values"
+        repair = f"pysync repair {word(course.course_id)}"
+        mend = run("; ".join(missing), IN_COURSE)
+        remedy = mend + Text(f"; then '{repair}' for its values")
         return [Finding(subject, cause, remedy)]
     return [
         Finding(subject, "isn't as pysync made it", run(statement, IN_COURSE))

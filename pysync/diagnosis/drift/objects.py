@@ -10,6 +10,7 @@ from pysync.db.connections import Connection
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate import Lineage, current_revision, head_revision
 from pysync.migrate.installed import Difference, differences
+from pysync.texts import Text, quoted
 
 _ENABLED: Final = {
     "D": "is disabled",
@@ -83,7 +84,7 @@ def _findings(found: Difference, where: str, reinstall: str) -> Iterator[Finding
         if then != found.present.get(fact)
     ]
     rest = [
-        f"{fact} is {now} rather than {then}"
+        f"{fact} is {_shown(now)} rather than {_shown(then)}"
         for fact, then, now in changed
         if fact not in {*_OF_ITS_OWN, "body"}
     ]
@@ -95,8 +96,13 @@ def _findings(found: Difference, where: str, reinstall: str) -> Iterator[Finding
             cause, statement, afterwards = told
             remedy = run(statement, where) if statement else reinstall
             if afterwards and where == ON_PORTAL:
-                remedy += afterwards
+                remedy += Text(afterwards)
             yield Finding(subject, f"{cause} {where}", remedy)
+
+
+def _shown(value: Any) -> str:
+    """Return what a catalog says; texts may be somebody else's."""
+    return str(value) if isinstance(value, bool | None) else quoted(str(value))
 
 
 def _told(found: Difference, fact: str, then: Any, now: Any) -> tuple[str, str, str] | None:

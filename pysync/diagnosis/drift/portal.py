@@ -1,6 +1,5 @@
 """What isn't as it should be on the portal: triggers, functions, publications, the revision."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pysync.migrate.lineage import PORTAL
 from pysync.models.replicated import PUBLISHED
 from pysync.replication.publications import published
 from pysync.replication.registry import Course
+from pysync.texts import Text, quoted, word
 
 
 def portal_findings(portal: Connection) -> list[Finding]:
@@ -73,8 +73,8 @@ def _publication_findings(
     set_table = sql.SQL("alter publication {} set table {}").format(
         sql.Identifier(name), published(course)
     )
-    repair = f"pysync repair {shlex.quote(course.course_id)}"
-    remedy = f"{_run(portal, set_table)}; then '{repair}' for what was missed"
+    repair = f"pysync repair {word(course.course_id)}"
+    remedy = _run(portal, set_table) + Text(f"; then '{repair}' for what was missed")
     by_table = {each.table: each for each in found if each.table}
     expected_filter = trees.expression(
         sql.SQL("course_id = {}").format(sql.Literal(str(course.course_id))).as_string(portal)
@@ -85,7 +85,11 @@ def _publication_findings(
             wrong.append(Finding(subject, f"lacks table course.{table.name}", remedy))
             continue
         if each.row_filter is None or trees.expression(each.row_filter) != expected_filter:
-            is_now = f"has row filter {each.row_filter}" if each.row_filter else "has no row filter"
+            is_now = (
+                f"has row filter {quoted(each.row_filter)}"
+                if each.row_filter
+                else "has no row filter"
+            )
             wrong.append(Finding(subject, f"{is_now} on course.{table.name}", remedy))
         if difference := _column_difference(each.columns, table.columns):
             wrong.append(
@@ -110,5 +114,5 @@ def _column_difference(found: list[str] | None, expected: Sequence[str]) -> str 
     return f"publishes column {', '.join(extra)}" if extra else None
 
 
-def _run(portal: Connection, statement: sql.Composed) -> str:
+def _run(portal: Connection, statement: sql.Composed) -> Text:
     return run(statement.as_string(portal), ON_PORTAL)

@@ -6,6 +6,7 @@ from typing import Final
 from psycopg import errors, sql
 
 from pysync.db.connections import Connection
+from pysync.db.errors import said
 from pysync.db.queries import load
 from pysync.diagnosis.trial.pgoutput import Change
 from pysync.findings import ON_PORTAL, Finding, run
@@ -51,7 +52,7 @@ def unreadable(portal: Connection, course: Course, tables: Sequence[str]) -> Fin
         grants = sql.SQL("; ").join(reading_grants(course.replication_role))
         return Finding(
             f"role '{course.replication_role}'",
-            f"can't read course.{table} {ON_PORTAL}: {error.diag.message_primary}",
+            f"can't read course.{table} {ON_PORTAL}: {said(error)}",
             run(grants.as_string(portal), ON_PORTAL),
         )
     return None

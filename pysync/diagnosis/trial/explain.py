@@ -1,16 +1,17 @@
 """What an error of a tried change means, and what mends it; told by SQLSTATE."""
 
-import shlex
 from typing import Final
 
 import psycopg
 from psycopg import errors, sql
 
 from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import said
 from pysync.db.queries import load
 from pysync.diagnosis.trial.pgoutput import Change
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 
 _QUERIES: Final = load(__file__)
 _GOES_ON: Final = "; the first copy then goes on by itself"
@@ -23,11 +24,9 @@ def explain(
 
     :param copying: whether it is a row of a first copy.
     """
-    exact = (error.diag.message_primary or str(error)).strip()
-    detail = error.diag.message_detail
     # The detail of other errors may be the whole failing row: nobody needs to see that.
-    if detail and isinstance(error, errors.UniqueViolation | errors.ExclusionViolation):
-        exact = f"{exact}: {detail.rstrip('.')}"
+    collides = isinstance(error, errors.UniqueViolation | errors.ExclusionViolation)
+    exact = said(error, detailed=collides, hinted=True)
     where = f"on {change.schema}.{change.table} fails {IN_COURSE}"
     cause = f"{where} with {error.sqlstate}: {exact}"
     what = "the first copy's insert" if copying else f"the pending {change.kind}"
@@ -39,14 +38,14 @@ def _remedy(
 ) -> str:
     table = sql.Identifier(change.schema, change.table)
     constraint = error.diag.constraint_name or ""
-    resync = f"'pysync resync {shlex.quote(course.course_id)}'"
+    resync = f"'pysync resync {word(course.course_id)}'"
     match error:
         case errors.UniqueViolation():
             if statement := _delete_local(database, change, constraint):
                 as_replica = "set local session_replication_role = replica"
                 removal = run(f"begin; {as_replica}; {statement}; commit", IN_COURSE)
-                instead = f", or run {resync}" if course.ready else ""
-                return f"{removal} (it removes the local row){instead}"
+                instead = Text(f", or run {resync}" if course.ready else "")
+                return removal + " (it removes the local row)" + instead
             return _run(database, "drop index {}", sql.Identifier("course", constraint))
         case errors.NotNullViolation():
             column = sql.Identifier(error.diag.column_name or "")
@@ -55,7 +54,7 @@ def _remedy(
             rule = sql.Identifier(constraint)
             return _run(database, "alter table {} drop constraint {}", table, rule)
         case errors.UndefinedColumn():
-            repair = f", then 'pysync repair {shlex.quote(course.course_id)}'"
+            repair = f", then 'pysync repair {word(course.course_id)}'"
             return _missing_columns(database, change) + (_GOES_ON if copying else repair)
         case errors.UndefinedTable() | errors.InvalidSchemaName():
             return f"restore it {IN_COURSE}" + (_GOES_ON if copying else f", then {resync}")

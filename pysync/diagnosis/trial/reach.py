@@ -1,6 +1,5 @@
 """Find out whether a course's server reaches the portal."""
 
-import shlex
 import time
 from contextlib import closing
 
@@ -11,6 +10,7 @@ from pysync.errors import PortalUnreachableError, PysyncError
 from pysync.findings import Finding
 from pysync.replication.registry import Course
 from pysync.replication.subscriptions import connection_string, subscribing
+from pysync.texts import word
 
 
 def connect_until(conninfo: str, deadline: float) -> Connection:
@@ -35,7 +35,7 @@ def reach(course: Course, deadline: float) -> Finding | None:
             with subscribing(database, f"{name[:57]}_probe", conninfo, publication=name):
                 raise psycopg.Rollback
     except PortalUnreachableError as error:
-        again = f"'pysync course add {shlex.quote(course.course_id)} … --portal-conninfo …'"
+        again = f"'pysync course add {word(course.course_id)} … --portal-conninfo …'"
         return Finding(
             "the course's server",
             f"can't reach the portal: {error.reason}",

@@ -1,6 +1,5 @@
 """A course's server and database: settings, tables, triggers, foreign keys, clock, roles."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +12,7 @@ from pysync.diagnosis.drift import course_findings
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
+from pysync.texts import word
 from pysync.watching.doctor import tls
 from pysync.watching.doctor.portal import unindexed
 from pysync.watching.status.portal import Clock, read_clock
@@ -31,7 +31,7 @@ def examine_course(
     :param clock: the portal's.
     :returns: what concerns every course of the server, and what this one alone.
     """
-    again = f"run 'pysync course add {shlex.quote(course.course_id)} CONNINFO'"
+    again = f"run 'pysync course add {word(course.course_id)} CONNINFO'"
     with_tls = f"{again} with sslmode={tls.VERIFIED} in it"
     of_server = [
         *course_server(database),

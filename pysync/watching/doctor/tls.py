@@ -1,6 +1,5 @@
 """Connections between machines that others can listen to, or pose as one end of."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
@@ -9,6 +8,7 @@ from pysync.db.connections import Connection, parse
 from pysync.db.queries import load
 from pysync.findings import Finding
 from pysync.replication.registry import Course
+from pysync.texts import word
 
 LOCAL_NETWORKS: Final = ["127.0.0.0/8", "::1/128"]
 """Where nobody stands in between; neither does anybody at a Unix socket."""
@@ -56,7 +56,7 @@ def subscriptions(portal: Connection, courses: Sequence[Course]) -> Iterator[Fin
         yield Finding(
             f"course '{course.course_id}' connection to the portal",
             cause,
-            f"run 'pysync course add {shlex.quote(course.course_id)} CONNINFO --portal-conninfo …' "
+            f"run 'pysync course add {word(course.course_id)} CONNINFO --portal-conninfo …' "
             f"with sslmode={VERIFIED} and an sslrootcert of its server's in the latter; the portal "
             "needs ssl = on, and hostssl in pg_hba.conf",
             must=False,

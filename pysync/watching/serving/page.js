@@ -39,10 +39,29 @@ function drawn(name, parent, className) {
   return made;
 }
 
-// Ids are any text: control and direction characters are spelt out.
+// Ids are any text: what isn't a visible character, or is a blank of another kind, is spelt out.
 function visible(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) =>
-    "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+  return text.replace(/[\p{C}\p{Z}]/gu, (c) => {
+    if (c === " ") return c;
+    const code = c.codePointAt(0).toString(16);
+    return code.length > 4 ? "\\U" + code.padStart(8, "0") : "\\u" + code.padStart(4, "0");
+  });
+}
+
+// What is to be copied stands alone on its lines, without the quotes that it has in the text.
+function fillRemedy(node, remedy, commands) {
+  let rest = visible(remedy || "");
+  if (node.dataset.text === rest) return;
+  node.dataset.text = rest;
+  node.replaceChildren();
+  for (const command of commands) {
+    const at = rest.indexOf(command);
+    if (at < 0) break;
+    node.append(rest.slice(0, at).replace(/[ :']+$/, "") + ":");
+    element("code", node, "", command);
+    rest = rest.slice(at + command.length).replace(/^[ ,;']+/, "");
+  }
+  node.append(rest);
 }
 
 function bytes(count) {
@@ -130,17 +149,17 @@ function fillCard(card, course) {
   card.root.dataset.state = course.state;
   const percent = course.copied_percent === null ? "" : " " + Math.round(course.copied_percent) + " %";
   set(card.state, sign + " " + course.state + percent);
-  for (const key of ["cause", "remedy"]) {
-    set(card[key], visible(course[key] || ""));
-    card[key].hidden = !course[key];
-  }
+  set(card.cause, visible(course.cause || ""));
+  fillRemedy(card.remedy, course.remedy, course.commands);
+  for (const key of ["cause", "remedy"]) card[key].hidden = !course[key];
   card.details.hidden = course.drift.length < 2;
   card.what.hidden = !course.cause && !course.remedy && card.details.hidden;
   if (!card.details.hidden) {
     set(card.label, course.drift.length + " objects aren't as they should be");
     card.drift.replaceChildren(...course.drift.map((each) => {
       const item = document.createElement("li");
-      item.textContent = visible(each.object + " " + each.cause + "; " + each.remedy);
+      item.append(visible(each.object + " " + each.cause + "; "));
+      fillRemedy(element("span", item), each.remedy, each.commands);
       return item;
     }));
   }
@@ -250,7 +269,7 @@ function showOrphans() {
     element("span", title, "state", "\u2715 orphaned " + each.kind);
     const what = element("div", root, "text");
     element("p", what, "cause", visible(each.cause));
-    element("p", what, "remedy", visible(each.remedy));
+    fillRemedy(element("p", what, "remedy"), each.remedy, each.commands);
     if (each.retained_wal_bytes !== null) {
       element("p", what, "cause", bytes(each.retained_wal_bytes) + " of WAL are kept for it");
     }

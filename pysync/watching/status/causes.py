@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 
+from pysync.db.errors import told
 from pysync.diagnosis.trial import Tried, attempt, attempt_copy, reach
 from pysync.errors import PysyncError
 from pysync.replication.polling import ask
@@ -54,7 +55,7 @@ def _try(
             else attempt(portal_conninfo, course, facts and facts.applied_at, deadline)
         )
     except (PysyncError, psycopg.Error) as error:
-        outcome = Tried(None, 0, f"they couldn't be tried: {str(error).splitlines()[0]}")
+        outcome = Tried(None, 0, f"they couldn't be tried: {told(error)}")
     if outcome.finding is None and not seen.slots[1].slot_active:
         outcome = replace(outcome, finding=reach(course, deadline))
     return outcome

@@ -1,6 +1,5 @@
 """What a course database says of its replication."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, final
@@ -10,9 +9,11 @@ from psycopg import errors
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, fetch_value
+from pysync.db.errors import said
 from pysync.db.queries import load
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 
 QUERIES: Final = load(__file__)
 
@@ -67,9 +68,9 @@ def read_facts(database: Connection, course: Course) -> Facts:
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             altered = Finding(
                 "view course.replication_status",
-                f"can't be read {IN_COURSE}: {error.diag.message_primary}",
+                f"can't be read {IN_COURSE}: {said(error)}",
                 run("drop view if exists course.replication_status", IN_COURSE)
-                + f"; then 'pysync migrate course {shlex.quote(course.course_id)} --reinstall'",
+                + Text(f"; then 'pysync migrate course --reinstall {word(course.course_id)}'"),
             )
             facts = cursor.execute(QUERIES["subscription"], names).fetchone()
     assert facts is not None  # noqa: S101 - both queries have one row

@@ -1,12 +1,12 @@
 """Decide what a course's replication is doing, from what was seen of it."""
 
-import shlex
 from dataclasses import dataclass
 from typing import Final
 
 from pysync.db.connections import parse
 from pysync.errors import PysyncError
 from pysync.findings import IN_COURSE, Finding, run
+from pysync.texts import quoted, word
 from pysync.watching.status.course import Facts
 from pysync.watching.status.model import State
 from pysync.watching.status.observe import Observation
@@ -33,12 +33,12 @@ class Verdict:
 def judge(seen: Observation) -> Verdict:
     """Return a course's state."""
     course, (_, slot) = seen.course, seen.slots
-    quoted = shlex.quote(course.course_id)
-    resync = f"run 'pysync resync {quoted}'"
-    finish = f"run 'pysync course add {quoted} …' again"
+    argument = word(course.course_id)
+    resync = f"run 'pysync resync {argument}'"
+    finish = f"run 'pysync course add {argument} …' again"
     restored = "the portal is older than the course, as after a restore from a backup"
     if not course.fans_out:
-        remove = f"run 'pysync course remove {quoted} --yes'"
+        remove = f"run 'pysync course remove --yes {argument}'"
         return Verdict(State.INCOMPLETE, "removal was interrupted", remove)
     if course.ready and not slot.slot_exists:
         why = (
@@ -60,7 +60,7 @@ def judge(seen: Observation) -> Verdict:
         return Verdict(
             State.ORPHANED,
             f"its database belongs to course '{seen.last.owner}'",
-            f"run 'pysync course move {quoted} CONNINFO' with the database it has",
+            f"run 'pysync course move {argument} CONNINFO' with the database it has",
         )
     if not seen.last.subscription_exists:
         if course.ready:
@@ -72,20 +72,20 @@ def judge(seen: Observation) -> Verdict:
         return Verdict(State.INCOMPLETE, "its subscription is missing", finish)
     if not slot.slot_exists:
         return Verdict(State.INCOMPLETE, "its slot is missing", finish)
-    resume = f"run 'pysync course resume {quoted}'" if course.ready else finish
+    resume = f"run 'pysync course resume {argument}'" if course.ready else finish
     return _stream(seen, seen.first, seen.last, resume)
 
 
 def _unreachable(seen: Observation) -> Verdict:
     error = seen.error or PysyncError("no answer")
     if seen.database_is_gone:
-        quoted = shlex.quote(seen.course.course_id)
+        argument = word(seen.course.course_id)
         return Verdict(
             State.UNREACHABLE,
             f"its database '{parse(seen.course.conninfo).get('dbname')}' is gone: its server "
             "answers, and the database does not exist there",
-            f"restore it, or run 'pysync course remove {quoted} --force --yes' and add the course "
-            "again",
+            f"restore it, or run 'pysync course remove --force --yes {argument}' and add the "
+            "course again",
         )
     remedy = error.remedy or "look after its server and the network; replication goes on by itself"
     return Verdict(State.UNREACHABLE, error.message, remedy)
@@ -134,7 +134,7 @@ def _not_moving(seen: Observation, first: Facts, last: Facts) -> Verdict | None:
         return Verdict(
             State.STUCK,
             f"its apply worker waits for a lock that process {seen.blocker.pid} holds in the "
-            f"course database ({seen.blocker.who}, {seen.blocker.doing})",
+            f"course database ({quoted(seen.blocker.who)}, {seen.blocker.doing})",
             "end that transaction, or "
             + run(f"select pg_terminate_backend({seen.blocker.pid})", IN_COURSE),
         )

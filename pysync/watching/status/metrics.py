@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pysync.texts import visible
 from pysync.watching.status.model import CourseStatus, Report, State
 
 _LABELS: Final = ("slot_name", "course_id")
@@ -76,14 +77,14 @@ def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
             for each in report.courses:
                 known = value(each)
                 number = float("nan") if known is None else float(known)
-                family.add_metric([each.slot_name, each.course_id], number)
+                family.add_metric([each.slot_name, visible(each.course_id)], number)
             yield family
     states = GaugeMetricFamily(
         "pysync_state", "1 for the state that the course is in", labels=(*_LABELS, "state")
     )
     for each in report.courses:
         for state in State:
-            labels = [each.slot_name, each.course_id, state.value]
+            labels = [each.slot_name, visible(each.course_id), state.value]
             states.add_metric(labels, float(each.state is state))
     yield states
     orphans = GaugeMetricFamily(
@@ -92,7 +93,9 @@ def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
         labels=("slot_name", "kind"),
     )
     for orphan in report.orphans:
-        orphans.add_metric([orphan.name, orphan.kind], float(orphan.retained_wal_bytes or 0))
+        orphans.add_metric(
+            [visible(orphan.name), orphan.kind], float(orphan.retained_wal_bytes or 0)
+        )
     yield orphans
     yield GaugeMetricFamily("pysync_courses", "Registered courses", value=len(report.courses))
     yield GaugeMetricFamily(

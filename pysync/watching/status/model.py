@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import Enum, IntEnum
 from typing import Self
 
-from pysync.findings import Finding
+from pysync.findings import Advice, Finding
 from pysync.types import CourseId
 
 
@@ -48,7 +48,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class CourseStatus:
+class CourseStatus(Advice):
     """A course in the report, as ``status.schema.json`` describes it; ``None`` is not known.
 
     :param lag_seconds: age, by the portal's clock, of the newest mark (``course.mark``) that was
@@ -59,6 +59,7 @@ class CourseStatus:
     :param copied_percent: of the first copy's rows; ``None`` once it is complete.
     :param differences: found by the last verify, at ``verified_at``.
     :param drift: what isn't as it should be, worst first.
+    :param commands: what of the remedy is to be copied.
     """
 
     course_id: CourseId
@@ -81,10 +82,11 @@ class CourseStatus:
     verified_at: datetime | None = None
     differences: int | None = None
     drift: tuple[Finding, ...] = ()
+    commands: tuple[str, ...] = field(init=False, default=())
 
 
 @dataclass(frozen=True)
-class Orphan:
+class Orphan(Advice):
     """A slot, publication or subscription of pysync's that belongs to no course."""
 
     kind: str
@@ -93,6 +95,7 @@ class Orphan:
     cause: str
     remedy: str
     retained_wal_bytes: int | None = None
+    commands: tuple[str, ...] = field(init=False, default=())
 
 
 @dataclass(frozen=True)

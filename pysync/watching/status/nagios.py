@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from pysync.texts import visible
 from pysync.watching.status.model import CourseStatus, Level, Report
 
 Thresholds = Mapping[str, tuple[float | None, float | None]]
@@ -68,4 +69,4 @@ def _performance(each: CourseStatus, thresholds: Thresholds) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
+    return visible(text).replace("|", "/")
