@@ -756,7 +756,7 @@ def upgrade() -> None:
         if adoption is not None:
             record_adoption("pysync", table, adoption)
     execute("insert into pysync.registry_change default values")
-    replay(FROZEN, first="owner.sql")
+    replay(FROZEN, first="roles.sql")
 
 
 # Functions take their triggers on the applications' tables with them. Alembic still writes into its
@@ -801,10 +801,11 @@ def downgrade() -> None:
     op.drop_index("auth_user_email_lower_idx", "auth_user", schema="public")
     for table in reversed(APPLICATION_TABLES):
         drop_or_release(table)
-    # What is left to the role in this database are its grants. They go even where other portals of
-    # this cluster need the role still: else nobody could ever drop it.
-    execute("drop owned by pysync_owner")
-    execute(
-        "do $$ begin drop role pysync_owner; "
-        "exception when dependent_objects_still_exist then null; end $$"
-    )
+    # What is left to the roles in this database are their grants. They go even where other portals
+    # of this cluster need the roles still: else nobody could ever drop them.
+    execute("drop owned by pysync_fan_out, pysync_owner")
+    for role in ("pysync_fan_out", "pysync_owner"):
+        execute(
+            f"do $$ begin drop role {role}; "
+            "exception when dependent_objects_still_exist then null; end $$"
+        )

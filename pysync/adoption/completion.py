@@ -44,7 +44,7 @@ def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = N
         is_now = f"primary key ({key})" if key else "no primary key"
         raise refusal(found, "id", is_now, "primary key (id)")
     if side is Side.PORTAL and found.row_security:
-        # pysync_owner, who runs the triggers, would see the rows that policies show it: none.
+        # pysync_fan_out, who runs the triggers, would see the rows that policies show it: none.
         raise refusal(found, None, "row-level security", "none")
     if found.duplicates:
         raise AdoptionError(

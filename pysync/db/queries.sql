@@ -59,3 +59,32 @@ $$;
 -- name: restricted_view
 -- A refresh runs this as the view's owner, security-restricted.
 create materialized view {view} as select {function}({statements}) with no data;
+
+-- name: met_by_superuser
+-- Those of these tables that there are; no row unless we are a superuser.
+select array(select c.relname::text
+               from pg_catalog.pg_class c
+              where c.relnamespace = 'public'::pg_catalog.regnamespace
+                and c.relname = any (%(tables)s)
+                and c.relkind in ('r', 'p', 'v', 'f')
+              order by 1)
+  from pg_catalog.pg_roles r
+ where r.rolname = current_user and r.rolsuper;
+
+-- name: lent_to
+-- A table out of these, and who else may hang code on it.
+select c.relname::text, coalesce(r.rolname::text, 'public')
+  from pg_catalog.pg_class c
+ cross join lateral (
+           select c.relowner as oid
+            union
+           select a.grantee
+             from pg_catalog.aclexplode(c.relacl) a
+            where a.privilege_type = 'TRIGGER'
+       ) as holder
+  left join pg_catalog.pg_roles r on r.oid = holder.oid
+ where c.relnamespace = 'public'::pg_catalog.regnamespace
+   and c.relname = any (%(tables)s)
+   and not coalesce(r.rolsuper, false)
+ order by 1, 2
+ limit 1;

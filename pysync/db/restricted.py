@@ -41,6 +41,11 @@ class Restricted:
         self._schema = schema
         self._views = 0
 
+    @property
+    def unrestricted(self) -> bool:
+        """Return whether statements run as they are: the role has all the rights that we have."""
+        return self._schema is None
+
     def __enter__(self) -> Self:
         if self._schema is None:
             return self
@@ -146,7 +151,8 @@ def restricted(session: Connection, role: str) -> Iterator[Restricted]:
     :raises psycopg.errors.InsufficientPrivilege: if the session may not act as the role.
     """
     with session.transaction():
-        needed = fetch_value(session, _QUERIES["needs_restriction"], role)
+        # A role that is missing is an error below, and never a reason to go on as we are.
+        needed = fetch_value(session, _QUERIES["needs_restriction"], role) is not False
         with Restricted(session, role, f"pysync_{uuid4().hex}" if needed else None) as runner:
             yield runner
 

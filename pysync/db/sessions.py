@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from pysync.db import connections
 from pysync.db.errors import LOOK_INTO_LOG, meaning, our_words, raised_by, said
+from pysync.db.lending import lend_nothing
 from pysync.errors import InUseError, InvalidValueError, NotFoundError, PysyncError
 
 Executor = Session | Connection
@@ -77,16 +78,18 @@ def translated_calls() -> Iterator[None]:
         kind = _BY_SQLSTATE.get(error.orig.sqlstate or "")
         if kind is None:
             raise meaning(error.orig, "portal") from error
-        if not raised_by(error.orig, "student"):
+        if not raised_by(error.orig, "(?:student|pysync)"):
             refused = f"portal refused: {said(error.orig, hinted=True)}"
             raise kind(refused, LOOK_INTO_LOG) from error
         raise kind(*our_words(error.orig)) from error
 
 
 @contextmanager
-def portal_session(conninfo: str) -> Iterator[Session]:
+def portal_session(conninfo: str, *, meets_users: bool = True) -> Iterator[Session]:
     """Open a session on a portal; it commits when the block ends well.
 
+    :param meets_users: whether the block meets tables of applications: a superuser's session is
+        refused where somebody else may hang code on these, which would run as the superuser.
     :raises DatabaseUnreachableError: if the portal can't be reached.
     """
 
@@ -97,4 +100,7 @@ def portal_session(conninfo: str) -> Iterator[Session]:
 
     engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
     with translated_calls(), Session(engine) as session, session.begin():
+        if meets_users:
+            connection: Any = session.connection().connection.driver_connection
+            lend_nothing(connection, "connect as your application's role")
         yield session

@@ -1,5 +1,7 @@
 """See what adopting a database that holds users would change."""
 
+from functools import partial
+
 from pysync.adoption import Side, inspect, plan
 from pysync.db.errors import translated
 from pysync.lifecycle import courses
@@ -37,7 +39,7 @@ def preview(
             for name in filter(found.get, REPLICATED_TABLES):
                 plan(found[name], COURSE.metadata.tables[f"course.{name}"], Side.COURSE, course_id)
         columns = {name: frozenset(table.columns) for name, table in found.items()}
-        queries = snapshots.members(course_id)
+        queries = partial(snapshots.members, course_id)
         return merge.preview(
             portal_conninfo, work.database, queries, progress, schema=schema, found=columns
         )

@@ -9,12 +9,14 @@ from typing import Final
 from psycopg import sql
 
 from pysync.db.catalog import references_to
-from pysync.db.connections import Connection, connect, fetch_row, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
+from pysync.db.lending import lend_nothing
 from pysync.db.queries import load
+from pysync.db.restricted import as_owner_of, lock_owner, restricted
 from pysync.errors import InUseError, NotFoundError, PysyncError
 from pysync.models.replicated import REPLICATED, REPLICATED_TABLES
-from pysync.replication import marks, registry
+from pysync.replication import fan_out, marks, registry
 from pysync.replication.erasure import personal_data_left
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
@@ -94,7 +96,9 @@ def erase(portal_conninfo: str, username: str) -> int:
         portal.transaction(),
     ):
         # Nobody enrolls the user any more from here on.
-        portal.execute("select from public.auth_user where username = %s for update", (username,))
+        lock = "select from public.auth_user where username = %s for update"
+        with fan_out.as_triggers(portal) as triggers:
+            triggers.execute(lock, [username])
         doomed = _doomed(portal, username)
         asked = {"user_id": doomed.user_id, "digest": digest(doomed.user_id, username)}
         portal.execute(QUERIES["ask_for_erasure"], asked)
@@ -102,7 +106,14 @@ def erase(portal_conninfo: str, username: str) -> int:
             delete = sql.SQL("delete from {} where {} = %s").format(
                 sql.Identifier("public", table.name), sql.Identifier(table.user_column)
             )
-            portal.execute(delete, (doomed.user_id,))
+            role = lock_owner(portal, "public", table.name)
+            # The triggers meet the fan-out's policies.
+            portal.execute("set local row_security = on")
+            with restricted(portal, role) as owner:
+                if owner.unrestricted:
+                    # Who owns another of these tables may have altered our triggers.
+                    lend_nothing(portal, "have one role own all of the portal's tables")
+                owner.execute(delete, [doomed.user_id])
         return doomed.user_id
 
 
@@ -172,7 +183,9 @@ def _left(
 
 
 def _find(portal: Connection, username: str) -> int | None:
-    found = fetch_value(portal, "select id from public.auth_user where username = %s", username)
+    query = "select id from public.auth_user where username = %s"
+    with fan_out.as_triggers(portal) as triggers:
+        found = triggers.value(query, "bigint", [username])
     return None if found is None else int(found)
 
 
@@ -180,7 +193,10 @@ def _doomed(portal: Connection, username: str) -> Doomed:
     user_id = _find(portal, username)
     if user_id is None:
         raise NotFoundError(f"user '{username}' doesn't exist on the portal", "check the username")
-    profiles, enrollments, courses = fetch_row(portal, QUERIES["doomed"], user_id=user_id)
+    with fan_out.as_triggers(portal) as triggers:
+        columns = "profiles bigint, enrollments bigint, courses text[]"
+        found = triggers.fetch(QUERIES["doomed"], columns, {"user_id": user_id})
+        ((profiles, enrollments, courses),) = found
     cascades, forbidding = _referring(portal, user_id)
     if forbidding:
         listed = ", ".join(f"{table} ({rows} rows)" for table, rows in forbidding.items())
@@ -198,10 +214,21 @@ def _referring(portal: Connection, user_id: int) -> tuple[dict[str, int], dict[s
     for each in references_to(portal, "public.auth_user"):
         if each.schema == "public" and each.table in REPLICATED_TABLES:
             continue
-        query = sql.SQL(
-            "select count(*) from {} as r join public.auth_user as t on {} where t.id = {}"
-        ).format(each.identifier, each.condition, sql.Literal(user_id))
-        if rows := fetch_value(portal, query):
+        referred = sql.SQL("select array[{}] from public.auth_user where id = %s").format(
+            sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(n)) for n in each.referred)
+        )
+        with fan_out.as_triggers(portal) as triggers:
+            values = triggers.value(referred, "text[]", [user_id])
+        count = sql.SQL("select count(*) from {} where {}").format(
+            each.identifier,
+            sql.SQL(" and ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+                for name, value in zip(each.columns, values, strict=True)
+            ),
+        )
+        with as_owner_of(portal, each.schema, each.table) as owner:
+            rows = owner.value(count, "bigint")
+        if rows:
             found = cascades if each.follows else forbidding
             found[f"{each.schema}.{each.table}"] += rows
     return dict(cascades), dict(forbidding)

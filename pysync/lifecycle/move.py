@@ -68,7 +68,11 @@ def move(
             with translated(work.subject):
                 queries = snapshots.fan_out(course_id)
                 return merge.preview(
-                    portal_conninfo, database, queries, progress, found={} if fresh else None
+                    portal_conninfo,
+                    database,
+                    lambda _: queries,
+                    progress,
+                    found={} if fresh else None,
                 )
 
 

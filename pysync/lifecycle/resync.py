@@ -71,7 +71,7 @@ def preview(
     with _opened(portal_conninfo, course_id, progress) as work, translated(work.subject):
         queries = snapshots.fan_out(course_id)
         wanted = {name: queries[name] for name in ((table,) if table else REPLICATED_TABLES)}
-        return merge.preview(portal_conninfo, work.database, wanted, progress)
+        return merge.preview(portal_conninfo, work.database, lambda _: wanted, progress)
 
 
 @contextmanager

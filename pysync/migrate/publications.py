@@ -21,7 +21,7 @@ from pysync.db.connections import Connection, connect
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
-from pysync.db.transactions import PAUSE_SECONDS, TRIES, as_owner, patiently
+from pysync.db.transactions import PAUSE_SECONDS, TRIES, patiently
 from pysync.errors import LockedError
 from pysync.models.columns import type_name
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
@@ -124,8 +124,8 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
     """
     course_id = course.course_id
     with registry.locked(portal, course_id), translated(_subject(course)):
-        with as_owner(portal):
-            behind = portal.execute(QUERIES["behind"], {"course_id": course_id}).fetchall()
+        with fan_out.as_triggers(portal) as triggers:
+            behind = triggers.fetch(QUERIES["behind"], "id bigint", {"course_id": course_id})
         for user_ids in _batches(behind):
             patiently(partial(fan_out.mend, portal, course_id, user_ids))
         users = portal.execute(QUERIES["users_of_course"], {"course_id": course_id}).fetchall()
@@ -239,7 +239,7 @@ def _write(
         columns=sql.SQL(", ").join(sql.Identifier(each.name) for each in columns),
         values=sql.SQL(", ").join(value.format(sql.Identifier(c.name), _type(c)) for c in columns),
     )
-    with as_owner(portal):
+    with portal.transaction():
         rows = portal.execute(write, {"course_id": course.course_id, "user_ids": user_ids})
         return [user_id for (user_id,) in rows]
 

@@ -3,7 +3,7 @@
 -- every major the same; `definition` is what the server makes of a parse tree, which the next major
 -- may spell differently. Run with search_path = pg_catalog, so that all names are qualified.
 -- Of tables that belong to applications or a site, only what is called pysync_* is ours, and what
--- pysync_owner may do with them.
+-- our roles may do with them.
 with relations as (
     select c.oid, c.oid::pg_catalog.regclass::text as name, c.relkind, c.relowner, c.relacl,
            c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
@@ -22,8 +22,8 @@ with relations as (
     select of.oid,
            coalesce(pg_catalog.jsonb_agg(distinct of.may) filter (where of.grantee = 0), '[]')
                as public,
-           coalesce(pg_catalog.jsonb_agg(distinct of.may) filter (
-               where of.grantee = pg_catalog.to_regrole('pysync_owner')), '[]') as pysync_owner
+           coalesce(pg_catalog.jsonb_agg(distinct of.may || ' to ' || role.rolname) filter (
+               where role.rolname in ('pysync_fan_out', 'pysync_owner')), '[]') as granted
       from (select r.oid, a.grantee, pg_catalog.lower(a.privilege_type) as may
               from relations r
               cross join pg_catalog.aclexplode(
@@ -45,6 +45,7 @@ with relations as (
               cross join pg_catalog.aclexplode(
                   coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) as a
              where n.nspname = any ({schemas})) as of
+      left join pg_catalog.pg_roles role on role.oid = of.grantee
      group by of.oid
 ), owners as (
     -- Null is whoever migrated: a restored dump may have all of it belong to somebody else.
@@ -55,7 +56,7 @@ with relations as (
 )
 select 'schema' as kind, '' as relation, n.nspname::text as name,
        pg_catalog.jsonb_build_object(
-           'public', rights.public, 'pysync_owner', rights.pysync_owner) as facts,
+           'public', rights.public, 'granted', rights.granted) as facts,
        null::text as definition
   from pg_catalog.pg_namespace n
   join rights on rights.oid = n.oid
@@ -68,17 +69,17 @@ select case r.relkind when 'v' then 'view' else 'table' end, '', r.name,
            'row security of owners', case when r.relforcerowsecurity then 'on' else 'off' end,
            'options', case r.relkind when 'v' then r.reloptions end,
            'public', rights.public,
-           'pysync_owner', rights.pysync_owner),
+           'granted', rights.granted),
        case r.relkind when 'v' then pg_catalog.pg_get_viewdef(r.oid) end
   from relations r
   join rights on rights.oid = r.oid
   join owners owner on owner.oid = r.relowner
  where r.ours
 union all
-select 'table', '', r.name, pg_catalog.jsonb_build_object('pysync_owner', rights.pysync_owner), null
+select 'table', '', r.name, pg_catalog.jsonb_build_object('granted', rights.granted), null
   from relations r
   join rights on rights.oid = r.oid
- where not r.ours and rights.pysync_owner <> '[]'
+ where not r.ours and rights.granted <> '[]'
 union all
 select 'column', r.name, a.attname::text,
        pg_catalog.jsonb_build_object(
@@ -200,8 +201,8 @@ select kind, relation, name, recorded.facts as recorded, present.facts as presen
                and (kind in ('constraint', 'policy', 'trigger')
                     or kind = 'index' and (present.facts ->> 'unique')::boolean)
            else
-               recorded.facts - 'pysync_owner' <> present.facts - 'pysync_owner'
-               or not (present.facts -> 'pysync_owner') @> (recorded.facts -> 'pysync_owner')
+               recorded.facts - 'granted' <> present.facts - 'granted'
+               or not (present.facts -> 'granted') @> (recorded.facts -> 'granted')
                or recorded.major = pg_catalog.current_setting('server_version_num')::integer / 10000
                   and recorded.definition is distinct from present.definition
        end

@@ -285,7 +285,7 @@ def _objects(lineage: Lineage) -> Iterator[str]:
     living = folder("sql") / lineage.name
     copies = {Path(name): copy for name, copy in frozen(lineage.name).items()}
     # The role that owns functions goes first, what is in folders last, as when they were made.
-    for name in sorted(copies, key=lambda n: (n.name != "owner.sql", len(n.parts) > 1, n)):
+    for name in sorted(copies, key=lambda n: (n.name != "roles.sql", len(n.parts) > 1, n)):
         if (living / name).exists():  # else a revision has dropped it
             yield from statements(copies[name])
 

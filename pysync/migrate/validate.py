@@ -7,9 +7,10 @@ from typing import Final, LiteralString
 from psycopg import sql
 from sqlalchemy import CheckConstraint
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.db.queries import load
+from pysync.db.restricted import Restricted, as_owner_of
 from pysync.errors import PysyncError
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.plan import exclusive
@@ -48,10 +49,13 @@ def validate(portal_conninfo: str, *, dry_run: bool = False) -> Iterator[Check]:
         if current_revision(portal, PORTAL) is None:
             raise PysyncError("portal isn't migrated", "run 'pysync migrate' first")
         for table, constraint, condition in _not_valid(portal):
-            with translated(f"constraint '{constraint}' of table '{table}'"):
-                total, ids = _offending(portal, table, condition)
+            with (
+                translated(f"constraint '{constraint}' of table '{table}'"),
+                as_owner_of(portal, "public", table) as owner,
+            ):
+                total, ids = _offending(owner, table, condition)
                 if not total and not dry_run:
-                    portal.execute(
+                    owner.execute(
                         sql.SQL("alter table {} validate constraint {}").format(
                             sql.Identifier("public", table), sql.Identifier(constraint)
                         )
@@ -72,15 +76,14 @@ def _not_valid(portal: Connection) -> list[tuple[str, str, LiteralString]]:
     return portal.execute(_QUERIES["not_valid"], names).fetchall()
 
 
-def _offending(portal: Connection, table: str, condition: LiteralString) -> tuple[int, list[int]]:
+def _offending(owner: Restricted, table: str, condition: LiteralString) -> tuple[int, list[int]]:
     # The condition is the catalog's own text of the constraint. Null passes a CHECK.
     rows = sql.SQL("from {} where ({}) is false").format(
         sql.Identifier("public", table), sql.SQL(condition)
     )
-    total = fetch_value(portal, sql.SQL("select count(*) {}").format(rows))
+    total = owner.value(sql.SQL("select count(*) {}").format(rows), "bigint")
     if not total:
         return 0, []
-    ids = portal.execute(
-        sql.SQL("select id {} order by id limit {}").format(rows, sql.Literal(MAX_ROWS))
-    ).fetchall()
+    first = sql.SQL("select id {} order by id limit {}").format(rows, sql.Literal(MAX_ROWS))
+    ids = owner.fetch(first, "id bigint")
     return int(total), [row[0] for row in ids]

@@ -1,14 +1,16 @@
 """A course's rows in the fan-out: filled when it is registered, deleted when it leaves."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection
 from pysync.db.errors import translated
-from pysync.db.transactions import as_owner, patiently
+from pysync.db.restricted import Restricted, restricted
+from pysync.db.transactions import patiently
 from pysync.models.replicated import PUBLISHED, Membership, ReplicatedTable
 from pysync.types import CourseId
 
@@ -16,10 +18,19 @@ BACKFILL_BATCH: Final = 2000
 """Members whose users are locked at a time."""
 
 
+def as_triggers(portal: Connection) -> AbstractContextManager[Restricted]:
+    """Run the block's statements on the portal's own tables as its triggers do: as their role.
+
+    Code that the tables' owners hung there must not run as an administrator.
+    """
+    return restricted(portal, "pysync_fan_out")
+
+
 def count_members(portal: Connection, course: CourseId) -> int:
     """Return how many users are enrolled in a course on the portal."""
     query = "select count(*) from public.student_courseenrollment where course_id = %s"
-    return int(fetch_value(portal, query, course))
+    with as_triggers(portal) as triggers:
+        return int(triggers.value(query, "bigint", [course]))
 
 
 def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None]) -> None:
@@ -31,11 +42,15 @@ def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None
     after_user_id = -(2**63)
     with translated(f"course '{course}'"):
         while True:
-            with as_owner(portal):
-                row = portal.execute(query, (course, after_user_id, BACKFILL_BATCH)).fetchone()
-            if row is None:
+            with as_triggers(portal) as triggers:
+                batch = triggers.fetch(
+                    query,
+                    "last_user_id bigint, members bigint",
+                    (course, after_user_id, BACKFILL_BATCH),
+                )
+            if not batch:
                 return
-            after_user_id, members = row
+            ((after_user_id, members),) = batch
             advance(members)
 
 
@@ -44,10 +59,8 @@ def mend(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
     with portal.transaction():
         # As an enrollment would: the course can't enter or leave the registry meanwhile.
         portal.execute("lock table public.student_courseenrollment in row exclusive mode")
-        with as_owner(portal):
-            portal.execute("select pysync.mend_members(%s, %s)", (course, user_ids))
-            # The role would last as long as a transaction of the caller's.
-            portal.execute("reset role")
+        with as_triggers(portal) as triggers:
+            triggers.execute("select pysync.mend_members(%s, %s)", (course, user_ids))
 
 
 def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> None:
@@ -56,8 +69,8 @@ def keep_scrubbed(portal: Connection, course: CourseId, user_ids: list[int]) -> 
     Rows of the course point at them. Being in the fan-out they are known to the portal: whoever
     gets such an id or name later is resolved here, and never meets them in the course.
     """
-    with translated(f"course '{course}'"), as_owner(portal):
-        portal.execute("select pysync.keep_scrubbed(%s, %s)", (course, user_ids))
+    with translated(f"course '{course}'"), as_triggers(portal) as triggers:
+        triggers.execute("select pysync.keep_scrubbed(%s, %s)", (course, user_ids))
 
 
 def stop(portal: Connection, course: CourseId) -> None:

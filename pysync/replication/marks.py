@@ -7,7 +7,6 @@ import psycopg
 
 from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import translated
-from pysync.db.transactions import as_owner
 from pysync.errors import WaitTimeoutError
 from pysync.replication import registry
 from pysync.types import CourseId
@@ -41,8 +40,7 @@ def mark(portal: Connection, course: CourseId) -> int:
     """
     with translated(f"course '{course}'"):
         try:
-            with as_owner(portal):
-                return int(fetch_value(portal, "select pysync.mark(%s)", course))
+            return int(fetch_value(portal, "select pysync.mark(%s)", course))
         except psycopg.Error as error:
             if error.sqlstate == UNKNOWN_COURSE:
                 raise registry.unknown(course) from None

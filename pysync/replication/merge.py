@@ -197,7 +197,7 @@ def stage(
 def preview(
     portal_conninfo: str,
     database: Connection,
-    queries: Mapping[str, sql.Composed],
+    queries: Callable[[Connection], Mapping[str, sql.Composed]],
     progress: Progress,
     *,
     schema: str = "course",
@@ -205,14 +205,16 @@ def preview(
 ) -> Outcome:
     """Count what a merge would do, and do nothing; rows written meanwhile may count.
 
-    :param queries: what tables are to hold, by table.
+    :param queries: returns what tables are to hold, by table, for a reader of the portal.
     :param schema: where the tables are.
     :param found: the columns of those that are there, if they aren't all as they should be.
     """
     outcome = Outcome([])
     with closing(connect(portal_conninfo)) as reader:
         snapshots.begin(reader)
-        wanted = {name: query for name, query in queries.items() if name in REPLICATED_TABLES}
+        wanted = {
+            name: query for name, query in queries(reader).items() if name in REPLICATED_TABLES
+        }
         for name, query in wanted.items():
             progress.step(f"comparing {name}")
             stage(reader, database, name, query)

@@ -22,6 +22,7 @@ from pysync.db.connections import (
 from pysync.db.errors import meaning, translated, unconnected
 from pysync.errors import PysyncError
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
+from pysync.replication.fan_out import as_triggers
 from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
 from pysync.types import CourseId
 
@@ -59,26 +60,41 @@ def count(portal: Connection, query: sql.Composed) -> int:
     return int(fetch_value(portal, counting))
 
 
-def members(course: CourseId) -> dict[str, sql.Composed]:
-    """Return queries for what a course would hold if it were registered now, by table."""
+def members(course: CourseId, reader: Connection) -> dict[str, sql.Composed]:
+    """Read what a course would hold if it were registered now.
+
+    :param reader: in a transaction; it keeps what was read in temporary tables.
+    :returns: queries for these, by table.
+    """
     joined = (
-        "select {columns} from public.{table} as source join public.student_courseenrollment"
-        " as member on member.user_id = source.{user} where member.course_id = {course}"
+        " from public.{table} as source join public.student_courseenrollment as member"
+        " on member.user_id = source.{user} where member.course_id = {course}"
     )
-    own = "select {columns} from public.{table} as source where source.course_id = {course}"
-    literal = sql.Literal(str(course))
-    return {
-        table.name: sql.SQL(own if table.membership is Membership.ENROLLMENT else joined).format(
-            columns=sql.SQL(", ").join(
-                literal if name == "course_id" else sql.Identifier("source", name)
+    own = " from public.{table} as source where source.course_id = {course}"
+    found = {}
+    with as_triggers(reader) as triggers:
+        for table in REPLICATED:
+            kept = f"pysync_read_{table.name}"
+            places = {
+                "kept": sql.Identifier("pg_temp", kept),
+                "names": sql.SQL(", ").join(map(sql.Identifier, table.columns)),
+                "fan_out": table.identifier,
+                "table": sql.Identifier(table.name),
+                "user": sql.Identifier(table.user_column),
+                "course": sql.Literal(str(course)),
+            }
+            columns = sql.SQL(", ").join(
+                places["course"] if name == "course_id" else sql.Identifier("source", name)
                 for name in table.columns
-            ),
-            table=sql.Identifier(table.name),
-            user=sql.Identifier(table.user_column),
-            course=literal,
-        )
-        for table in REPLICATED
-    }
+            )
+            make = "create temporary table {kept} as select {names} from {fan_out} limit 0"
+            reader.execute(sql.SQL(make).format(**places))
+            triggers.lend(kept)
+            source = own if table.membership is Membership.ENROLLMENT else joined
+            read = "insert into {kept} ({names}) select {columns}"
+            triggers.execute(sql.SQL(read + source).format(columns=columns, **places))
+            found[table.name] = sql.SQL("select {names} from {kept}").format(**places)
+    return found
 
 
 @contextmanager
@@ -115,7 +131,7 @@ def keep_slot(portal: Connection, source: str, name: str) -> None:
 
 def begin(reader: Connection) -> None:
     """Begin to read the portal as it is now."""
-    reader.execute("begin isolation level repeatable read read only")
+    reader.execute("begin isolation level repeatable read")
     reader.execute("select 1")
 
 

@@ -4,7 +4,6 @@ from psycopg import sql
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
-from pysync.db.transactions import as_owner
 from pysync.replication import fan_out
 from pysync.replication.registry import Course
 from pysync.types import CourseId
@@ -16,8 +15,12 @@ def differences(
     portal: Connection, course_id: CourseId, *, with_values: bool = False
 ) -> list[Difference]:
     """Return where a course's fan-out isn't what the source tables say."""
-    with translated("portal"), as_owner(portal):
-        rows = portal.execute(QUERIES["fan_out_differences"], {"course_id": course_id})
+    columns = (
+        "table_name text, id bigint, kind text, columns text[], user_ids bigint[], expected jsonb,"
+        " found jsonb"
+    )
+    with translated("portal"), fan_out.as_triggers(portal) as triggers:
+        rows = triggers.fetch(QUERIES["fan_out_differences"], columns, {"course_id": course_id})
         return [
             Difference(
                 Place.PORTAL,

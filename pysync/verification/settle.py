@@ -22,10 +22,9 @@ from typing import Final
 from psycopg import errors, sql
 
 from pysync.db.connections import fetch_value
-from pysync.db.transactions import as_owner
 from pysync.errors import WaitTimeoutError
 from pysync.models.replicated import ReplicatedTable
-from pysync.replication import merge
+from pysync.replication import fan_out, merge
 from pysync.replication.erasure import personal_data_left
 from pysync.verification.compare import Sides, batched
 from pysync.verification.rows import Row, rows_of
@@ -110,7 +109,8 @@ class Settled:
         theirs = rows_of(sides.database, self.table, ids, None)
         user_ids = sorted({row.user_id for side in (ours, theirs) for row in side.values()})
         query = "select id::bigint from public.auth_user where id = any (%s)"
-        known = {user_id for (user_id,) in sides.portal.execute(query, (user_ids,))}
+        with fan_out.as_triggers(sides.portal) as triggers:
+            known = {user_id for (user_id,) in triggers.fetch(query, "id bigint", (user_ids,))}
         strangers = [i for i in theirs if i not in ours and theirs[i].user_id not in known]
         others = sorted(set(ids) - set(strangers))
         if strangers and not self._await_transactions():
@@ -128,9 +128,9 @@ class Settled:
     def _look(self, ids: list[int], user_ids: list[int]) -> list[int]:
         """Compare rows behind locks, and mend them; returns ids of rows that have moved."""
         sides, table = self.sides, self.table
-        with as_owner(sides.portal):
+        with fan_out.as_triggers(sides.portal) as triggers:
             sides.portal.execute(_BRIEFLY)
-            sides.portal.execute("select course.lock_members(%s)", (user_ids,))
+            triggers.execute("select course.lock_members(%s)", (user_ids,))
             ours = rows_of(sides.portal, table, ids, sides.course.course_id, lock="for share")
             sides.fence(HELD_SECONDS)
             with sides.database.transaction():

@@ -2,7 +2,6 @@ create or replace function pysync.backfill(course_id text, after_user_id bigint,
 returns table (last_user_id bigint, members bigint)
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -31,7 +30,7 @@ begin
 end
 $$;
 
-alter function pysync.backfill(text, bigint, integer) owner to pysync_owner;
 revoke all on function pysync.backfill(text, bigint, integer) from public;
+grant execute on function pysync.backfill(text, bigint, integer) to pysync_fan_out;
 comment on function pysync.backfill(text, bigint, integer) is
     'Copy the next batch of a registered course''s members into its fan-out; no row when done.';

@@ -14,7 +14,7 @@ begin
 end
 $$;
 
-alter function course.check_registry() owner to pysync_owner;
+alter function course.check_registry() owner to pysync_fan_out;
 revoke all on function course.check_registry() from public;
 comment on function course.check_registry() is
     'Fail with 40001 if this transaction''s snapshot is older than the last change of the registry.';

@@ -18,7 +18,7 @@ begin
 end
 $$;
 
-alter function course.check_truncate() owner to pysync_owner;
+alter function course.check_truncate() owner to pysync_fan_out;
 revoke all on function course.check_truncate() from public;
 comment on function course.check_truncate() is
     'Refuse TRUNCATE of a source table in a transaction with a fixed snapshot.';

@@ -41,7 +41,7 @@ begin
 end
 $$;
 
-alter function course.copy_members(bigint[]) owner to pysync_owner;
+alter function course.copy_members(bigint[]) owner to pysync_fan_out;
 revoke all on function course.copy_members(bigint[]) from public;
 comment on function course.copy_members(bigint[]) is
     'Bring or refresh the copies of enrollments and their users, which must be locked.';

@@ -8,6 +8,9 @@ declare
     user_ids bigint[];
     course_ids text[];
 begin
+    if tg_relid <> 'public.student_courseenrollment'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.check_registry();
 
     -- Every registered course counts, not only those with a copy we can see: a backfill may be
@@ -33,7 +36,7 @@ begin
 end
 $$;
 
-alter function course.enrollment_deleted() owner to pysync_owner;
+alter function course.enrollment_deleted() owner to pysync_fan_out;
 revoke all on function course.enrollment_deleted() from public;
 comment on function course.enrollment_deleted() is
     'Unenrolling removes the enrollment from the fan-out; user and profile stay there as frozen copies.';

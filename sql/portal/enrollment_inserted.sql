@@ -8,6 +8,9 @@ declare
     enrollment_ids bigint[];
     user_ids bigint[];
 begin
+    if tg_relid <> 'public.student_courseenrollment'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.check_registry();
 
     select array_agg(enrollment.id::bigint), array_agg(enrollment.user_id::bigint)
@@ -25,7 +28,7 @@ begin
 end
 $$;
 
-alter function course.enrollment_inserted() owner to pysync_owner;
+alter function course.enrollment_inserted() owner to pysync_fan_out;
 revoke all on function course.enrollment_inserted() from public;
 comment on function course.enrollment_inserted() is
     'Enrolling brings user, profile and enrollment into the fan-out of a registered course.';

@@ -29,7 +29,7 @@ begin
 end
 $$;
 
-alter function course.free_username(text, text, bigint) owner to pysync_owner;
+alter function course.free_username(text, text, bigint) owner to pysync_fan_out;
 revoke all on function course.free_username(text, text, bigint) from public;
 comment on function course.free_username(text, text, bigint) is
     'Return the username under which a frozen copy gives way in a course: <username>~<id>, cut to fit.';

@@ -5,7 +5,6 @@ create or replace function pysync.keep_scrubbed(course_id text, user_ids bigint[
 returns void
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -20,7 +19,7 @@ begin
 end
 $$;
 
-alter function pysync.keep_scrubbed(text, bigint[]) owner to pysync_owner;
 revoke all on function pysync.keep_scrubbed(text, bigint[]) from public;
+grant execute on function pysync.keep_scrubbed(text, bigint[]) to pysync_fan_out;
 comment on function pysync.keep_scrubbed(text, bigint[]) is
     'Enter users whom a course can''t let go as scrubbed copies, unless it has a copy of them.';

@@ -18,7 +18,7 @@ begin
 end
 $$;
 
-alter function course.lock_live_copies(bigint[]) owner to pysync_owner;
+alter function course.lock_live_copies(bigint[]) owner to pysync_fan_out;
 revoke all on function course.lock_live_copies(bigint[]) from public;
 comment on function course.lock_live_copies(bigint[]) is
     'Fail with 40001 if these users were enrolled or unenrolled since this transaction''s snapshot.';

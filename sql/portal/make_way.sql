@@ -59,7 +59,7 @@ begin
 end
 $$;
 
-alter function course.make_way(bigint[], text[]) owner to pysync_owner;
+alter function course.make_way(bigint[], text[]) owner to pysync_fan_out;
 revoke all on function course.make_way(bigint[], text[]) from public;
 comment on function course.make_way(bigint[], text[]) is
     'Rename or remove frozen copies that stand in the way of (user, course) pairs about to be copied.';

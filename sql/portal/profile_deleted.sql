@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_userprofile'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
         perform course.lock_live_copies(
             array(select profile.user_id::bigint from old_rows as profile));
@@ -28,7 +31,7 @@ begin
 end
 $$;
 
-alter function course.profile_deleted() owner to pysync_owner;
+alter function course.profile_deleted() owner to pysync_fan_out;
 revoke all on function course.profile_deleted() from public;
 comment on function course.profile_deleted() is
     'Deleting a profile removes it from the courses its user is enrolled in.';

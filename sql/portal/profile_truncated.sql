@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_userprofile'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.check_truncate();
 
     -- A replicated TRUNCATE would ignore row filters; deletes obey them.
@@ -16,7 +19,7 @@ begin
 end
 $$;
 
-alter function course.profile_truncated() owner to pysync_owner;
+alter function course.profile_truncated() owner to pysync_fan_out;
 revoke all on function course.profile_truncated() from public;
 comment on function course.profile_truncated() is
     'TRUNCATE of the portal''s profiles reaches each course as deletes of its own rows.';

@@ -8,6 +8,9 @@ declare
     user_ids bigint[];
     course_ids text[];
 begin
+    if tg_relid <> 'public.auth_userprofile'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     -- The table may have columns of the application's own, which no course has.
     if (old.id, old.user_id, {old.profile_columns})
        is not distinct from
@@ -56,7 +59,7 @@ begin
 end
 $$;
 
-alter function course.profile_updated() owner to pysync_owner;
+alter function course.profile_updated() owner to pysync_fan_out;
 revoke all on function course.profile_updated() from public;
 comment on function course.profile_updated() is
     'A change of a profile reaches the courses its user is enrolled in.';

@@ -12,7 +12,6 @@ begin
 end
 $$;
 
-alter function course.refuse_truncate() owner to pysync_owner;
 revoke all on function course.refuse_truncate() from public;
 comment on function course.refuse_truncate() is 'Refuse TRUNCATE of a fan-out table.';
 

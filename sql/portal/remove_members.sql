@@ -19,7 +19,7 @@ begin
 end
 $$;
 
-alter function course.remove_members(bigint[], text[]) owner to pysync_owner;
+alter function course.remove_members(bigint[], text[]) owner to pysync_fan_out;
 revoke all on function course.remove_members(bigint[], text[]) from public;
 comment on function course.remove_members(bigint[], text[]) is
     'Remove the enrollments of (user, course) pairs and freeze their users; they must be locked.';

@@ -20,7 +20,7 @@ begin
 end
 $$;
 
-alter function course.scrubbed_username(text, bigint) owner to pysync_owner;
+alter function course.scrubbed_username(text, bigint) owner to pysync_fan_out;
 revoke all on function course.scrubbed_username(text, bigint) from public;
 comment on function course.scrubbed_username(text, bigint) is
     'Return the username that a deleted user''s copy has in a course: deleted-<id>, unless taken.';

@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_user'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.check_truncate();
 
     if exists (select from course.auth_user) then
@@ -17,7 +20,7 @@ begin
 end
 $$;
 
-alter function course.refuse_user_truncate() owner to pysync_owner;
+alter function course.refuse_user_truncate() owner to pysync_fan_out;
 revoke all on function course.refuse_user_truncate() from public;
 comment on function course.refuse_user_truncate() is
     'Refuse TRUNCATE of auth_user while courses hold copies: ids might come back as other people.';

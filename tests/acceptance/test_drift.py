@@ -70,13 +70,13 @@ ON_THE_PORTAL = {
         "function pysync.readable_courses(name)",
         "grants execute to PUBLIC",
     ),
-    "revoke select on public.auth_user from pysync_owner": (
+    "revoke select on public.auth_user from pysync_fan_out": (
         "table public.auth_user",
-        "doesn't grant select to role 'pysync_owner'",
+        "doesn't grant select to pysync_fan_out",
     ),
     "alter function course.user_deleted() owner to onlooker": (
         "function course.user_deleted()",
-        "belongs to role 'onlooker' rather than 'pysync_owner'",
+        "belongs to role 'onlooker' rather than 'pysync_fan_out'",
     ),
     "alter function student.user_count() owner to onlooker": (
         "function student.user_count()",

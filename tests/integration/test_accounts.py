@@ -263,6 +263,6 @@ def test_functions_lend_no_rights(app: App) -> None:
         f"select student.request_name_change({ada}, 'Ada')",
         f"select student.request_email_change({ada}, 'ada@example.org')",
         "select student.create_group('friends')",
-        f"select student.give_roles(array[{ada}], array['A'])",
+        f"select course.give_roles(array[{ada}], array['A'])",
     ):
         assert fails(app, query) == "42501", query

@@ -257,7 +257,7 @@ def test_an_application_may_delete_what_points_at_a_user_in_a_before_trigger(
 @pytest.mark.xfail(
     strict=True,
     raises=psycopg.errors.InsufficientPrivilege,
-    reason="course.write_members updates the user: the trigger fires, as pysync_owner",
+    reason="course.write_members updates the user: the trigger fires, as pysync_fan_out",
 )
 def test_enrolling_is_no_update_of_the_user_to_the_application(app: App) -> None:
     site = app.site

@@ -271,12 +271,16 @@ def test_a_pusher_needs_no_more_than_its_functions(
     functions = (
         "feature_is_on(text)",
         "claim_deliveries(integer, double precision, timestamptz)",
+        "claim_users(integer, double precision, timestamptz)",
         "settle_delivery(bigint, timestamptz, bigint, text)",
         "next_delivery_seconds()",
         "discussion_status()",
+        "discussion_queue()",
+        "queued_users()",
     )
     grants = (f"execute on function pysync.{function}" for function in functions)
-    with role(site, "usage on schema pysync", *grants) as name:
+    users = "select (id, username, email) on auth_user"
+    with role(site, "usage on schema pysync", users, *grants) as name:
         conninfo = f"{site.portal} user={name}"
         pushed = asyncio.run(delivery.push(conninfo, Service(server.url, API_KEY), pytest.fail))
     assert pushed.delivered == 1

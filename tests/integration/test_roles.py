@@ -211,5 +211,5 @@ def test_an_applications_trigger_on_the_roles_never_runs_as_a_superuser(own_app:
         )
     app.enroll(app.user("ada"), "A")
     app.execute("update student_courseenrollment set course_id = 'B'")
-    assert app.execute("select distinct who, privileged from noted") == [("pysync_owner", False)]
+    assert app.execute("select distinct who, privileged from noted") == [("pysync_fan_out", False)]
     assert app.one("select count(*) from noted") == 4

@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-OWNER = "pysync_owner"
+ROLES = ("pysync_fan_out", "pysync_owner")
 
 # Names instead of oids everywhere: two databases with the same objects give the same rows. Default
 # privileges count the same whether they are spelled out or not.
@@ -102,12 +102,12 @@ _QUERIES: dict[str, LiteralString] = {
           from pg_db_role_setting
           join pg_database on pg_database.oid = setdatabase
          where datname = current_database()""",
-    "uses of the owner": f"""
-        select distinct deptype::text, classid::regclass::text
+    "uses of roles": f"""
+        select distinct refobjid::regrole::text, deptype::text, classid::regclass::text
           from pg_shdepend
           join pg_database on pg_database.oid = dbid and datname = current_database()
          where refclassid = 'pg_authid'::regclass
-           and refobjid = to_regrole('{OWNER}')""",
+           and refobjid::regrole::text in {ROLES}""",
     "roles": "select rolname, rolcanlogin, rolsuper, rolreplication from pg_roles",
 }
 _OURS = """

@@ -102,4 +102,4 @@ def new_database(course_server: Cluster) -> Iterator[NewDatabase]:
 
 def _drop_owner(cluster: Cluster) -> None:
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
-        connection.execute("drop role if exists pysync_owner")
+        connection.execute("drop role if exists pysync_fan_out, pysync_owner")

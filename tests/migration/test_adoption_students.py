@@ -129,7 +129,7 @@ def test_down_and_up_again_changes_nothing(portal: str) -> None:
 
 
 def test_ids_may_be_serials_as_in_2012(portal: str) -> None:
-    """Enrolling writes roles as pysync_owner, who then needs the sequences."""
+    """Enrolling writes roles as pysync_fan_out, who then needs the sequences."""
     for table in ("django_comment_client_role", "django_comment_client_role_users"):
         execute(
             portal,

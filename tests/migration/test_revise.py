@@ -96,7 +96,7 @@ def test_what_is_released_stays_as_it_is(tree: Tree) -> None:
     once = noted.read_text(encoding="utf-8")
     tree.make("release")
     assert noted.read_text(encoding="utf-8") == once
-    paths = ["portal/p0001/owner.sql", "course/c0001_initial.py"]
+    paths = ["portal/p0001/roles.sql", "course/c0001_initial.py"]
     for path in paths:
         assert f"  {path}\n" in once
         tree.edit(f"migrations/{path}", "\n", "\n\n")

@@ -223,7 +223,7 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
         "sql/portal/note_inserted.sql",
         "sql/portal/note_truncated.sql",
         "sql/portal/note_updated.sql",
-        "sql/portal/owner.sql",
+        "sql/portal/roles.sql",
         "sql/portal/scrub_members.sql",
         "sql/portal/verification/fan_out_differences.sql",
         "sql/portal/verification/mend_members.sql",
@@ -253,7 +253,7 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
     tree.edit("pysync/models/replicated.py", before, note + before)
     changed = tree.rendered()
     assert changed.keys() == {
-        "portal/owner.sql",
+        "portal/roles.sql",
         "portal/refuse_truncate.sql",
         "portal/row_security.sql",
         "course/membership.sql",

@@ -24,7 +24,7 @@ begin
 end
 $$;
 
-alter function course.copy_profiles(bigint[], text[]) owner to pysync_owner;
+alter function course.copy_profiles(bigint[], text[]) owner to pysync_fan_out;
 revoke all on function course.copy_profiles(bigint[], text[]) from public;
 comment on function course.copy_profiles(bigint[], text[]) is
     'Bring or refresh the profile copies of (user, course) pairs; their users must be locked.';

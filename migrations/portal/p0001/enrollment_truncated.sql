@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.student_courseenrollment'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.check_truncate();
 
     -- A replicated TRUNCATE would ignore row filters; deletes obey them.
@@ -14,7 +17,7 @@ begin
 end
 $$;
 
-alter function course.enrollment_truncated() owner to pysync_owner;
+alter function course.enrollment_truncated() owner to pysync_fan_out;
 revoke all on function course.enrollment_truncated() from public;
 comment on function course.enrollment_truncated() is
     'TRUNCATE of the portal''s enrollments reaches each course as deletes of its own rows.';

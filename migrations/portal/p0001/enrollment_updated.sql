@@ -12,6 +12,9 @@ declare
     enrollment_ids bigint[];
     user_ids bigint[];
 begin
+    if tg_relid <> 'public.student_courseenrollment'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.check_registry();
 
     -- A full join of the transition tables can't be planned as each row with each, whatever a
@@ -79,7 +82,7 @@ begin
 end
 $$;
 
-alter function course.enrollment_updated() owner to pysync_owner;
+alter function course.enrollment_updated() owner to pysync_fan_out;
 revoke all on function course.enrollment_updated() from public;
 comment on function course.enrollment_updated() is
     'An enrollment that changes user, course or id leaves one fan-out and enters another.';

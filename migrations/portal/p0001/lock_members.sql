@@ -22,6 +22,6 @@ begin
 end
 $$;
 
-alter function course.lock_members(bigint[]) owner to pysync_owner;
+alter function course.lock_members(bigint[]) owner to pysync_fan_out;
 revoke all on function course.lock_members(bigint[]) from public;
 comment on function course.lock_members(bigint[]) is 'Lock users and their profiles in id order.';

@@ -9,6 +9,9 @@ declare
     user_ids bigint[];
     course_ids text[];
 begin
+    if tg_relid <> 'public.auth_userprofile'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     -- Also for users without a visible enrollment: one may be under way, and whichever of the two
     -- transactions comes second at the user's row sees the other's work.
     select array_agg(profile.user_id::bigint) into user_ids from new_rows as profile;
@@ -35,7 +38,7 @@ begin
 end
 $$;
 
-alter function course.profile_inserted() owner to pysync_owner;
+alter function course.profile_inserted() owner to pysync_fan_out;
 revoke all on function course.profile_inserted() from public;
 comment on function course.profile_inserted() is
     'A new profile reaches the courses its user is enrolled in.';

@@ -43,7 +43,7 @@ begin
 end
 $$;
 
-alter function course.require_members(bigint[], bigint, text) owner to pysync_owner;
+alter function course.require_members(bigint[], bigint, text) owner to pysync_fan_out;
 revoke all on function course.require_members(bigint[], bigint, text) from public;
 comment on function course.require_members(bigint[], bigint, text) is
     'Refuse rows whose users do not exist (23503) or are not visible to this snapshot (40001).';

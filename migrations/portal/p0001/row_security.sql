@@ -1,5 +1,5 @@
 -- What a course's replication role may read by SQL, and so by the initial copy: its own rows. The
--- trigger functions work on all.
+-- trigger functions and marks work on all.
 -- Streaming isn't covered: publications have no privileges in PostgreSQL.
 create or replace function pysync.readable_courses(role_name name)
 returns text[]
@@ -35,7 +35,8 @@ begin
             fan_out_table);
         execute format('drop policy if exists pysync_fan_out on %s', fan_out_table);
         execute format(
-            'create policy pysync_fan_out on %s to pysync_owner using (true) with check (true)',
+            'create policy pysync_fan_out on %s to pysync_fan_out, pysync_owner '
+            'using (true) with check (true)',
             fan_out_table);
     end loop;
 end

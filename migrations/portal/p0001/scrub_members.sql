@@ -22,7 +22,7 @@ begin
 end
 $$;
 
-alter function course.scrub_members(bigint[]) owner to pysync_owner;
+alter function course.scrub_members(bigint[]) owner to pysync_fan_out;
 revoke all on function course.scrub_members(bigint[]) from public;
 comment on function course.scrub_members(bigint[]) is
     'Remove profiles and enrollments of deleted users from every course and scrub their user rows.';

@@ -5,12 +5,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_user'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     perform course.scrub_members(array(select portal_user.id::bigint from old_rows as portal_user));
     return null;
 end
 $$;
 
-alter function course.user_deleted() owner to pysync_owner;
+alter function course.user_deleted() owner to pysync_fan_out;
 revoke all on function course.user_deleted() from public;
 comment on function course.user_deleted() is
     'Deleting a user erases profile and enrollments in every course and scrubs the user row.';

@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_user'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     if exists (select from course.auth_user as copy where copy.id = old.id) then
         raise exception using
             errcode = 'PY004',
@@ -17,7 +20,7 @@ begin
 end
 $$;
 
-alter function course.refuse_user_id_change() owner to pysync_owner;
+alter function course.refuse_user_id_change() owner to pysync_fan_out;
 revoke all on function course.refuse_user_id_change() from public;
 comment on function course.refuse_user_id_change() is
     'Refuse a new id for a user of whom courses hold copies.';

@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_user'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     -- The table may have columns of the application's own, which no course has. PL/pgSQL prepares
     -- each comparison anew in each transaction; a login, the most frequent change, needs one only.
     if new.last_login is not distinct from old.last_login then
@@ -56,7 +59,7 @@ begin
 end
 $$;
 
-alter function course.user_updated() owner to pysync_owner;
+alter function course.user_updated() owner to pysync_fan_out;
 revoke all on function course.user_updated() from public;
 comment on function course.user_updated() is
     'A change of a user''s base columns reaches the courses the user is enrolled in.';

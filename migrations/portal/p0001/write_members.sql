@@ -33,7 +33,7 @@ begin
 end
 $$;
 
-alter function course.write_members(bigint[], boolean) owner to pysync_owner;
+alter function course.write_members(bigint[], boolean) owner to pysync_fan_out;
 revoke all on function course.write_members(bigint[], boolean) from public;
 comment on function course.write_members(bigint[], boolean) is
     'Write users, unchanged, and lock their profiles, in id order; returns how many were written.';

@@ -23,7 +23,7 @@ _ROW_SECURITY: Final = {
     ("row security of owners", "on"): "force",
     ("row security of owners", "off"): "no force",
 }
-_OF_ITS_OWN: Final = frozenset({"enabled", "owner", "public", "pysync_owner"}).union(
+_OF_ITS_OWN: Final = frozenset({"enabled", "owner", "public", "granted"}).union(
     fact for fact, _ in _ROW_SECURITY
 )
 """Facts that are told, and mended, one by one."""
@@ -118,9 +118,9 @@ def _told(found: Difference, fact: str, then: Any, now: Any) -> tuple[str, str, 
             return cause, f"alter {name} owner to {_quoted(then)}", ""
         case "public" if more := ", ".join(sorted({*now} - {*then})):
             return f"grants {more} to PUBLIC", f"revoke {more} on {name} from public", ""
-        case "pysync_owner" if less := ", ".join(sorted({*then} - {*(now or ())})):
-            return f"doesn't grant {less} to role 'pysync_owner'", "", ""
-        case "public" | "pysync_owner":
+        case "granted" if less := ", ".join(sorted({*then} - {*(now or ())})):
+            return f"doesn't grant {less}", "", ""
+        case "public" | "granted":
             return None
     statement = f"alter table {found.name} {_ROW_SECURITY[fact, then]} row level security"
     return f"has {fact} {now} rather than {then}", statement, ""

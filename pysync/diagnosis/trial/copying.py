@@ -41,6 +41,7 @@ def unreadable(portal: Connection, course: Course, tables: Sequence[str]) -> Fin
     table = None
     try:
         with portal.transaction(force_rollback=True):
+            # Enough here: these tables are ours, and no code of others hangs on them.
             role = sql.Identifier(course.replication_role)
             portal.execute(sql.SQL("set local role {}").format(role))
             for table in tables:

@@ -8,30 +8,20 @@ returns table (
     claimed_until timestamptz,
     last_error text
 )
-language sql
+language plpgsql
 stable
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     -- A user who is gone is in the outbox until a pusher meets the entry, and in nobody's way.
-    select portal_user.id, portal_user.username, queued.queued_at, coalesce(entry.attempts, 0),
-           coalesce(entry.next_attempt_at, queued.queued_at), entry.claimed_until, entry.last_error
-      from (
-          select noted.user_id, min(noted.queued_at) as queued_at
-            from (
-                select outbox.user_id, outbox.queued_at
-                  from pysync.discussion_outbox as outbox
-                 union all
-                select change.user_id, change.changed_at
-                  from pysync.discussion_change as change
-            ) as noted
-           group by noted.user_id
-      ) as queued
-      join public.auth_user as portal_user on portal_user.id = queued.user_id
-      left join pysync.discussion_outbox as entry on entry.user_id = queued.user_id;
+    return query
+        select queued.user_id, portal_user.username::text, queued.queued_at, queued.attempts,
+               queued.next_attempt_at, queued.claimed_until, queued.last_error
+          from pysync.queued_users() as queued
+          join public.auth_user as portal_user on portal_user.id = queued.user_id;
+end
 $$;
 
-alter function pysync.discussion_queue() owner to pysync_owner;
 revoke all on function pysync.discussion_queue() from public;
 comment on function pysync.discussion_queue() is
     'Return the users whose state the discussion service hasn''t got yet, with the last error.';

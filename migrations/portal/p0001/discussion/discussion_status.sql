@@ -9,7 +9,6 @@ returns table (
 )
 language plpgsql
 stable
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -24,7 +23,6 @@ begin
 end
 $$;
 
-alter function pysync.discussion_status() owner to pysync_owner;
 revoke all on function pysync.discussion_status() from public;
 comment on function pysync.discussion_status() is
     'Return whether the discussion service is on, and how many users are queued, due now, being '

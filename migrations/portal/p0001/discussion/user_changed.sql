@@ -19,7 +19,7 @@ begin
 end
 $$;
 
-alter function pysync.user_changed(bigint) owner to pysync_owner;
+alter function pysync.user_changed(bigint) owner to pysync_fan_out;
 revoke all on function pysync.user_changed(bigint) from public;
 comment on function pysync.user_changed(bigint) is
     'Note a user with another username or e-mail for the discussion service, while that is on.';

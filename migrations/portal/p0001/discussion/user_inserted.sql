@@ -5,6 +5,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'public.auth_user'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     if exists (
         select
           from pysync.setting
@@ -22,7 +25,7 @@ begin
 end
 $$;
 
-alter function pysync.user_inserted() owner to pysync_owner;
+alter function pysync.user_inserted() owner to pysync_fan_out;
 revoke all on function pysync.user_inserted() from public;
 comment on function pysync.user_inserted() is
     'Note new users for the discussion service, while that is on.';

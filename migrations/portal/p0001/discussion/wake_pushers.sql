@@ -18,3 +18,4 @@ alter function pysync.wake_pushers() owner to pysync_owner;
 revoke all on function pysync.wake_pushers() from public;
 comment on function pysync.wake_pushers() is
     'Wake whoever listens on channel pysync_discussion once this transaction is committed.';
+grant execute on function pysync.wake_pushers() to pysync_fan_out;

@@ -1,4 +1,4 @@
-create or replace function student.touch_updated_at()
+create or replace function course.touch_updated_at()
 returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -9,16 +9,16 @@ begin
 end
 $$;
 
-revoke all on function student.touch_updated_at() from public;
-comment on function student.touch_updated_at() is
+revoke all on function course.touch_updated_at() from public;
+comment on function course.touch_updated_at() is
     'Note the time of a change in updated_at, whoever makes it.';
 
 create or replace trigger pysync_touch_updated_at
     before update on public.student_testcenteruser
     for each row
-    execute function student.touch_updated_at();
+    execute function course.touch_updated_at();
 
 create or replace trigger pysync_touch_updated_at
     before update on public.student_testcenterregistration
     for each row
-    execute function student.touch_updated_at();
+    execute function course.touch_updated_at();

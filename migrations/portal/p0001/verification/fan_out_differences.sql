@@ -13,7 +13,6 @@ returns table (
     found jsonb)
 language plpgsql
 stable
-security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
@@ -167,7 +166,7 @@ begin
 end
 $$;
 
-alter function pysync.fan_out_differences(text) owner to pysync_owner;
 revoke all on function pysync.fan_out_differences(text) from public;
+grant execute on function pysync.fan_out_differences(text) to pysync_fan_out;
 comment on function pysync.fan_out_differences(text) is
     'Return where a course''s fan-out rows differ from what the portal''s source tables say.';

@@ -5,7 +5,6 @@ create or replace function pysync.mend_members(course_id text, user_ids bigint[]
 returns void
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -92,7 +91,7 @@ begin
 end
 $$;
 
-alter function pysync.mend_members(text, bigint[]) owner to pysync_owner;
 revoke all on function pysync.mend_members(text, bigint[]) from public;
+grant execute on function pysync.mend_members(text, bigint[]) to pysync_fan_out;
 comment on function pysync.mend_members(text, bigint[]) is
     'Bring a course''s fan-out rows of these users back to what the portal''s source tables say.';

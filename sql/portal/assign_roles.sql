@@ -1,4 +1,4 @@
-create or replace function student.assign_roles()
+create or replace function course.assign_roles()
 returns trigger
 language plpgsql
 security definer
@@ -8,6 +8,9 @@ declare
     user_ids bigint[];
     course_ids text[];
 begin
+    if tg_relid <> 'public.student_courseenrollment'::regclass then
+        perform course.refuse_elsewhere(tg_name, tg_relid);
+    end if;
     if tg_op = 'INSERT' then
         select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
           into user_ids, course_ids
@@ -30,25 +33,25 @@ begin
     end if;
 
     if user_ids is not null then
-        perform student.give_roles(user_ids, course_ids);
+        perform course.give_roles(user_ids, course_ids);
     end if;
     return null;
 end
 $$;
 
-alter function student.assign_roles() owner to pysync_owner;
-revoke all on function student.assign_roles() from public;
-comment on function student.assign_roles() is
+alter function course.assign_roles() owner to pysync_fan_out;
+revoke all on function course.assign_roles() from public;
+comment on function course.assign_roles() is
     'Enrolling in a course, or moving an enrollment there, gives the user the course''s role.';
 
 create or replace trigger pysync_role_assigned
     after insert on public.student_courseenrollment
     referencing new table as new_rows
     for each statement
-    execute function student.assign_roles();
+    execute function course.assign_roles();
 
 create or replace trigger pysync_role_reassigned
     after update on public.student_courseenrollment
     referencing old table as old_rows new table as new_rows
     for each statement
-    execute function student.assign_roles();
+    execute function course.assign_roles();

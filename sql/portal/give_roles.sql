@@ -3,7 +3,7 @@
 -- rest. The plan that is kept has to hold for any number, on tables that had a row or none when it was
 -- made: users and roles are looked up by index, in subqueries, which no estimate turns into a join of
 -- each with each.
-create or replace function student.give_roles(user_ids bigint[], course_ids text[])
+create or replace function course.give_roles(user_ids bigint[], course_ids text[])
 returns void
 language plpgsql
 volatile
@@ -46,7 +46,7 @@ begin
 end
 $$;
 
-alter function student.give_roles(bigint[], text[]) owner to pysync_owner;
-revoke all on function student.give_roles(bigint[], text[]) from public;
-comment on function student.give_roles(bigint[], text[]) is
+alter function course.give_roles(bigint[], text[]) owner to pysync_fan_out;
+revoke all on function course.give_roles(bigint[], text[]) from public;
+comment on function course.give_roles(bigint[], text[]) is
     'Give (user, course) pairs their roles: Moderator if the user is staff, else Student.';

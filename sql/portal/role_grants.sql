@@ -1,8 +1,7 @@
--- Enrolling writes roles as pysync_owner, whatever the application may do with them. Identities
+-- Enrolling writes roles as pysync_fan_out, whatever the application may do with them. Identities
 -- need no rights on their sequences; the ids of an adopted table may be serials, which do.
-grant usage on schema student to pysync_owner;
-grant select, insert on public.django_comment_client_role to pysync_owner;
-grant select, insert on public.django_comment_client_role_users to pysync_owner;
+grant select, insert on public.django_comment_client_role to pysync_fan_out;
+grant select, insert on public.django_comment_client_role_users to pysync_fan_out;
 
 do $$
 declare
@@ -20,7 +19,7 @@ begin
            and depend.refclassid = 'pg_catalog.pg_class'::regclass
            and class.relkind = 'S'
     loop
-        execute format('grant usage on sequence %s to pysync_owner', sequence);
+        execute format('grant usage on sequence %s to pysync_fan_out', sequence);
     end loop;
 end
 $$;

@@ -1,0 +1,24 @@
+create or replace function pysync.queue_users(user_ids bigint[])
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not pysync.feature_is_on('discussion_service') then
+        raise exception using
+            errcode = 'PY011',
+            message = 'setting ''discussion_service'' off: nothing is queued',
+            hint = 'Run "pysync discussion enable" first.';
+    end if;
+    insert into pysync.discussion_change (user_id) select unnest(user_ids);
+    perform pysync.wake_pushers();
+    return cardinality(user_ids);
+end
+$$;
+
+alter function pysync.queue_users(bigint[]) owner to pysync_owner;
+revoke all on function pysync.queue_users(bigint[]) from public;
+comment on function pysync.queue_users(bigint[]) is
+    'Queue users for the discussion service; return how many.';
