@@ -18,6 +18,7 @@ from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import subscriptions
+from pysync.replication.databases import a_portal
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 from pysync.types import SUPPORTED_MAJORS, CourseId, Progress
@@ -175,10 +176,7 @@ def check_database(portal: Connection, database: Connection, course: CourseId, n
     """
     title = f"database '{database.info.dbname}'"
     if fetch_value(database, "select pg_catalog.to_regclass('pysync.course')") is not None:
-        raise UnsuitableDatabaseError(
-            f"{title} is a portal: one database can't be both portal and course",
-            "give the course a database of its own",
-        )
+        raise a_portal(database)
     if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is not None:
         owner = fetch_value(database, "select course_id from course.this_course")
         if owner != course:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from pysync.db.connections import connect, parse, without_secrets
+from pysync.db.connections import parse, without_secrets
 from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks
 from pysync.lifecycle import replicas, steps
@@ -12,6 +12,7 @@ from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.replication import fan_out, publications, registry, slots, subscriptions
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress, replication_name
 
@@ -77,7 +78,7 @@ def opened(
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
         registry.locked(portal, course_id),
-        closing(connect(conninfo)) as database,
+        closing(connect_course(conninfo)) as database,
     ):
         subscriber = checks.portal_conninfo_for_course(portal, portal_conninfo_for_course)
         registered = registry.find(portal, course_id)

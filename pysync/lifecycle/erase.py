@@ -17,6 +17,7 @@ from pysync.db.restricted import as_owner_of, lock_owner, restricted
 from pysync.errors import InUseError, NotFoundError, PysyncError
 from pysync.models.replicated import REPLICATED, REPLICATED_TABLES
 from pysync.replication import fan_out, marks, registry
+from pysync.replication.databases import connect_course
 from pysync.replication.erasure import personal_data_left
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
@@ -170,7 +171,7 @@ def _left(
     portal_conninfo: str, course: Course, timeout_seconds: float, user_ids: list[int]
 ) -> set[int]:
     """Return users of whom a course still holds data, after everything committed has arrived."""
-    database = connect(
+    database = connect_course(
         course.conninfo,
         connect_timeout_seconds=max(int(min(timeout_seconds, 5)), 1),
         statement_timeout_seconds=timeout_seconds + 1,

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Final
 
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
@@ -20,6 +20,7 @@ from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import fan_out, marks, merge, registry, slots, snapshots, subscriptions
+from pysync.replication.databases import connect_course
 from pysync.replication.merge import Changes
 from pysync.replication.registry import Course
 from pysync.replication.snapshots import Point
@@ -68,7 +69,7 @@ def merged(work: Work) -> Iterator[tuple[list[Changes], Point]]:
         work.progress.step("taking a snapshot of the portal")
         with (
             snapshots.consistent_point(work.portal_conninfo, work.portal) as point,
-            closing(connect(work.conninfo)) as session,
+            closing(connect_course(work.conninfo)) as session,
             translated(work.subject),
         ):
             _stage(work, point, session)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from pysync.db.connections import (
     Connection,
-    connect,
     describe,
     parse,
     same_database,
@@ -20,6 +19,7 @@ from pysync.lifecycle.work import Work
 from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
 from pysync.replication import merge, publications, registry, slots, snapshots, subscriptions
+from pysync.replication.databases import connect_course
 from pysync.replication.merge import Outcome
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
@@ -52,7 +52,7 @@ def move(
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
         registry.locked(portal, course_id),
-        closing(connect(conninfo)) as database,
+        closing(connect_course(conninfo)) as database,
     ):
         require_head(portal)
         course = registry.get_ready(portal, course_id)
@@ -83,7 +83,7 @@ def _old_database(course: Course, conninfo: str, *, force: bool) -> Iterator[Con
         yield None
         return
     try:
-        old = connect(course.conninfo)
+        old = connect_course(course.conninfo)
     except DatabaseUnreachableError as error:
         if not force:
             raise DatabaseUnreachableError(

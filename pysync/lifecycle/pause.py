@@ -3,9 +3,10 @@
 from contextlib import closing
 from dataclasses import dataclass
 
-from pysync.db.connections import connect, fetch_row
+from pysync.db.connections import fetch_row
 from pysync.db.queries import load
 from pysync.replication import registry, slots, subscriptions
+from pysync.replication.databases import connect_course
 from pysync.types import CourseId
 
 QUERIES = load(__file__)
@@ -39,7 +40,7 @@ def switch(
         course = registry.get_ready(portal, course_id)
         name = course.replication_name
         usable = slots.is_usable(portal, name)
-        with closing(connect(course.conninfo)) as database:
+        with closing(connect_course(course.conninfo)) as database:
             found = subscriptions.find(database, name)
             if found is None or (on and not usable):
                 raise subscriptions.lost("slot" if found else "subscription", course)

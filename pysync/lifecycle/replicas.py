@@ -5,13 +5,14 @@ from typing import Final
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, connect, fetch_value, parse
+from pysync.db.connections import Connection, fetch_value, parse
 from pysync.db.errors import translated
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import frozen, statements
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable
 from pysync.replication import subscriptions
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 
 _GUARD_TRIGGERS: Final = (
@@ -67,7 +68,7 @@ def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False
     """
     parse(conninfo)
     try:
-        database = connect(conninfo)
+        database = connect_course(conninfo)
     except DatabaseUnreachableError as error:
         if force:
             return False

@@ -14,6 +14,7 @@ from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
+from pysync.replication.databases import connect_course
 from pysync.replication.merge import Changes, Outcome
 from pysync.texts import word
 from pysync.types import CourseId, Progress
@@ -87,7 +88,7 @@ def _opened(
     ):
         require_head(portal)
         course = registry.get_ready(portal, course_id)
-        with closing(connect(course.conninfo)) as database:
+        with closing(connect_course(course.conninfo)) as database:
             owner = replicas.owner_of(database)
             if owner != course_id:
                 raise UnsuitableDatabaseError(
@@ -121,7 +122,7 @@ def _one_table(work: Work, table: str) -> Changes:
     """
     _require_current(work, CURRENT_SECONDS)
     query = snapshots.fan_out(work.course.course_id)[table]
-    with closing(connect(work.conninfo)) as session, translated(work.subject):
+    with closing(connect_course(work.conninfo)) as session, translated(work.subject):
 
         def attempt() -> list[Changes]:
             with (

@@ -17,7 +17,7 @@ from psycopg import errors, sql
 from sqlalchemy import Column
 from sqlalchemy.schema import DefaultClause
 
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
@@ -26,6 +26,7 @@ from pysync.errors import LockedError
 from pysync.models.columns import type_name
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
 from pysync.replication import fan_out, marks, publications, registry, slots
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.types import Progress
 
@@ -108,7 +109,7 @@ def await_withdrawal(portal: Connection, course: Course) -> None:
         return
     if slots.exists(portal, course.replication_name):
         mark = marks.mark(portal, course.course_id)
-        with closing(connect(course.conninfo)) as database:
+        with closing(connect_course(course.conninfo)) as database:
             marks.wait_for(database, course.course_id, mark, ARRIVAL_SECONDS)
     forget = "update pysync.course set withdrawn = false where course_id = %s"
     portal.execute(forget, (course.course_id,))
@@ -196,7 +197,7 @@ def _is_blank(course: Course, table: str, names: Sequence[str]) -> bool:
         declared.identifier, _holds(declared, names)
     )
     with (
-        closing(connect(course.conninfo)) as database,
+        closing(connect_course(course.conninfo)) as database,
         translated(_subject(course)),
         as_owner_of(database, "course", table) as owner,
     ):

@@ -20,6 +20,7 @@ from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import detail, meaning
 from pysync.db.queries import load
+from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import folder, frozen, statements
 from pysync.errors import (
     AdoptionError,
@@ -33,6 +34,7 @@ from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import turns
+from pysync.replication.databases import connect_course
 from pysync.types import CourseId
 
 if TYPE_CHECKING:  # it takes a while to import, and most commands don't migrate
@@ -85,7 +87,7 @@ def migrate(
 
     config = _config(lineage)
     target = _resolve(lineage, target, reinstall=reinstall)
-    with _transaction(conninfo, subject) as (sqlalchemy_connection, connection):
+    with _transaction(conninfo, lineage, subject) as (sqlalchemy_connection, connection):
         before = current_revision(connection, lineage)
         if before is None and target == "base":
             return Migrated(None, None, "" if offline else None)
@@ -123,11 +125,13 @@ def migrate(
 
 
 @contextmanager
-def _transaction(conninfo: str, subject: str) -> Iterator[tuple[SQLAlchemyConnection, Connection]]:
+def _transaction(
+    conninfo: str, lineage: Lineage, subject: str
+) -> Iterator[tuple[SQLAlchemyConnection, Connection]]:
     """One transaction, psycopg's errors translated."""
 
     def creator() -> Connection:
-        connection = connect(conninfo)
+        connection = (connect if lineage.side is Side.PORTAL else connect_course)(conninfo)
         connection.autocommit = False
         return connection
 
@@ -255,7 +259,8 @@ def _check_vacant(connection: Connection, schemas: Iterable[str], subject: str) 
             continue
         what = f"schema '{schema}' is there already and isn't pysync's"
         if fetch_value(connection, "select pg_catalog.to_regclass('course.this_course')"):
-            owner = fetch_value(connection, "select course_id from course.this_course")
+            with as_owner_of(connection, "course", "this_course") as role:
+                owner = role.value("select course_id from course.this_course", "text")
             what = f"it is the database of course '{owner}'"
         elif fetch_value(connection, "select pg_catalog.to_regclass('pysync.course')"):
             what = "it is a portal"

@@ -5,10 +5,11 @@ from contextlib import closing
 
 import psycopg
 
-from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, connect, fetch_value
+from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, fetch_value
 from pysync.db.errors import translated
 from pysync.errors import WaitTimeoutError
 from pysync.replication import registry
+from pysync.replication.databases import connect_course
 from pysync.types import CourseId
 
 NOT_ARRIVED = "PY001"
@@ -26,7 +27,7 @@ def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> N
         course = registry.get(portal, course_id)
         sent = mark(portal, course_id)
     patience = max(int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)), 1)
-    with closing(connect(course.conninfo, connect_timeout_seconds=patience)) as database:
+    with closing(connect_course(course.conninfo, connect_timeout_seconds=patience)) as database:
         try:
             wait_for(database, course_id, sent, max(deadline - time.monotonic(), 0))
         except WaitTimeoutError:

@@ -10,9 +10,10 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
-from pysync.db.connections import Connection, connect, parse
+from pysync.db.connections import Connection, parse
 from pysync.db.errors import meaning
 from pysync.errors import DatabaseUnreachableError, PysyncError
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 
@@ -101,7 +102,7 @@ class Databases:
 
         :raises DatabaseUnreachableError: if there is none yet and it can't be reached.
         """
-        database = self._open.pop(course.course_id, None) or connect(
+        database = self._open.pop(course.course_id, None) or connect_course(
             course.conninfo,
             connect_timeout_seconds=2,
             statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,

@@ -63,6 +63,7 @@ begin
     if exists (select from pg_catalog.pg_attribute
                 where attrelid = 'pg_catalog.pg_subscription'::regclass
                   and attname = 'subrunasowner') then
+        alter subscription {role} set (run_as_owner = false);
         return;
     end if;
     if pg_catalog.to_regrole(pg_catalog.quote_ident({name})) is null then
@@ -126,6 +127,28 @@ select tables_total as tables, tables_ready as ready,
        coalesce(apply_errors, 0) + coalesce(sync_errors, 0) as errors
   from course.replication_status
  where subscription_name = %(name)s;
+
+-- name: foreign_owner
+-- What is called or read in schema course and belongs to somebody who is neither superuser nor we.
+select object.what, r.rolname::text,
+       pg_catalog.format('alter %%s owner to %%I', object.what, current_user),
+       pg_catalog.to_regclass('pysync.course') is not null
+  from (select 'schema course' as what, n.nspowner as owner
+          from pg_catalog.pg_namespace n
+         where n.nspname = 'course'
+        union all
+        select case c.relkind when 'v' then 'view ' else 'table ' end || c.oid::regclass, c.relowner
+          from pg_catalog.pg_class c
+         where c.relnamespace = pg_catalog.to_regnamespace('course')
+           and c.relname = any (%(names)s::text[])
+        union all
+        select 'routine ' || p.oid::regprocedure, p.proowner
+          from pg_catalog.pg_proc p
+         where p.pronamespace = pg_catalog.to_regnamespace('course')
+           and p.proname in ('wait_for', 'refuse_write')) as object
+  join pg_catalog.pg_roles r on r.oid = object.owner
+ where not r.rolsuper and r.rolname <> current_user
+ limit 1;
 
 -- name: personal_data_left
 -- The users among some of whom a table holds anything.

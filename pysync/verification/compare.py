@@ -13,6 +13,7 @@ from pysync.errors import ReplicationError
 from pysync.migrate import require_head
 from pysync.models.replicated import ReplicatedTable
 from pysync.replication import marks, registry, subscriptions
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.verification.rows import Hashed, Range, hashes_between, hashes_of, pin, ranges
 
@@ -86,7 +87,7 @@ def sides(portal_conninfo: str, course: Course) -> Iterator[Sides]:
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
         closing(connect(portal_conninfo)) as marker,
-        closing(connect(course.conninfo)) as database,
+        closing(connect_course(course.conninfo)) as database,
     ):
         require_head(portal)
         subscription = subscriptions.find(database, course.replication_name)

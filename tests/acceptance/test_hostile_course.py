@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from pysync.errors import AdoptionError, UnsuitableDatabaseError
 from pysync.lifecycle import adopt, courses, erase, move, resync
 from pysync.types import CourseId
 from pysync.verification import repair, verify
@@ -206,3 +207,29 @@ def test_a_hostile_site_gains_nothing_from_any_command(site: Site, neighbour: Ne
 
     move.move(site.portal, course_id, site.new_database(), silent, fresh=True)
     neighbour.met()
+
+
+FORGED = """
+create schema course;
+create view course.this_course as select 'A'::text as course_id where home.act('forged');
+create view course.alembic_version as select 'c0001'::text as version_num where home.act('forged');
+"""
+
+
+def test_a_schema_that_is_somebody_elses_is_not_read(site: Site, neighbour: Neighbour) -> None:
+    neighbour.run(FORGED)
+    for adopts in (False, True):
+        with pytest.raises(
+            UnsuitableDatabaseError, match="schema course belongs to role"
+        ) as refused:
+            courses.add(site.portal, CourseId("A"), neighbour.database, Silent(), adopt=adopts)
+    assert str(refused.value.remedy).endswith("alter schema course owner to postgres")
+    assert neighbour.met() == set()
+    neighbour.run("drop schema course cascade; alter table public.auth_user rename to users")
+    neighbour.run(
+        "create view public.auth_user as select * from public.users where home.act('view')"
+    )
+    neighbour.met()
+    with pytest.raises(AdoptionError, match="a view"):
+        courses.add(site.portal, CourseId("A"), neighbour.database, Silent(), adopt=True)
+    assert neighbour.met() == set()

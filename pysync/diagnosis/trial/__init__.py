@@ -24,6 +24,7 @@ from pysync.diagnosis.trial.explain import explain
 from pysync.diagnosis.trial.pgoutput import Change, changes
 from pysync.diagnosis.trial.reach import connect_until, reach
 from pysync.findings import Finding
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 
 __all__ = ["Tried", "attempt", "attempt_copy", "reach"]
@@ -95,7 +96,7 @@ def _try(
     try:
         with (
             closing(connect_until(portal_conninfo, deadline)) as portal,
-            closing(connect_until(course.conninfo, deadline)) as database,
+            closing(connect_until(course.conninfo, deadline, connect_course)) as database,
             database.transaction(force_rollback=True),
         ):
             database.execute(_QUERIES["act_as_apply_worker"], {"lock_timeout": _LOCK_TIMEOUT})

@@ -1,6 +1,7 @@
 """Find out whether a course's server reaches the portal."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import psycopg
@@ -8,12 +9,15 @@ import psycopg
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.errors import PortalUnreachableError, PysyncError
 from pysync.findings import Finding
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.replication.subscriptions import connection_string, subscribing
 from pysync.texts import word
 
 
-def connect_until(conninfo: str, deadline: float) -> Connection:
+def connect_until(
+    conninfo: str, deadline: float, connect: Callable[..., Connection] = connect
+) -> Connection:
     """Connect for what must be over at a deadline on the monotonic clock."""
     seconds = max(deadline - time.monotonic(), 0.1)
     return connect(conninfo, connect_timeout_seconds=2, statement_timeout_seconds=seconds)
@@ -27,7 +31,7 @@ def reach(course: Course, deadline: float) -> Finding | None:
     """
     name = course.replication_name
     try:
-        with closing(connect_until(course.conninfo, deadline)) as database:
+        with closing(connect_until(course.conninfo, deadline, connect_course)) as database:
             # With the subscription's own password, which nobody but superusers sees.
             conninfo = course.portal_conninfo
             if fetch_value(database, "select current_setting('is_superuser')") == "on":

@@ -1,11 +1,12 @@
 """A course's server and database: settings, tables, triggers, foreign keys, clock, roles."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
-from psycopg import sql
+from psycopg import errors, sql
 
-from pysync.db.connections import Connection, fetch_row
+from pysync.db.connections import Connection, fetch_row, fetch_value
 from pysync.db.queries import load
 from pysync.diagnosis.checks import course_server
 from pysync.diagnosis.drift import course_findings
@@ -41,6 +42,7 @@ def examine_course(
     ]
     return of_server, [
         *course_findings(database, course),
+        *_worker(database, course),
         *_triggers(database),
         *unindexed(database, "course", IN_COURSE),
     ]
@@ -69,6 +71,20 @@ def _our_role(database: Connection) -> Iterator[Finding]:
             "cause of a standstill",
             "connect as a superuser for that",
             must=False,
+        )
+
+
+def _worker(database: Connection, course: Course) -> Iterator[Finding]:
+    role = None
+    with suppress(errors.InsufficientPrivilege):  # it reads all of pg_subscription
+        role = fetch_value(database, _QUERIES["powerful_worker"], name=course.replication_name)
+    if role is not None:
+        command = f"'pysync course %s {shlex.quote(course.course_id)}'"
+        yield Finding(
+            f"subscription '{course.replication_name}'",
+            f"applies rows with the rights of superuser '{role}' {IN_COURSE}: so would whatever "
+            "owners of its tables hang on them",
+            f"run {command % 'pause'}, then {command % 'resume'}",
         )
 
 

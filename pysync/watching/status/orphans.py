@@ -7,10 +7,11 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from pysync.db.connections import Connection, connect, fetch_value, parse, same_database
+from pysync.db.connections import Connection, fetch_value, parse, same_database
 from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.findings import ON_PORTAL, run
+from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.watching.status.model import Orphan
 from pysync.watching.status.observe import Observation
@@ -62,7 +63,7 @@ def _identifier(name: str) -> str:
 def _leads_here(course: Course, name: str) -> bool:
     """Return whether a subscription connects to where this course's does; only superusers see."""
     try:
-        with closing(connect(course.conninfo, connect_timeout_seconds=2)) as database:
+        with closing(connect_course(course.conninfo, connect_timeout_seconds=2)) as database:
             query = "select subconninfo from pg_catalog.pg_subscription where subname = %s"
             theirs = fetch_value(database, query, name)
         return same_database(theirs or "", course.portal_conninfo)
