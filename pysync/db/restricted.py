@@ -90,7 +90,9 @@ class Restricted:
             return self._session.execute(query, parameters).fetchall()
         self._make(_ROWS, columns)
         self._refresh([f"insert into pg_temp.pysync_rows {self._text(query, parameters)}"])
-        rows = self._session.execute(sql.SQL("select * from {}").format(_ROWS)).fetchall()
+        # Its columns are others each time.
+        result = self._session.execute(sql.SQL("select * from {}").format(_ROWS), prepare=False)
+        rows = result.fetchall()
         self._run("drop table {rows}")
         return rows
 

@@ -78,11 +78,11 @@ def create_or_adopt(table: Table, side: Side) -> Plan | None:
     if not context.is_offline_mode():
         _grant_references(table)
     for statement in adoption.complete:
-        _execute_as_owner(table, statement)
+        execute_as_owner(table, statement)
     return adoption
 
 
-def _execute_as_owner(table: Table, statement: str) -> None:
+def execute_as_owner(table: Table, statement: str) -> None:
     """Run a statement on a table that was there before pysync with its owner's rights.
 
     ``alter table`` evaluates generated columns and constraints, some for planning only. What needs
@@ -135,7 +135,7 @@ def drop_or_release(table: Table) -> None:
     adopted: dict[str, list[str]] = attribute("adopted_tables")
     if table.name in adopted:
         for statement in adopted[table.name]:
-            _execute_as_owner(table, statement)
+            execute_as_owner(table, statement)
         schema = attribute("lineage").version_schema
         forget = f"delete from {schema}.adoption where table_name = {literal(table.name)}"  # noqa: S608
         # The first revision has dropped all records before its tables.
@@ -144,5 +144,5 @@ def drop_or_release(table: Table) -> None:
     name = f"{table.schema}.{table.name}"
     message = sql.Literal(f"table '{name}' holds rows that the downgrade would drop")
     refuse = _QUERIES["refuse_rows"].format(sql.Identifier(*name.split(".")), message)
-    _execute_as_owner(table, refuse.as_string(None))
+    execute_as_owner(table, refuse.as_string(None))
     op.drop_table(table.name, schema=table.schema)

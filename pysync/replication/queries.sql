@@ -70,13 +70,25 @@ begin
         create role {role} login connection limit 0;
     end if;
     grant usage on schema course to {role};
-    grant usage on all sequences in schema course to {role};
     for found in
-        select pg_catalog.to_regclass('course.' || name) as relation
-          from unnest({tables}::text[]) as name
-         where pg_catalog.to_regclass('course.' || name) is not null
+        with tables as (
+            select c.oid
+              from unnest({tables}::text[]) as name
+              join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass('course.' || name)
+        )
+        select format('grant select, insert, update, delete on %s to {role}',
+                      tables.oid::regclass) as statement
+          from tables
+        union all
+        select format('grant usage on sequence %s to {role}', s.oid::regclass)
+          from tables
+          join pg_catalog.pg_attrdef filled on filled.adrelid = tables.oid
+          join pg_catalog.pg_depend d
+            on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = filled.oid
+           and d.refclassid = 'pg_catalog.pg_class'::regclass
+          join pg_catalog.pg_class s on s.oid = d.refobjid and s.relkind = 'S'
     loop
-        execute format('grant select, insert, update, delete on %s to {role}', found.relation);
+        execute found.statement;
     end loop;
     for found in
         with owners as (

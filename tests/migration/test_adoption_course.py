@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -335,3 +336,57 @@ def test_a_table_that_hides_the_replicated_one_is_reported(
     assert [each.object for each in found.drift] == ["critical: public.auth_user"]
     change(site.databases["A"], "drop table public.auth_user")
     assert status(site.portal)[0].state is State.STREAMING
+
+
+MIGRATION = """
+from django.db import connection, models
+nick = models.CharField(max_length=20, null=True, db_index=True)
+nick.set_attributes_from_name("nick")
+before = User._meta.get_field("reputation")
+wide = models.PositiveBigIntegerField(default=1, db_default=1)
+wide.set_attributes_from_name("reputation")
+wide.model = nick.model = User
+with connection.schema_editor() as editor:
+    editor.add_field(User, nick)
+    editor.alter_field(User, before, wide)
+"""
+
+
+@pytest.mark.oldest_and_newest("15 applies as the subscription's owner, later as the table's")
+def test_a_site_that_owns_its_tables_goes_on_migrating_them(
+    site: Site, course_server: Cluster
+) -> None:
+    course = site.new_database(template=new_site(course_server, forum=True))
+    role = f"site_{uuid4().hex[:8]}"
+    change(course, f"create role {role} login; alter schema public owner to {role}")
+    tables = fetch(course, "select tablename::text from pg_tables where schemaname = 'public'")
+    change(course, "".join(f"alter table public.{name} owner to {role};" for name in tables))
+    enroll(site, insert_user(site, "ada"), "A")
+    site.add("A", course)
+    as_site = make_conninfo(course, user=role)
+    change(course, f"grant create on schema course to {role}")
+    django(as_site, MIGRATION, forum=True)
+    change(course, f"revoke create on schema course from {role}")
+    enroll(site, insert_user(site, "bob"), "A")
+    site.wait()
+    assert_live_rows(site, "A")
+    assert django(
+        as_site,
+        """
+        from tests.django_site.forum.models import Post
+        bob = User.objects.get(username="bob")
+        bob.reputation = 2**40
+        bob.save()
+        Post.objects.create(author=bob, text="Hello")
+        result = [each.reputation for each in User.objects.order_by("username")]
+        """,
+        forum=True,
+    ) == [1, 2**40]
+    assert fetch(
+        course,
+        "select count(*) from pg_class c join pg_roles r on r.oid = c.relowner"
+        " where relname like 'auth\\_user\\_nick%%' and rolname = %s",
+        role,
+    ) == [2]
+    (report,) = status(site.portal)
+    assert (report.state, report.cause) == (State.STREAMING, None)
