@@ -107,6 +107,14 @@ create policy met on public.auth_user using (home.strike('policy'));
 alter table public.auth_user enable row level security;
 """
 
+# A table that points at users may be yet somebody else's.
+OF_ANOTHER = """
+create role {role}_too;
+grant usage on schema home to {role}_too;
+grant insert on home.met to {role}_too;
+alter table public.forum_post owner to {role}_too;
+"""
+
 TAMPER = """
 alter table course.auth_user disable trigger user;
 update course.auth_user set first_name = 'wrong' where username = 'ann';
@@ -127,6 +135,7 @@ class Neighbour:
         site.databases["A"] = database
         self._run(database, OWNED)
         self.run(CODE)
+        self._run(database, OF_ANOTHER)
         self.met()
 
     def run(self, statements: str) -> None:
@@ -150,7 +159,8 @@ class Neighbour:
         assert not self.sign.exists()
         with psycopg.connect(make_conninfo(self.database, user=self.role)) as connection:
             found = connection.execute("delete from home.met returning place, as_whom").fetchall()
-        assert {whom for _, whom in found} <= {self.role, *(name for (name,) in workers)}
+        known = {self.role, f"{self.role}_too", *(name for (name,) in workers)}
+        assert {whom for _, whom in found} <= known
         return {str(place).partition(" ")[0] for place, _ in found}
 
 
@@ -166,7 +176,10 @@ def test_a_hostile_site_gains_nothing_from_any_command(site: Site, neighbour: Ne
     for name in ("ann", "bob", "cid"):
         enroll(site, insert_user(site, name), "A")
     course_id, silent = CourseId("A"), Silent()
-    adopt.preview(site.portal, course_id, neighbour.database, silent)
+    outcome = adopt.preview(site.portal, course_id, neighbour.database, silent)
+    assert [(each.table, each.rows) for each in outcome.foreign_keys if each.rows] == [
+        ("public.forum_post", 1)
+    ]
     neighbour.met()
     courses.add(site.portal, course_id, neighbour.database, silent, adopt=True)
     assert {"trigger", "default", "generated"} <= neighbour.met()
