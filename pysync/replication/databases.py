@@ -8,6 +8,7 @@ from pysync.errors import UnsuitableDatabaseError
 from pysync.findings import IN_COURSE, run
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.texts import Text
 
 _QUERIES: Final = load(__file__)
 _OURS: Final = [
@@ -49,7 +50,7 @@ def require_own_schema(connection: Connection) -> None:
         raise UnsuitableDatabaseError(
             f"database '{connection.info.dbname}' can't be trusted: {what} belongs to role "
             f"'{owner}', whose code would run with the rights of '{connection.info.user}'",
-            f"connect as that role, or {run(statement, IN_COURSE)}",
+            Text("connect as that role, or ") + run(statement, IN_COURSE),
         )
 
 

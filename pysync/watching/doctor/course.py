@@ -13,6 +13,7 @@ from pysync.diagnosis.drift import course_findings
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 from pysync.texts import word
 from pysync.watching.doctor import tls
 from pysync.watching.doctor.portal import unindexed
@@ -79,12 +80,12 @@ def _worker(database: Connection, course: Course) -> Iterator[Finding]:
     with suppress(errors.InsufficientPrivilege):  # it reads all of pg_subscription
         role = fetch_value(database, _QUERIES["powerful_worker"], name=course.replication_name)
     if role is not None:
-        command = f"'pysync course %s {shlex.quote(course.course_id)}'"
+        name = word(course.course_id)
         yield Finding(
             f"subscription '{course.replication_name}'",
             f"applies rows with the rights of superuser '{role}' {IN_COURSE}: so would whatever "
             "owners of its tables hang on them",
-            f"run {command % 'pause'}, then {command % 'resume'}",
+            Text(f"run 'pysync course pause {name}', then 'pysync course resume {name}'"),
         )
 
 
