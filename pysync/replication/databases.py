@@ -6,17 +6,9 @@ from pysync.db.connections import Connection, connect
 from pysync.db.queries import load
 from pysync.errors import UnsuitableDatabaseError
 from pysync.findings import IN_COURSE, run
-from pysync.models.course import CourseDatabaseBase
-from pysync.models.replicated import REPLICATED_TABLES
 from pysync.texts import Text
 
 _QUERIES: Final = load(__file__)
-_OURS: Final = [
-    "alembic_version",
-    "replication_status",
-    *(t.name for t in CourseDatabaseBase.metadata.sorted_tables if t.name not in REPLICATED_TABLES),
-]
-"""What commands read in schema ``course`` as they are; a site may own the replicated tables."""
 
 
 def connect_course(conninfo: str, **options: Any) -> Connection:
@@ -42,7 +34,7 @@ def require_own_schema(connection: Connection) -> None:
 
     :raises UnsuitableDatabaseError: if it is one.
     """
-    found = connection.execute(_QUERIES["foreign_owner"], {"names": _OURS}).fetchone()
+    found = connection.execute(_QUERIES["foreign_owner"]).fetchone()
     if found is not None:
         what, owner, statement, is_portal = found
         if is_portal:

@@ -15,6 +15,7 @@ import pytest
 
 from migrations import revise
 from migrations.places import render
+from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership, ReplicatedTable, replicated
 
 ROOT = Path(revise.__file__).parents[1]
@@ -261,3 +262,13 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
         "course/wait_for.sql",
     }
     assert "array['id', 'course_id', 'user_id', 'body']" in changed["course/refuse_write.sql"]
+
+
+def test_no_table_of_a_course_may_be_somebody_elses_but_the_replicated() -> None:
+    """The list stands in SQL: connecting to a course must not take SQLAlchemy's time to load."""
+    query = (ROOT / "pysync/replication/queries.sql").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"c\.relname in \(([^)]+)\)", query)
+    replicated_names = {table.name for table in REPLICATED}
+    tables = {table.name for table in CourseDatabaseBase.metadata.sorted_tables}
+    expected = tables - replicated_names | {"alembic_version", "replication_status"}
+    assert set(re.findall(r"'(\w+)'", listed)) == expected

@@ -14,7 +14,6 @@ from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
-from pysync.texts import word
 from pysync.watching.doctor import tls
 from pysync.watching.doctor.portal import unindexed
 from pysync.watching.status.portal import Clock, read_clock
