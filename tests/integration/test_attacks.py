@@ -268,3 +268,13 @@ def test_a_superuser_who_would_lend_rights_is_told_to_be_an_application(owning: 
     assert raised.value.remedy == "connect as your application's role"
     with portal_session(conninfo, meets_users=False):
         pass
+
+
+@pytest.mark.newest("one refusal of ours")
+def test_erasing_meets_no_superusers_table_beside_an_applications(own_app: App) -> None:
+    """Who owns one of the tables may alter our triggers on the others."""
+    own_app.user("ada")
+    own_app.site.execute(f"alter table student_courseenrollment owner to {own_app.role}")
+    with pytest.raises(PysyncError, match=f"in the hands of role '{own_app.role}'"):
+        erase.erase(own_app.site.portal, "ada")
+    assert own_app.one("select count(*) from auth_user") == 1
