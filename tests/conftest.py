@@ -9,6 +9,9 @@ is; the test's own mark counts before the module's. Of the supported ones that a
     what depends on the server, but takes long: if it holds on both ends, it does between;
 ``newest(reason)``
     what no server's version changes.
+
+A test that is marked ``also_granted`` runs once more on the newest, with :func:`rights` of a role
+that has what ``pysync grants`` prints, and is no superuser.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from pysync.demo.servers import (
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import SUPPORTED_MAJORS
-from tests.support import Cluster, Site
+from tests.support import Cluster, GrantedSite, Site, grant
 
 REQUIRED_MAJORS = "PYSYNC_TEST_MAJORS"
 """Environment variable: majors that must be there, such as ``15,18``, or ``all`` supported ones.
@@ -53,6 +56,10 @@ MAJORS_OF_MARK: dict[str, Callable[[list[int]], list[int]]] = {
 """Which of the majors that are there, newest first, a test with a mark runs on."""
 
 SLOTS = 100
+
+SUPERUSER = "superuser"
+GRANTED = "granted"
+"""Which rights pysync has in a test: a superuser's, or what ``pysync grants`` prints."""
 
 ROOM_BYTES = 8 * 2**30
 """What servers may need for their data, all together."""
@@ -105,7 +112,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "major" in metafunc.fixturenames:
         mark = _mark(metafunc.definition)
         majors = MAJORS_OF_MARK[mark.name](list(INSTALLATIONS))
-        metafunc.parametrize("major", majors, scope="session", ids=[f"pg{m}" for m in majors])
+        cases = [(major, SUPERUSER) for major in majors]
+        ids = [f"pg{major}" for major in majors]
+        if metafunc.definition.get_closest_marker("also_granted"):
+            cases.append((majors[0], GRANTED))
+            ids.append(f"pg{majors[0]}-{GRANTED}")
+        names = ("major", "rights") if "rights" in metafunc.fixturenames else ("major",)
+        values = [case[: len(names)] for case in cases]
+        metafunc.parametrize(names, values, scope="session", ids=ids)
 
 
 def _mark(definition: pytest.Item) -> pytest.Mark:
@@ -224,9 +238,32 @@ def portal_template(portal_server: Cluster) -> str:
     return "portal_template"
 
 
+@pytest.fixture(scope="session")
+def granted_template(portal_server: Cluster, course_server: Cluster, folder: Path) -> str:
+    """A portal database migrated by a role that is no superuser and has what pysync prints."""
+    for cluster in (portal_server, course_server):
+        cluster.admit_granted(folder / "granted.pgpass")
+    name = "granted_template"
+    migrate(grant(portal_server, "portal", portal_server.create(name)), PORTAL, "portal")
+    return name
+
+
+@pytest.fixture(scope="session")
+def rights() -> str:
+    """Whose rights pysync has, see ``also_granted``."""
+    return SUPERUSER
+
+
 @pytest.fixture
-def site(portal_server: Cluster, course_server: Cluster, portal_template: str) -> Iterator[Site]:
+def site(
+    portal_server: Cluster, course_server: Cluster, rights: str, request: pytest.FixtureRequest
+) -> Iterator[Site]:
     """A migrated portal without courses; courses and databases are cleared away afterwards."""
-    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
+    if rights == GRANTED:
+        template = request.getfixturevalue("granted_template")
+        site: Site = GrantedSite(portal_server, course_server, template)
+    else:
+        template = request.getfixturevalue("portal_template")
+        site = Site(portal_server, course_server, portal_server.create(template=template))
     yield site
     site.close()

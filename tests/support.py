@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
+from pysync.diagnosis.grants import GRANTS, owners_statement
 from pysync.lifecycle import courses
 from pysync.models.replicated import replicated
 from pysync.types import CourseId
@@ -77,6 +79,8 @@ class Cluster:
 
     executor: PostgreSQLExecutor
     major: int
+    granted: dict[str, Any] = field(default_factory=dict)
+    """How to connect as the role that has what ``pysync grants`` prints, once it is admitted."""
 
     def conninfo(self, dbname: str = "postgres", **parameters: Any) -> str:
         defaults = {
@@ -96,6 +100,27 @@ class Cluster:
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
             connection.execute(statement)
         return self.conninfo(name)
+
+    def admit_granted(self, passfile: Path) -> None:
+        """Make a role that is no superuser, and logs in by password, as others than superusers must.
+
+        :param passfile: gets its password; it is none of the connection strings' business.
+        """
+        user, password = "granted", "only for tests"
+        hba = Path(self.executor.datadir) / "pg_hba.conf"
+        rule = f"host all {user} 127.0.0.1/32 scram-sha-256\n"
+        hba.write_text(rule + hba.read_text(encoding="utf-8"), encoding="utf-8")
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("create role {} login createdb createrole replication password {}").format(
+                    sql.Identifier(user), sql.Literal(password)
+                )
+            )
+            connection.execute("select pg_reload_conf()")
+        passfile.touch(mode=0o600)
+        with passfile.open("a", encoding="utf-8") as file:
+            file.write(f"127.0.0.1:{self.executor.port}:*:{user}:{password}\n")
+        self.granted = {"user": user, "passfile": str(passfile)}
 
     def drop(self, conninfo: str) -> None:
         """Drop a database, its subscriptions first."""
@@ -218,6 +243,49 @@ class Site:
         for cluster, conninfo in self._created:
             cluster.drop(conninfo)
         self.portal_server.drop(self.portal)
+
+
+def as_superuser(conninfo: str) -> str:
+    """Return how a superuser connects to a database: what a test itself does there needs one."""
+    return make_conninfo(conninfo, user="postgres")
+
+
+class GrantedSite(Site):
+    """A site whose administrator isn't a superuser and has what ``pysync grants`` prints."""
+
+    def __init__(self, portal_server: Cluster, course_server: Cluster, template: str) -> None:
+        portal = grant(portal_server, "portal", portal_server.create(template=template))
+        super().__init__(portal_server, course_server, portal)
+
+    def new_database(self, cluster: Cluster | None = None, template: str | None = None) -> str:
+        """Create a database of the role's own, with what a course database needs granted."""
+        cluster = cluster or self.course_server
+        conninfo = super().new_database(cluster, template)
+        if template:
+            with psycopg.connect(conninfo) as connection:
+                for (table,) in connection.execute(
+                    "select oid::regclass::text from pg_class"
+                    " where relnamespace = 'public'::regnamespace and relkind = 'r'"
+                ).fetchall():
+                    connection.execute(f"alter table {table} owner to {cluster.granted['user']}")
+        return grant(cluster, "course", conninfo)
+
+
+def grant(cluster: Cluster, side: str, conninfo: str) -> str:
+    """Give a database to the role that is no superuser, with what ``pysync grants`` prints for it.
+
+    :returns: how that role connects.
+    """
+    user, database = cluster.granted["user"], str(conninfo_to_dict(conninfo)["dbname"])
+    statements = [each.to(user, database) for each in GRANTS[side] if each.since <= cluster.major]
+    owner = sql.SQL("alter database {} owner to {}").format(
+        sql.Identifier(database), sql.Identifier(user)
+    )
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(owner)
+        for statement in [*statements, owners_statement(side, user)]:
+            connection.execute(statement.encode())
+    return make_conninfo(conninfo, **cluster.granted)
 
 
 def insert_user(site: Site, username: str, **columns: Any) -> int:

@@ -756,7 +756,7 @@ def upgrade() -> None:
         if adoption is not None:
             record_adoption("pysync", table, adoption)
     execute("insert into pysync.registry_change default values")
-    replay(FROZEN, first="roles.sql")
+    replay(FROZEN)
 
 
 # Functions take their triggers on the applications' tables with them. Alembic still writes into its
@@ -807,5 +807,6 @@ def downgrade() -> None:
     for role in ("pysync_fan_out", "pysync_owner"):
         execute(
             f"do $$ begin drop role {role}; "
-            "exception when dependent_objects_still_exist then null; end $$"
+            "exception when dependent_objects_still_exist or insufficient_privilege then null; "
+            "end $$"
         )

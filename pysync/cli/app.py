@@ -22,6 +22,7 @@ INTERRUPTED: Final = 130
 UsageError: Final[type[Any]] = typer.BadParameter.__mro__[1]
 
 COMMANDS: Final = {
+    "grants": "Print what a role needs, for a superuser to run once.",
     "migrate": "Bring databases to a revision of their lineage.",
     "course": "Add, remove, pause, move and list courses.",
     "user": "Look at users and change them.",

@@ -1,10 +1,12 @@
 """The SQL that lives in files: ``sql/`` is the present, ``migrations/`` the history."""
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pglast
 
+_ROLES = Path("roles.sql")
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -30,6 +32,25 @@ def frozen(lineage: str) -> dict[str, Path]:
 def statements(file: Path) -> list[str]:
     """Return the statements of a file, as :func:`split` does."""
     return split(file.read_text(encoding="utf-8"))
+
+
+def in_order(lineage: str, files: Mapping[Path, Path]) -> Iterator[str]:
+    """Return the statements of files: by name, those in folders last, roles before all.
+
+    To be given a function a role must be allowed to make one there, unless a superuser gives it: on
+    a portal it is, between roles and the rest.
+
+    :param files: the files by their paths in ``sql/``'s folder of the lineage.
+    """
+    names = sorted(files, key=lambda name: (name != _ROLES, len(name.parts) > 1, name))
+    if _ROLES in files:
+        yield from statements(files[names.pop(0)])
+    if lineage == "portal":
+        yield "grant create on schema course, pysync, student to pysync_fan_out, pysync_owner"
+    for name in names:
+        yield from statements(files[name])
+    if lineage == "portal":
+        yield "revoke create on schema course, pysync, student from pysync_fan_out, pysync_owner"
 
 
 def split(script: str) -> list[str]:

@@ -14,7 +14,7 @@ from pysync.adoption.plans import literal
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
-from pysync.db.sql_files import statements
+from pysync.db.sql_files import in_order
 
 _QUERIES: Final = load(__file__)
 _OURS: Final = re.compile(
@@ -30,22 +30,19 @@ def execute(statement: str) -> None:
     op.execute(text(statement.replace(":", "\\:")))
 
 
-def replay(folder: Path, first: str | None = None) -> None:
+def replay(folder: Path) -> None:
     """Run the frozen copies beside a revision.
 
-    :param folder: holds ``*.sql`` files, run in name order, those in folders of its own last.
-    :param first: the file that goes before the others.
+    :param folder: holds ``*.sql`` files, and folders with more.
     """
-    files = sorted(
-        folder.rglob("*.sql"), key=lambda file: (file.name != first, file.parent != folder, file)
-    )
-    for file in files:
-        replay_file(file)
+    files = {file.relative_to(folder): file for file in folder.rglob("*.sql")}
+    for statement in in_order(attribute("lineage").name, files):
+        execute(statement)
 
 
 def replay_file(file: Path) -> None:
     """Run one frozen copy: on the way down, the one that a revision has replaced."""
-    for statement in statements(file):
+    for statement in in_order(attribute("lineage").name, {Path(file.name): file}):
         execute(statement)
 
 

@@ -21,7 +21,7 @@ from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fet
 from pysync.db.errors import detail, meaning
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
-from pysync.db.sql_files import folder, frozen, statements
+from pysync.db.sql_files import folder, frozen, in_order
 from pysync.errors import (
     AdoptionError,
     MigrationError,
@@ -289,10 +289,8 @@ def _objects(lineage: Lineage) -> Iterator[str]:
     """Return the statements of the newest frozen copies of all files, which may run twice."""
     living = folder("sql") / lineage.name
     copies = {Path(name): copy for name, copy in frozen(lineage.name).items()}
-    # The role that owns functions goes first, what is in folders last, as when they were made.
-    for name in sorted(copies, key=lambda n: (n.name != "roles.sql", len(n.parts) > 1, n)):
-        if (living / name).exists():  # else a revision has dropped it
-            yield from statements(copies[name])
+    # What has no living file any more a revision has dropped.
+    return in_order(lineage.name, {n: copy for n, copy in copies.items() if (living / n).exists()})
 
 
 def _script(

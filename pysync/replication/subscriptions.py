@@ -97,10 +97,13 @@ def foreign_subscription(database: Connection, name: str) -> str | None:
 
 
 def connection_string(database: Connection, name: str) -> str | None:
-    """Return how a subscription reaches the portal, with its password: never to be shown."""
+    """Return how a subscription reaches the portal, with its password, where we may read it."""
     found = find(database, name)
+    may_read = "select has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'select')"
     query = "select subconninfo from pg_catalog.pg_subscription where oid = %s"
-    return fetch_value(database, query, found.oid) if found else None
+    if found is None or not fetch_value(database, may_read):
+        return None
+    return fetch_value(database, query, found.oid)  # type: ignore[no-any-return]
 
 
 def create(

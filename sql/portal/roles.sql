@@ -11,6 +11,10 @@ do $$
 declare
     role_name text;
 begin
+    -- Others than superusers have to say so if they are to act as a role they make.
+    if pg_catalog.current_setting('createrole_self_grant', true) is not null then
+        perform pg_catalog.set_config('createrole_self_grant', 'set, inherit', true);
+    end if;
     foreach role_name in array array['pysync_fan_out', 'pysync_owner'] loop
         if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
             begin

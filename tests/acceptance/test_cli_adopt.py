@@ -61,6 +61,7 @@ def rows(conninfo: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+@pytest.mark.also_granted("the whole command")
 def test_a_course_site_with_users_is_adopted_after_a_dry_run(site: Site, old_site: str) -> None:
     before = footprint(site.portal, old_site), rows(old_site, "select * from auth_user order by 1")
     assert_refused_at_the_end(cli("course", "add", "A", old_site, portal=site.portal), "--adopt")

@@ -113,6 +113,7 @@ def enroll_users(site: Site, course_id: str, count: int) -> None:
     )
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.every_major("the first copy")
 def test_a_course_with_members_is_added_once(site: Site) -> None:
     enroll_users(site, "MITx/6.002x", 3)

@@ -33,6 +33,7 @@ def pending(site: Site) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.oldest_and_newest("what erases is carried by replication")
+@pytest.mark.also_granted("the whole command")
 def test_an_erasure_is_shown_done_and_proven(site: Site, ada: int) -> None:
     before = footprint(site.portal)
     shown = cli("erase", "ada", portal=site.portal)

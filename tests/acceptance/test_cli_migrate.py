@@ -71,6 +71,7 @@ def test_a_course_that_fails_leaves_the_portal_and_not_the_others(site: Site) ->
     assert "portal left as it is" in result.stderr
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.every_major("revisions, up and down")
 def test_down_to_base_and_up_again(site: Site) -> None:
     portal = site.new_database(site.portal_server)

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.oldest_and_newest("how slots and subscriptions are take
 __all__ = ["start"]
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_course_is_paused_and_resumed(site: Site) -> None:
     site.add("A")
@@ -58,6 +59,7 @@ def cluster_copy(site: Site, cluster: Cluster, template: str) -> str:
     return site.new_database(cluster, template=template)
 
 
+@pytest.mark.also_granted("the whole command")
 def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
     enroll_users(site, "A", 50)
     site.add("A")
@@ -71,7 +73,7 @@ def test_a_course_moves_to_a_copy_of_its_database(site: Site) -> None:
     name = replication_name(site, "A")
     with psycopg.connect(copy, autocommit=True) as connection:
         connection.execute(
-            f"create subscription {name} connection 'dbname=x' publication {name}"
+            f"create subscription {name} connection 'dbname=x password=x' publication {name}"
             f" with (connect = false, slot_name = '{name}')"
         )
     succeed("course", "resume", "A", portal=site.portal)

@@ -32,7 +32,7 @@ from psycopg.conninfo import make_conninfo
 import pysync
 from pysync.demo.servers import Server, make_folder, readable
 from tests.conftest import INSTALLATIONS, SETTINGS, SLOTS
-from tests.support import Cluster, Site, enroll, eventually, insert_user, run_cli
+from tests.support import Cluster, Site, as_superuser, enroll, eventually, insert_user, run_cli
 
 pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
@@ -45,7 +45,7 @@ _forks.set_forkserver_preload(
         *(
             "pysync.lifecycle.adopt",
             "pysync.watching.doctor",
-            "pysync.erasure",
+            "pysync.lifecycle.erase",
             "pysync.watching.guard",
         ),
         *(
@@ -223,7 +223,7 @@ def footprint(*conninfos: str) -> list[object]:
     """Return whatever pysync could change in databases and their servers, for a comparison."""
     found: list[object] = []
     for conninfo in conninfos:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
+        with psycopg.connect(as_superuser(conninfo), autocommit=True) as connection:
             queries = (
                 "select slot_name::text from pg_replication_slots order by 1",
                 "select subname::text, subenabled, subconninfo from pg_subscription order by 1",

@@ -212,6 +212,7 @@ def own_rows(site: Site) -> Rows:
     )
 
 
+@pytest.mark.also_granted("the whole command")
 def test_a_resync_under_constant_writes_mends_everything_and_spares_the_course(
     damaged: Site,
 ) -> None:
@@ -308,6 +309,7 @@ def test_a_dry_run_counts_and_changes_nothing(damaged: Site) -> None:
     assert all((each["insert"], each["remove"]) == (0, 0) for each in again["differences"])
 
 
+@pytest.mark.also_granted("the whole command")
 def test_a_course_whose_slot_was_dropped_is_recovered(damaged: Site) -> None:
     site = damaged
     lose_slot(site)
@@ -357,6 +359,7 @@ def test_a_course_that_is_ahead_of_a_restored_portal_is_brought_back(damaged: Si
 # One table
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.oldest_and_newest("three tables take long")
 @pytest.mark.parametrize("table", TABLES[:2])
 def test_one_table_is_mended_while_everything_streams(site: Site, table: str) -> None:

@@ -83,6 +83,7 @@ def held_end(site: Site, start: Start) -> Iterator[Any]:
     session.execute("rollback")
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.parametrize(
     ("hold", "lost"),
     [(held_snapshot, False), (held_merge, True), (held_end, True)],

@@ -80,6 +80,7 @@ def test_no_courses_is_no_error(site: Site) -> None:
         assert (document["courses"], document["orphans"]) == ([], [])
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.every_major("the columns that are read, version by version")
 def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
     site.add("B")
@@ -281,6 +282,7 @@ def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site:
     assert_live_rows(site, "A")
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.every_major("errors as each version counts them")
 def test_a_course_whose_worker_fails_is_stuck_until_mended(site: Site) -> None:
     site.add("A")

@@ -25,6 +25,7 @@ from tests.support import (
     Rows,
     Silent,
     Site,
+    as_superuser,
     assert_live_rows,
     enroll,
     eventually,
@@ -60,7 +61,9 @@ def behind_triggers(conninfo: str, *statements: str) -> None:
     """
     while True:
         try:
-            with psycopg.connect(conninfo, options="-c search_path=public,course") as connection:
+            with psycopg.connect(
+                as_superuser(conninfo), options="-c search_path=public,course"
+            ) as connection:
                 connection.execute("set local session_replication_role = replica")
                 connection.execute("set local lock_timeout = '100ms'")
                 for statement in statements:
@@ -334,6 +337,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_each_fault_is_found_and_mended(faulty: Site) -> None:
     assert_clean(faulty)

@@ -24,6 +24,7 @@ FRONT_PAGE_WORDS = 800
 WITH_CONTENTS = [
     "sql/README.md",
     "sql/DESIGN.md",
+    "sql/SECURITY.md",
     "migrations/README.md",
     "pysync/README.md",
     "pysync/students/README.md",

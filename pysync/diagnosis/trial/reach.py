@@ -6,7 +6,7 @@ from contextlib import closing
 
 import psycopg
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.errors import PortalUnreachableError, PysyncError
 from pysync.findings import Finding
 from pysync.replication.databases import connect_course
@@ -32,10 +32,8 @@ def reach(course: Course, deadline: float) -> Finding | None:
     name = course.replication_name
     try:
         with closing(connect_until(course.conninfo, deadline, connect_course)) as database:
-            # With the subscription's own password, which nobody but superusers sees.
-            conninfo = course.portal_conninfo
-            if fetch_value(database, "select current_setting('is_superuser')") == "on":
-                conninfo = connection_string(database, name) or conninfo
+            # With the subscription's own password, where we may see it.
+            conninfo = connection_string(database, name) or course.portal_conninfo
             with subscribing(database, f"{name[:57]}_probe", conninfo, publication=name):
                 raise psycopg.Rollback
     except PortalUnreachableError as error:

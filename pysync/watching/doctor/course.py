@@ -6,10 +6,11 @@ from typing import Final
 
 from psycopg import errors, sql
 
-from pysync.db.connections import Connection, fetch_row, fetch_value
+from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.diagnosis.checks import course_server
 from pysync.diagnosis.drift import course_findings
+from pysync.diagnosis.grants import missing
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication.registry import Course
@@ -37,12 +38,12 @@ def examine_course(
     of_server = [
         *course_server(database),
         *_clock(database, clock),
-        *_our_role(database),
         *tls.our_connection(database, "to the course server", with_tls),
     ]
     return of_server, [
         *course_findings(database, course),
         *_worker(database, course),
+        *missing(database, "course", IN_COURSE),
         *_triggers(database),
         *unindexed(database, "course", IN_COURSE),
     ]
@@ -58,18 +59,6 @@ def _clock(database: Connection, clock: Clock) -> Iterator[Finding]:
             f"is {abs(difference):.1f} s {'ahead of' if difference > 0 else 'behind'} the "
             "portal's: times that both write can't be compared",
             "synchronize both servers' clocks (NTP)",
-            must=False,
-        )
-
-
-def _our_role(database: Connection) -> Iterator[Finding]:
-    name, is_superuser = fetch_row(database, _QUERIES["superuser"])
-    if not is_superuser:
-        yield Finding(
-            f"role '{name}', which pysync uses,",
-            "isn't a superuser of the course server: it can't try pending changes for the "
-            "cause of a standstill",
-            "connect as a superuser for that",
             must=False,
         )
 

@@ -11,6 +11,7 @@ from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.checks import portal_server
 from pysync.diagnosis.drift import portal_findings, publication_findings
+from pysync.diagnosis.grants import missing
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.publications import reading_grants
@@ -33,6 +34,7 @@ def examine_portal(
         for finding in findings:
             yield replace(finding, object=f"course '{course_id}' {finding.object}")
     yield from portal_server(portal, len(registered))
+    yield from missing(portal, "portal", ON_PORTAL)
     yield from _our_role(portal)
     yield from tls.our_connection(
         portal, "to the portal", f"write sslmode={tls.VERIFIED} into PYSYNC_PORTAL"
@@ -63,16 +65,6 @@ def _our_role(portal: Connection) -> Iterator[Finding]:
         return
     name = sql.Identifier(role["name"]).as_string(portal)
     for may, cannot, remedy in (
-        (
-            "may_replicate",
-            "can't create slots, nor look into them for the cause of a standstill",
-            f"alter role {name} replication",
-        ),
-        (
-            "sees_statistics",
-            "doesn't see what courses have applied, only what they confirmed",
-            f"grant pg_read_all_stats to {name}",
-        ),
         (
             "may_send",
             "can't send marks: whether a course has everything is judged by WAL positions",

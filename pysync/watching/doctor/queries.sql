@@ -1,9 +1,6 @@
 -- name: our_role
 -- What the role that pysync uses may do on a portal.
 select r.rolname::text as name,
-       r.rolsuper or r.rolreplication as may_replicate,
-       r.rolsuper or pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'usage')
-           as sees_statistics,
        -- Null, so true, where a portal isn't migrated yet.
        coalesce(pg_catalog.has_function_privilege(
            pg_catalog.to_regprocedure('pysync.send_marks(text[])'), 'execute'), true) as may_send,
@@ -74,10 +71,6 @@ select r.rolname::text
   join pg_catalog.pg_roles r on r.oid = s.subowner
  where s.subname = %(name)s and r.rolsuper
    and coalesce(to_jsonb(s) ->> 'subrunasowner', 'true') = 'true';
-
--- name: superuser
--- Whether our role is a superuser.
-select rolname::text, rolsuper from pg_catalog.pg_roles where rolname = current_user;
 
 -- name: our_plain_connection
 -- True if our own connection comes from another machine, without TLS; else no row.

@@ -1,0 +1,195 @@
+"""What a role that isn't a superuser must have, so that pysync works as it.
+
+One list for each side: ``pysync grants`` prints it, ``doctor`` asks the catalogs for what is
+missing of it, and the administrators' page shows it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+from pysync.db.connections import Connection, fetch_row
+from pysync.db.queries import load
+from pysync.findings import Finding, run
+from pysync.migrate.lineage import PORTAL as PORTAL_LINEAGE
+from pysync.models.replicated import REPLICATED_TABLES
+
+_QUERIES: Final = load(__file__)
+ROLES: Final = ("pysync_fan_out", "pysync_owner")
+"""Roles of pysync's own on a portal; nobody logs in as them."""
+
+_ORIGIN_FUNCTIONS: Final = (
+    "pg_catalog.pg_replication_origin_advance(text, pg_lsn)",
+    "pg_catalog.pg_replication_origin_progress(text, boolean)",
+    "pg_catalog.pg_replication_origin_session_setup(text)",
+    "pg_catalog.pg_replication_origin_xact_setup(pg_lsn, timestamp with time zone)",
+)
+_LOGGING: Final = (
+    *("log_statement", "log_min_duration_statement", "log_min_duration_sample"),
+    *("log_transaction_sample_rate", "log_min_error_statement"),
+)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A right that a role needs.
+
+    :param right: its name.
+    :param why: what it is for.
+    :param statement: what grants it; ``{role}`` and ``{database}`` are identifiers.
+    :param granted: an SQL expression that says whether we have it, in the database where it is
+        needed; null where the server doesn't know of it.
+    :param since: the first major version that knows it.
+    """
+
+    right: str
+    why: str
+    statement: sql.SQL
+    granted: str
+    since: int = 15
+
+    def to(self, role: str, database: str) -> str:
+        """Return the statement that gives a role this right."""
+        places = {"role": sql.Identifier(role), "database": sql.Identifier(database)}
+        return self.statement.format(**places).as_string(None)
+
+
+def _member(role: str, why: str, since: int = 15) -> Grant:
+    granted = f"pg_has_role(to_regrole('{role}'), 'usage')"
+    return Grant(role, why, sql.SQL(f"grant {role} to {{role}}"), granted, since)
+
+
+def _attribute(name: str, why: str) -> Grant:
+    granted = f"(select rol{name} from pg_roles where rolname = current_user)"  # noqa: S608
+    return Grant(name.upper(), why, sql.SQL(f"alter role {{role}} {name}"), granted)
+
+
+def _parameters(why: str, *names: str) -> Grant:
+    granted = " and ".join(f"has_parameter_privilege('{name}', 'set')" for name in names)
+    listed = ", ".join(names)
+    statement = sql.SQL(f"grant set on parameter {listed} to {{role}}")
+    return Grant(f"SET {listed}", why, statement, granted)
+
+
+_DATABASE: Final = Grant(
+    "CREATE on the database",
+    "makes schemas, publications and subscriptions",
+    sql.SQL("grant create, temporary on database {database} to {role}"),
+    "has_database_privilege(current_database(), 'create, temporary')",
+)
+_PUBLIC: Final = Grant(
+    "CREATE on schema public",
+    "makes, or takes over, the applications' tables",
+    sql.SQL("grant create, usage on schema public to {role}"),
+    "has_schema_privilege('public', 'create')",
+)
+_MONITOR: Final = _member("pg_monitor", "sees what has been applied, and who holds a lock")
+_SIGNAL: Final = _member(
+    "pg_signal_backend", "ends the worker or walsender of a course that stops or leaves"
+)
+
+PORTAL: Final = (
+    _attribute("replication", "makes slots and takes snapshots"),
+    Grant(
+        "membership in pysync's own roles",
+        "makes the roles that its functions run as, and gives these to them",
+        _QUERIES["grant_roles"],
+        " and ".join(
+            f"coalesce(pg_has_role(to_regrole('{name}'), 'usage'), false)" for name in ROLES
+        ),
+    ),
+    _DATABASE,
+    _PUBLIC,
+    _MONITOR,
+    _SIGNAL,
+)
+COURSE: Final = (
+    _member("pg_create_subscription", "makes the subscription", since=16),
+    _DATABASE,
+    _PUBLIC,
+    _MONITOR,
+    _SIGNAL,
+    _parameters(
+        "merges and repairs as the apply worker writes: past the guard, and ordinary triggers",
+        "session_replication_role",
+    ),
+    Grant(
+        "EXECUTE on functions of replication origins",
+        "commits rows and the position they are from together, in a resync or adoption",
+        sql.SQL(f"grant execute on function {', '.join(_ORIGIN_FUNCTIONS)} to {{role}}"),
+        " and ".join(f"has_function_privilege('{name}', 'execute')" for name in _ORIGIN_FUNCTIONS),
+    ),
+    _parameters("keeps the subscription's password out of the server's log", *_LOGGING),
+)
+
+GRANTS: Final = {"portal": PORTAL, "course": COURSE}
+
+
+def owners_statement(side: str, role: str) -> str:
+    """Return what makes a role a member of the roles that own a database's tables.
+
+    It needs nothing but the names of the tables, so it is the same for every database.
+    """
+    statement = _QUERIES["grant_owners"].format(
+        role=sql.Literal(role), tables=sql.Literal(_tables(side))
+    )
+    return statement.as_string(None)
+
+
+def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
+    """Return what our role lacks of this list, or that it has more than it needs.
+
+    :param side: ``portal`` or ``course``.
+    :param where: the place as remedies call it.
+    """
+    role, superuser, others_may = fetch_row(connection, _QUERIES["our_role"])
+    subject = f"role '{role}', which pysync uses,"
+    if superuser and side == "course" and not others_may:
+        return
+    if superuser:
+        yield Finding(
+            subject,
+            f"is a superuser {where}: none is needed",
+            f"connect as another, with what 'pysync grants {side} ROLE' prints",
+            must=False,
+        )
+        return
+    database = str(connection.info.dbname)
+    needed = GRANTS[side]
+    asked = sql.SQL(", ").join(sql.SQL(each.granted) for each in needed)
+    has = fetch_row(connection, sql.SQL("select {}").format(asked))
+    for grant, granted in zip(needed, has, strict=True):
+        if granted is None:
+            yield Finding(
+                subject,
+                f"isn't a superuser {where}: this version lets nobody else make a subscription",
+                "connect as a superuser for that, or upgrade the server",
+                must=False,
+            )
+        elif not granted:
+            cause = f"lacks {grant.right} {where}: it {grant.why}"
+            yield Finding(subject, cause, run(grant.to(role, database), where), must=False)
+    tables = {"tables": _tables(side)}
+    for owner, table in connection.execute(_QUERIES["foreign_owners"], tables).fetchall():
+        yield Finding(
+            subject,
+            f"isn't a member of role '{owner}', which owns {table} {where}",
+            run(f"grant {_quoted(owner)} to {_quoted(role)}", where),
+            must=False,
+        )
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
+
+
+def _tables(side: str) -> list[str]:
+    """Return the applications' tables, wherever they may be."""
+    if side == "course":
+        return [
+            f"{schema}.{table}" for schema in ("course", "public") for table in REPLICATED_TABLES
+        ]
+    tables = PORTAL_LINEAGE.metadata.sorted_tables
+    return sorted(f"public.{table.name}" for table in tables if table.schema == "public")

@@ -1,0 +1,86 @@
+"""``pysync grants``: what a superuser runs once, so that pysync needs none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pysync.diagnosis.grants import GRANTS
+from tests.acceptance.test_cli_process import cli, succeed
+from tests.support import Cluster, GrantedSite, Site
+
+PAGE = Path(__file__).parents[2] / "migrations/README.md"
+
+
+def roles_findings(site: Site) -> list[dict[str, str]]:
+    document = json.loads(cli("doctor", "--format", "json", portal=site.portal).stdout)
+    return [each for each in document["findings"] if "which pysync uses" in each["object"]]
+
+
+def test_the_page_lists_every_right() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for side, grants in GRANTS.items():
+        for each in grants:
+            row = f"| {side} | `{each.right}` | {each.why} | {each.since} |"
+            assert row in page, f"add to migrations/README.md: {row}"
+
+
+@pytest.mark.newest("what is printed, whatever the server")
+@pytest.mark.parametrize("side", ["portal", "course"])
+def test_what_is_printed_runs_for_any_role(side: str, portal_server: Cluster) -> None:
+    role, database = """it's a "role" {0} %s""", """six "oh" 02's"""
+    printed = succeed("grants", side, role, "--database", database)
+    document = json.loads(succeed("grants", side, role, "--database", database, "--format", "json"))
+    assert [
+        each["statement"] for each in document["grants"] if each["statement"] not in printed
+    ] == []
+    assert document["owners"] in printed
+    conninfo = portal_server.create(database)
+    try:
+        with psycopg.connect(conninfo) as connection:
+            name = sql.Identifier(role)
+            connection.execute(sql.SQL("create role {} login").format(name))
+            connection.execute(printed.encode())
+            granted = connection.execute(
+                "select has_database_privilege(%s, current_database(), 'create'),"
+                " pg_has_role(%s, 'pg_monitor', 'usage')",
+                (role, role),
+            ).fetchone()
+            assert granted == (True, True)
+            connection.rollback()
+    finally:
+        portal_server.drop(conninfo)
+
+
+@pytest.mark.newest("what is asked of catalogs, whatever the server")
+def test_doctor_names_what_is_missing_and_what_is_too_much(
+    site: Site, granted_template: str, portal_server: Cluster, course_server: Cluster
+) -> None:
+    too_much = roles_findings(site)
+    assert ["none is needed" in each["cause"] for each in too_much] == [True]
+    granted = GrantedSite(portal_server, course_server, granted_template)
+    try:
+        granted.add("A")
+        assert roles_findings(granted) == []
+        with psycopg.connect(portal_server.conninfo(), autocommit=True) as superuser:
+            superuser.execute("revoke pg_monitor from granted")
+        with psycopg.connect(granted.databases["A"], user="postgres", autocommit=True) as superuser:
+            superuser.execute("revoke set on parameter session_replication_role from granted")
+            missing = roles_findings(granted)
+            assert ["lacks pg_monitor on the portal" in each["cause"] for each in missing] == [
+                True,
+                False,
+            ]
+            assert "SET session_replication_role" in missing[1]["cause"]
+            for each in missing:
+                _, _, statement = each["remedy"].partition(": ")
+                where = granted.databases["A"] if each["course_id"] else portal_server.conninfo()
+                with psycopg.connect(where, user="postgres", autocommit=True) as connection:
+                    connection.execute(statement.encode())
+        assert roles_findings(granted) == []
+    finally:
+        granted.close()
