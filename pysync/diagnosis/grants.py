@@ -12,7 +12,8 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_row
 from pysync.db.queries import load
-from pysync.findings import Finding, run
+from pysync.errors import UnsuitableServerError
+from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import PORTAL as PORTAL_LINEAGE
 from pysync.models.replicated import REPLICATED_TABLES
 
@@ -105,12 +106,7 @@ PORTAL: Final = (
     _MONITOR,
     _SIGNAL,
 )
-COURSE: Final = (
-    _member("pg_create_subscription", "makes the subscription", since=16),
-    _DATABASE,
-    _PUBLIC,
-    _MONITOR,
-    _SIGNAL,
+MERGING: Final = (
     _parameters(
         "merges and repairs as the apply worker writes: past the guard, and ordinary triggers",
         "session_replication_role",
@@ -121,6 +117,16 @@ COURSE: Final = (
         sql.SQL(f"grant execute on function {', '.join(_ORIGIN_FUNCTIONS)} to {{role}}"),
         " and ".join(f"has_function_privilege('{name}', 'execute')" for name in _ORIGIN_FUNCTIONS),
     ),
+)
+"""What filling a course database by a merge takes."""
+
+COURSE: Final = (
+    _member("pg_create_subscription", "makes the subscription", since=16),
+    _DATABASE,
+    _PUBLIC,
+    _MONITOR,
+    _SIGNAL,
+    *MERGING,
     _parameters("keeps the subscription's password out of the server's log", *_LOGGING),
 )
 
@@ -179,6 +185,23 @@ def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
             run(f"grant {_quoted(owner)} to {_quoted(role)}", where),
             must=False,
         )
+
+
+def require_merging(database: Connection, subject: str) -> None:
+    """Refuse to begin a merge that our role couldn't finish.
+
+    :param subject: what messages call the course.
+    :raises UnsuitableServerError: if it lacks a right.
+    """
+    asked = sql.SQL(", ").join(sql.SQL(each.granted) for each in MERGING)
+    has = fetch_row(database, sql.SQL("select {}").format(asked))
+    for grant, granted in zip(MERGING, has, strict=True):
+        if not granted:
+            role, name = str(database.info.user), str(database.info.dbname)
+            raise UnsuitableServerError(
+                f"{subject} can't be merged: role '{role}' lacks {grant.right}",
+                run(grant.to(role, name), IN_COURSE),
+            )
 
 
 def _quoted(name: str) -> str:

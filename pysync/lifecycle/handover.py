@@ -16,6 +16,7 @@ from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
+from pysync.diagnosis import grants
 from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
@@ -39,6 +40,7 @@ def subscribe(work: Work) -> None:
     """See to it that a course has a subscription, stopped, that copies no tables itself."""
     database, course, conninfo = work.database, work.course, work.subscriber
     name = course.replication_name
+    grants.require_merging(database, work.subject)
     if subscriptions.find(database, name) is not None:
         subscriptions.stop(database, course)
         if subscriptions.is_whole(database, name):

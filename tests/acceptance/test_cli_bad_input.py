@@ -298,7 +298,7 @@ def make_role(cluster: Cluster, name: str) -> str:
     return name
 
 
-@pytest.mark.every_major("16 changed what roles need")
+@pytest.mark.oldest_and_newest("16 changed what roles need")
 def test_a_role_without_rights_on_the_portal(site: Site) -> None:
     portal = make_conninfo(site.portal, user=make_role(site.portal_server, "plain"))
     before = footprint(site.portal)
@@ -314,7 +314,7 @@ def test_a_role_without_rights_on_the_portal(site: Site) -> None:
     assert footprint(site.portal) == before
 
 
-@pytest.mark.every_major("16 made subscriptions a privilege")
+@pytest.mark.oldest_and_newest("16 made subscriptions a privilege")
 def test_a_role_without_rights_on_the_course_server(site: Site) -> None:
     database = site.new_database()
     before = footprint(site.portal, database)
@@ -332,7 +332,7 @@ def test_a_role_without_rights_on_the_course_server(site: Site) -> None:
     assert footprint(site.portal, database) == before
 
 
-@pytest.mark.every_major("16 changed what roles need")
+@pytest.mark.oldest_and_newest("16 changed what roles need")
 def test_a_replication_role_without_replication(site: Site) -> None:
     database = site.new_database()
     make_role(site.portal_server, "unable")

@@ -114,7 +114,7 @@ def enroll_users(site: Site, course_id: str, count: int) -> None:
 
 
 @pytest.mark.also_granted("the whole command")
-@pytest.mark.every_major("the first copy")
+@pytest.mark.oldest_and_newest("the first copy")
 def test_a_course_with_members_is_added_once(site: Site) -> None:
     enroll_users(site, "MITx/6.002x", 3)
     database = new_course(site, "MITx/6.002x")
@@ -194,7 +194,7 @@ def test_one_server_can_be_portal_and_course(site: Site) -> None:
     assert_whole(site, "A")
 
 
-@pytest.mark.every_major("how the first copy meets the stream")
+@pytest.mark.oldest_and_newest("how the first copy meets the stream")
 def test_the_first_copy_misses_nothing_that_is_written_meanwhile(site: Site) -> None:
     enroll_users(site, "A", 2000)
     database = new_course(site, "A")
@@ -264,7 +264,7 @@ def held_backfill(site: Site, start: Start) -> Iterator[Fork]:
     application.execute("begin")
     application.execute("update auth_user set email = 'held' where username = 'user1'")
     process = start("course", "add", "A", site.databases["A"])
-    await_blocked(site, "backfill")
+    await_blocked(site, "refresh materialized view")
     yield process
     application.execute("commit")
 

@@ -10,8 +10,9 @@ import pytest
 from psycopg import sql
 
 from pysync.diagnosis.grants import GRANTS
-from tests.acceptance.test_cli_process import cli, succeed
-from tests.support import Cluster, GrantedSite, Site
+from tests.acceptance.test_cli_process import cli, footprint, succeed
+from tests.conftest import GRANTED
+from tests.support import Cluster, GrantedSite, Site, as_superuser, enroll, insert_user
 
 PAGE = Path(__file__).parents[2] / "migrations/README.md"
 
@@ -54,6 +55,42 @@ def test_what_is_printed_runs_for_any_role(side: str, portal_server: Cluster) ->
             connection.rollback()
     finally:
         portal_server.drop(conninfo)
+
+
+@pytest.mark.also_granted("what it takes")
+@pytest.mark.newest("what is refused, whatever the server")
+def test_a_merge_that_could_not_be_finished_is_not_begun(site: Site, rights: str) -> None:
+    site.add("A")
+    functions = "pg_catalog.pg_replication_origin_advance(text, pg_lsn)"
+    with psycopg.connect(as_superuser(site.databases["A"]), autocommit=True) as superuser:
+        if rights == GRANTED:
+            superuser.execute(f"revoke execute on function {functions} from granted")
+            before = footprint(site.portal, site.databases["A"])
+            refused = cli("resync", "A", portal=site.portal)
+            assert refused.returncode == 1
+            assert "can't be merged: role 'granted' lacks EXECUTE" in refused.stderr
+            assert footprint(site.portal, site.databases["A"]) == before
+            statement = refused.stderr.splitlines()[-1].partition("pg_temp; ")[2]
+            superuser.execute(statement.encode())
+    succeed("resync", "A", portal=site.portal)
+
+
+@pytest.mark.also_granted("the whole commands")
+@pytest.mark.newest("what it takes, whatever the server")
+def test_what_differs_is_found_and_mended(site: Site) -> None:
+    site.add("A")
+    enroll(site, insert_user(site, "ada"), "A")
+    site.wait()
+    with psycopg.connect(as_superuser(site.databases["A"])) as connection:
+        connection.execute("set local session_replication_role = replica")
+        connection.execute("delete from course.student_courseenrollment")
+    assert "1 is missing in the course" in cli("verify", portal=site.portal).stdout
+    assert "1 row" in succeed("repair", "A", portal=site.portal)
+    with psycopg.connect(as_superuser(site.portal)) as connection:
+        connection.execute("set local session_replication_role = replica")
+        connection.execute("delete from course.auth_user")
+    assert "1 row" in succeed("rebuild", portal=site.portal)
+    succeed("verify", portal=site.portal)
 
 
 @pytest.mark.newest("what is asked of catalogs, whatever the server")

@@ -72,7 +72,7 @@ def test_a_course_that_fails_leaves_the_portal_and_not_the_others(site: Site) ->
 
 
 @pytest.mark.also_granted("the whole command")
-@pytest.mark.every_major("revisions, up and down")
+@pytest.mark.oldest_and_newest("revisions, up and down")
 def test_down_to_base_and_up_again(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     before = footprint(portal)
@@ -91,7 +91,7 @@ def run_script(conninfo: str, script: str) -> None:
         connection.execute(script.encode())
 
 
-@pytest.mark.every_major("revisions, as a script that is printed")
+@pytest.mark.oldest_and_newest("revisions, as a script that is printed")
 def test_sql_is_printed_and_not_run_and_does_the_same(site: Site) -> None:
     portal, twin = (site.new_database(site.portal_server) for _ in range(2))
     before = footprint(portal)

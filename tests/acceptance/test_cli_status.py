@@ -81,7 +81,7 @@ def test_no_courses_is_no_error(site: Site) -> None:
 
 
 @pytest.mark.also_granted("the whole command")
-@pytest.mark.every_major("the columns that are read, version by version")
+@pytest.mark.oldest_and_newest("the columns that are read, version by version")
 def test_a_streaming_course_is_reported_with_raw_numbers(site: Site) -> None:
     site.add("B")
     site.add("A")
@@ -258,7 +258,9 @@ def reader(portal_server: Cluster) -> Iterator[str]:
         connection.execute("drop role reader")
 
 
-@pytest.mark.every_major("15 copies as the subscription's owner, later versions as the table's")
+@pytest.mark.oldest_and_newest(
+    "15 copies as the subscription's owner, later versions as the table's"
+)
 def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site: Site) -> None:
     enroll(site, insert_user(site, "ada"), "A")
     site.databases["A"] = site.new_database()
@@ -283,7 +285,7 @@ def test_a_first_copy_that_may_not_read_is_stuck_until_mended(reader: str, site:
 
 
 @pytest.mark.also_granted("the whole command")
-@pytest.mark.every_major("errors as each version counts them")
+@pytest.mark.oldest_and_newest("errors as each version counts them")
 def test_a_course_whose_worker_fails_is_stuck_until_mended(site: Site) -> None:
     site.add("A")
     course = site.course("A")
@@ -371,6 +373,7 @@ def test_courses_that_do_not_answer_do_not_keep_the_others_waiting(
 # wait
 
 
+@pytest.mark.also_granted("the whole command")
 def test_wait_ends_once_everything_is_there(site: Site) -> None:
     site.add("A")
     enroll_users(site, "A", 5000)

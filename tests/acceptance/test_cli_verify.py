@@ -337,7 +337,6 @@ FAULTS = [
 ]
 
 
-@pytest.mark.also_granted("the whole command")
 @pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_each_fault_is_found_and_mended(faulty: Site) -> None:
     assert_clean(faulty)

@@ -14,7 +14,7 @@ from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_process import OwnCluster, courses_of
 from tests.support import Site, assert_live_rows, eventually
 
-pytestmark = pytest.mark.every_major(
+pytestmark = pytest.mark.oldest_and_newest(
     "what a server that died has kept, and where its slots begin again"
 )
 

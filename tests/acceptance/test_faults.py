@@ -24,7 +24,7 @@ from tests.acceptance.test_cli_process import OwnCluster, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.support import Cluster, Site, drop_slot, enroll, eventually, insert_user
 
-pytestmark = pytest.mark.every_major("what a version says of a fault, and where")
+pytestmark = pytest.mark.oldest_and_newest("what a version says of a fault, and where")
 
 IN_COURSE = "run in the course database: "
 ON_PORTAL = "run on the portal: "

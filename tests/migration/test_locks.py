@@ -28,7 +28,7 @@ from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, run
 from tests.support import Cluster
 
-pytestmark = pytest.mark.every_major("which locks a statement takes is up to the version")
+pytestmark = pytest.mark.oldest_and_newest("which locks a statement takes is up to the version")
 
 INSERT = (
     "insert into auth_user (username, password, is_superuser, first_name, last_name, email,"
