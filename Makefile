@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## Replay 32,593 real registrations into 22 course databases
 	$(BIN)/pysync demo
 
 test: $(INSTALLED) ## Run the tests on every supported PostgreSQL: from wheels, and installed
-	$(BIN)/python -m pytest --numprocesses 5 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 lint: $(INSTALLED) ## Check style, types and layers
 	$(BIN)/ruff check .
