@@ -74,6 +74,13 @@ def replication_name(portal_database: str, course: CourseId) -> str:
     return "_".join(part for part in (_NAME_PREFIX, readable, digest) if part)
 
 
+FAN_OUT_ROLE: Final = "pysync_fan_out"
+"""Runs the portal's triggers."""
+
+PORTAL_ROLES: Final = (FAN_OUT_ROLE, "pysync_owner")
+"""Roles of pysync's own on a portal, which own its functions; nobody logs in as them."""
+
+
 class Progress(Protocol):
     """What a long piece of work tells about itself; the command line draws it."""
 

@@ -8,6 +8,7 @@ import typer
 from pysync.cli.output import Format, print_json, print_raw
 from pysync.cli.parameters import FormatOption
 from pysync.diagnosis.grants import GRANTS, owners_statement
+from pysync.types import SUPPORTED_MAJORS
 
 
 class Side(StrEnum):
@@ -49,7 +50,8 @@ def grants(
         "set search_path = pg_catalog, pg_temp;",
     ]
     for each in needed:
-        since = f" (PostgreSQL {each['since']} and later)" if each["since"] != 15 else ""  # noqa: PLR2004
+        always = each["since"] == SUPPORTED_MAJORS[0]
+        since = "" if always else f" (PostgreSQL {each['since']} and later)"
         lines += ["", f"-- It {each['why']}{since}.", f"{each['statement']};"]
     lines += ["", "-- It works on tables with their owners' rights, and no more.", f"{owners};"]
     print_raw("\n".join(lines) + "\n")

@@ -11,6 +11,11 @@ from pysync.db.queries import load
 QUERIES = load(__file__)
 
 
+def quoted_name(name: str) -> str:
+    """Return a name as an identifier, for a statement that people run."""
+    return sql.Identifier(name).as_string(None)
+
+
 @dataclass(frozen=True)
 class Reference:
     """A foreign key: its table's `columns` point at those that are `referred`, pair by pair.

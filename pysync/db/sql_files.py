@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pglast
 
+from pysync.types import PORTAL_ROLES
+
 _ROLES = Path("roles.sql")
 _PACKAGE = Path(__file__).parent.parent
 
@@ -46,11 +48,11 @@ def in_order(lineage: str, files: Mapping[Path, Path]) -> Iterator[str]:
     if _ROLES in files:
         yield from statements(files[names.pop(0)])
     if lineage == "portal":
-        yield "grant create on schema course, pysync, student to pysync_fan_out, pysync_owner"
+        yield f"grant create on schema course, pysync, student to {', '.join(PORTAL_ROLES)}"
     for name in names:
         yield from statements(files[name])
     if lineage == "portal":
-        yield "revoke create on schema course, pysync, student from pysync_fan_out, pysync_owner"
+        yield f"revoke create on schema course, pysync, student from {', '.join(PORTAL_ROLES)}"
 
 
 def split(script: str) -> list[str]:

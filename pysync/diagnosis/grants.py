@@ -10,27 +10,25 @@ from typing import Final
 
 from psycopg import sql
 
+from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection, fetch_row
 from pysync.db.queries import load
 from pysync.errors import UnsuitableServerError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import PORTAL as PORTAL_LINEAGE
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.replication.subscriptions import UNLOGGED
+from pysync.types import PORTAL_ROLES, SUPPORTED_MAJORS
 
 _QUERIES: Final = load(__file__)
-ROLES: Final = ("pysync_fan_out", "pysync_owner")
-"""Roles of pysync's own on a portal; nobody logs in as them."""
-
 _ORIGIN_FUNCTIONS: Final = (
     "pg_catalog.pg_replication_origin_advance(text, pg_lsn)",
     "pg_catalog.pg_replication_origin_progress(text, boolean)",
     "pg_catalog.pg_replication_origin_session_setup(text)",
     "pg_catalog.pg_replication_origin_xact_setup(pg_lsn, timestamp with time zone)",
 )
-_LOGGING: Final = (
-    *("log_statement", "log_min_duration_statement", "log_min_duration_sample"),
-    *("log_transaction_sample_rate", "log_min_error_statement"),
-)
+_LOGGING: Final = [name for name in UNLOGGED if "." not in name]
+"""Those of the server's own; an extension's may not be there."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Grant:
     why: str
     statement: sql.SQL
     granted: str
-    since: int = 15
+    since: int = SUPPORTED_MAJORS[0]
 
     def to(self, role: str, database: str) -> str:
         """Return the statement that gives a role this right."""
@@ -57,7 +55,7 @@ class Grant:
         return self.statement.format(**places).as_string(None)
 
 
-def _member(role: str, why: str, since: int = 15) -> Grant:
+def _member(role: str, why: str, since: int = SUPPORTED_MAJORS[0]) -> Grant:
     granted = f"pg_has_role(to_regrole('{role}'), 'usage')"
     return Grant(role, why, sql.SQL(f"grant {role} to {{role}}"), granted, since)
 
@@ -98,7 +96,7 @@ PORTAL: Final = (
         "makes the roles that its functions run as, and gives these to them",
         _QUERIES["grant_roles"],
         " and ".join(
-            f"coalesce(pg_has_role(to_regrole('{name}'), 'usage'), false)" for name in ROLES
+            f"coalesce(pg_has_role(to_regrole('{name}'), 'usage'), false)" for name in PORTAL_ROLES
         ),
     ),
     _DATABASE,
@@ -163,10 +161,7 @@ def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
         )
         return
     database = str(connection.info.dbname)
-    needed = GRANTS[side]
-    asked = sql.SQL(", ").join(sql.SQL(each.granted) for each in needed)
-    has = fetch_row(connection, sql.SQL("select {}").format(asked))
-    for grant, granted in zip(needed, has, strict=True):
+    for grant, granted in _asked(connection, GRANTS[side]):
         if granted is None:
             yield Finding(
                 subject,
@@ -182,7 +177,7 @@ def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
         yield Finding(
             subject,
             f"isn't a member of role '{owner}', which owns {table} {where}",
-            run(f"grant {_quoted(owner)} to {_quoted(role)}", where),
+            run(f"grant {quoted_name(owner)} to {quoted_name(role)}", where),
             must=False,
         )
 
@@ -193,9 +188,7 @@ def require_merging(database: Connection, subject: str) -> None:
     :param subject: what messages call the course.
     :raises UnsuitableServerError: if it lacks a right.
     """
-    asked = sql.SQL(", ").join(sql.SQL(each.granted) for each in MERGING)
-    has = fetch_row(database, sql.SQL("select {}").format(asked))
-    for grant, granted in zip(MERGING, has, strict=True):
+    for grant, granted in _asked(database, MERGING):
         if not granted:
             role, name = str(database.info.user), str(database.info.dbname)
             raise UnsuitableServerError(
@@ -204,8 +197,12 @@ def require_merging(database: Connection, subject: str) -> None:
             )
 
 
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
+def _asked(
+    connection: Connection, grants: tuple[Grant, ...]
+) -> Iterator[tuple[Grant, bool | None]]:
+    """Return which of these our role has, asked at once; ``None`` where the server has no such."""
+    asked = sql.SQL(", ").join(sql.SQL(each.granted) for each in grants)
+    return zip(grants, fetch_row(connection, sql.SQL("select {}").format(asked)), strict=True)
 
 
 def _tables(side: str) -> list[str]:

@@ -12,7 +12,7 @@ from pysync.db.errors import translated
 from pysync.db.restricted import Restricted, restricted
 from pysync.db.transactions import patiently
 from pysync.models.replicated import PUBLISHED, Membership, ReplicatedTable
-from pysync.types import CourseId
+from pysync.types import FAN_OUT_ROLE, CourseId
 
 BACKFILL_BATCH: Final = 2000
 """Members whose users are locked at a time."""
@@ -23,7 +23,7 @@ def as_triggers(portal: Connection) -> AbstractContextManager[Restricted]:
 
     Code that the tables' owners hung there must not run as an administrator.
     """
-    return restricted(portal, "pysync_fan_out")
+    return restricted(portal, FAN_OUT_ROLE)
 
 
 def count_members(portal: Connection, course: CourseId) -> int:

@@ -22,6 +22,16 @@ from pysync.texts import word
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
 """What a subscription to our publications fails with in a database not yet migrated."""
 
+UNLOGGED: Final = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+    "pg_stat_statements.track_utility": "off",
+}
+"""Settings under which a statement is written down nowhere."""
+
 QUERIES = load(__file__)
 
 
@@ -171,14 +181,7 @@ def subscribing(
 
 def _keep_out_of_log(database: Connection) -> None:
     """Keep a statement with a password out of the server's log and pg_stat_statements."""
-    for name, value in (
-        ("log_statement", "none"),
-        ("log_min_duration_statement", "-1"),
-        ("log_min_duration_sample", "-1"),
-        ("log_transaction_sample_rate", "0"),
-        ("log_min_error_statement", "panic"),
-        ("pg_stat_statements.track_utility", "off"),
-    ):
+    for name, value in UNLOGGED.items():
         try:
             with database.transaction():
                 database.execute("select pg_catalog.set_config(%s, %s, true)", (name, value))

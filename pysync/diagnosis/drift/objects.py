@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from psycopg import errors, sql
+from psycopg import errors
 
+from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate import Lineage, current_revision, head_revision
@@ -110,12 +111,12 @@ def _told(found: Difference, fact: str, then: Any, now: Any) -> tuple[str, str, 
     name = f"{_ALTERED.get(found.kind, found.kind)} {found.name}"
     match fact:
         case "enabled":
-            statement = f"alter table {found.relation} enable trigger {_quoted(found.name)}"
+            statement = f"alter table {found.relation} enable trigger {quoted_name(found.name)}"
             return _ENABLED[now], statement, "; then 'pysync rebuild' for what was missed"
         case "owner":
             then, now = then or found.installer, now or found.installer
             cause = f"belongs to role '{now}' rather than '{then}'"
-            return cause, f"alter {name} owner to {_quoted(then)}", ""
+            return cause, f"alter {name} owner to {quoted_name(then)}", ""
         case "public" if more := ", ".join(sorted({*now} - {*then})):
             return f"grants {more} to PUBLIC", f"revoke {more} on {name} from public", ""
         case "granted" if less := ", ".join(sorted({*then} - {*(now or ())})):
@@ -134,7 +135,8 @@ def _subject(found: Difference) -> str:
 
 def _remedy(found: Difference, where: str, reinstall: str) -> str:
     """Return what makes an object as it was."""
-    alter, name, facts = f"alter table {found.relation}", _quoted(found.name), found.recorded or {}
+    alter, name = f"alter table {found.relation}", quoted_name(found.name)
+    facts = found.recorded or {}
     match found.kind:
         case "schema" | "table":
             return f"restore it {where} from a backup"
@@ -162,14 +164,10 @@ def _remedy(found: Difference, where: str, reinstall: str) -> str:
 
 
 def _drop(found: Difference) -> str:
-    name = _quoted(found.name)
+    name = quoted_name(found.name)
     match found.kind:
         case "constraint":
             return f"alter table {found.relation} drop constraint {name}"
         case "index":
             return f"drop index {found.relation.partition('.')[0]}.{name}"
     return f"drop {found.kind} {name} on {found.relation}"
-
-
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)

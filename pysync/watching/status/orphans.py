@@ -5,8 +5,8 @@ from contextlib import closing
 from typing import Final
 
 import psycopg
-from psycopg import sql
 
+from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection, fetch_value, parse, same_database
 from pysync.db.queries import load
 from pysync.errors import PysyncError
@@ -29,7 +29,7 @@ def find_orphans(portal: Connection) -> list[Orphan]:
         found.append(Orphan("slot", name, database, cause, drop, retained))
     for (name,) in portal.execute(_QUERIES["orphan_publications"]).fetchall():
         cause = f"publication '{name}' belongs to no registered course"
-        drop = run(f"drop publication {_identifier(name)}", ON_PORTAL)
+        drop = run(f"drop publication {quoted_name(name)}", ON_PORTAL)
         found.append(Orphan("publication", name, database, cause, drop))
     return found
 
@@ -47,17 +47,13 @@ def subscriptions_without_course(seen: Sequence[Observation]) -> list[Orphan]:
                 continue
             where = f"in database '{database}'"
             cause = f"subscription '{name}' {where} belongs to no registered course"
-            own_name = _identifier(name)
+            own_name = quoted_name(name)
             drop = (
                 f"alter subscription {own_name} disable; alter subscription {own_name} set "
                 f"(slot_name = none); drop subscription {own_name}"
             )
             found[name, database] = Orphan("subscription", name, database, cause, run(drop, where))
     return list(found.values())
-
-
-def _identifier(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
 
 
 def _leads_here(course: Course, name: str) -> bool:
