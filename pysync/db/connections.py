@@ -131,6 +131,11 @@ def _settings(statement_timeout_seconds: float | None) -> sql.Composed:
         sql.SQL("pg_catalog.set_config({}, {}, false)").format(name, value)
         for name, value in settings.items()
     )
+    # What we commit in one database, and it says so, we rely on in another.
+    calls += sql.SQL(
+        ", pg_catalog.set_config('synchronous_commit', coalesce(nullif("
+        "pg_catalog.current_setting('synchronous_commit'), 'off'), 'local'), false)"
+    )
     return sql.SQL("select {}").format(calls)
 
 

@@ -21,12 +21,6 @@ from pysync.replication.subscriptions import UNLOGGED
 from pysync.types import PORTAL_ROLES, SUPPORTED_MAJORS
 
 _QUERIES: Final = load(__file__)
-_ORIGIN_FUNCTIONS: Final = (
-    "pg_catalog.pg_replication_origin_advance(text, pg_lsn)",
-    "pg_catalog.pg_replication_origin_progress(text, boolean)",
-    "pg_catalog.pg_replication_origin_session_setup(text)",
-    "pg_catalog.pg_replication_origin_xact_setup(pg_lsn, timestamp with time zone)",
-)
 _LOGGING: Final = [name for name in UNLOGGED if "." not in name]
 """Those of the server's own; an extension's may not be there."""
 
@@ -108,12 +102,6 @@ MERGING: Final = (
     _parameters(
         "merges and repairs as the apply worker writes: past the guard, and ordinary triggers",
         "session_replication_role",
-    ),
-    Grant(
-        "EXECUTE on functions of replication origins",
-        "commits rows and the position they are from together, in a resync or adoption",
-        sql.SQL(f"grant execute on function {', '.join(_ORIGIN_FUNCTIONS)} to {{role}}"),
-        " and ".join(f"has_function_privilege('{name}', 'execute')" for name in _ORIGIN_FUNCTIONS),
     ),
 )
 """What filling a course database by a merge takes."""

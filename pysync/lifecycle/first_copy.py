@@ -12,7 +12,7 @@ from pysync.findings import Finding
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import REPLICATED
-from pysync.replication import registry, slots, snapshots, subscriptions
+from pysync.replication import positions, registry, slots, snapshots, subscriptions
 from pysync.texts import Text
 
 FAILURES_TO_GIVE_UP: Final = 5
@@ -30,14 +30,14 @@ def wait(work: Work) -> None:
     :raises ReplicationError: if it was given up.
     """
     course, database, progress = work.course, work.database, work.progress
-    before = subscriptions.copy_state(database, course)
+    before = positions.copy_state(database, course)
     errors = before.errors
     queries = snapshots.fan_out(course.course_id)
     rows = {each.name: snapshots.count(work.portal, queries[each.name]) for each in REPLICATED}
     total = sum(rows.values())
     progress.step("first copy", max(total, 1))
     pause_seconds = 0.02
-    while not (state := subscriptions.copy_state(database, course)).complete:
+    while not (state := positions.copy_state(database, course)).complete:
         if state.ready > before.ready:
             before = state
         if not course.ready and state.errors > errors:
@@ -53,7 +53,7 @@ def wait(work: Work) -> None:
     handover.catch_up(work, "copied", 30)
 
 
-def _cause(work: Work, state: subscriptions.CopyState) -> Finding | None:
+def _cause(work: Work, state: positions.CopyState) -> Finding | None:
     deadline = time.monotonic() + _TRIAL_SECONDS
     reached = replace(work.course, conninfo=work.conninfo)  # with its password
     try:

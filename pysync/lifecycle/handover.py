@@ -1,29 +1,42 @@
 """Fill a course database by a merge and have its subscription go on exactly where that ends.
 
-A temporary slot gives a snapshot and the position in the stream that follows it. The merge's
-transaction sets the subscription's origin to that position, as an apply worker's would: rows and
-position change together or not at all. Whatever slot the course has is behind that position, or is
-made from the temporary one afterwards. So we may be killed anywhere: before the merge is committed
-the course is as it was, afterwards it has all it needs but its slot, and that is made anew.
+A temporary slot gives a snapshot and the position in the stream that follows it. Right before the
+merge is committed, a slot is made at that position under a name of its own, and the transaction
+names it as the subscription's: rows and position change together or not at all. A worker that asks
+for an earlier position, as ours will, is sent on from where its slot stands. Then the slot takes
+the course's name. So we may be killed anywhere: before the commit the course has its old slot and
+what belongs to it, afterwards the new one and what belongs to that; :func:`settle` tidies up.
 """
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
+import psycopg
+
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
-from pysync.db.queries import load
 from pysync.db.transactions import patiently
-from pysync.diagnosis import grants
-from pysync.errors import LockedError, ReplicationError, WaitTimeoutError
+from pysync.diagnosis import checks, grants
+from pysync.errors import LockedError, PysyncError, ReplicationError, WaitTimeoutError
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
-from pysync.replication import fan_out, marks, merge, registry, slots, snapshots, subscriptions
+from pysync.replication import (
+    fan_out,
+    marks,
+    merge,
+    positions,
+    registry,
+    settings,
+    slots,
+    snapshots,
+    subscriptions,
+)
 from pysync.replication.databases import connect_course
 from pysync.replication.merge import Changes
 from pysync.replication.registry import Course
+from pysync.replication.settings import AS_MADE, Settings
 from pysync.replication.snapshots import Point
 
 TRIES: Final = 5
@@ -33,23 +46,31 @@ PAUSE_SECONDS: Final = 0.2
 
 CATCH_UP_SECONDS: Final = 60
 
-QUERIES = load(__file__)
 
+def subscribe(work: Work, chosen: Settings = AS_MADE) -> None:
+    """See to it that a course has a subscription, stopped, that copies no tables itself.
 
-def subscribe(work: Work) -> None:
-    """See to it that a course has a subscription, stopped, that copies no tables itself."""
-    database, course, conninfo = work.database, work.course, work.subscriber
-    name = course.replication_name
+    :param chosen: what is to be set on it if there is none yet.
+    """
+    portal, database, course = work.portal, work.database, work.course
     grants.require_merging(database, work.subject)
-    if subscriptions.find(database, name) is not None:
+    found = subscriptions.find(database, course.replication_name)
+    conninfo = None
+    if found is not None:
         subscriptions.stop(database, course)
-        if subscriptions.is_whole(database, name):
+        settle(work.portal_conninfo, portal, database, course)
+        # Positions of a portal that was restored or replaced may be past all that it has now.
+        if found.copied and not positions.is_past(database, course, slots.position(portal)):
             return
-        conninfo = subscriptions.connection_string(database, name) or conninfo
+        conninfo = subscriptions.connection_string(database, course.replication_name)
+        conninfo = conninfo or work.subscriber
+        checks.check_reachable(portal, database, course.replication_name, conninfo)
+        chosen = settings.read(database, course.replication_name)
         subscriptions.drop(database, course)
         # The positions that its slots kept for it are gone with it.
-        slots.drop(work.portal, course)
-    subscriptions.create(database, course, conninfo, copy_data=False)
+        slots.drop(portal, course)
+    conninfo = conninfo or work.subscriber
+    subscriptions.create(database, course, conninfo, copy_data=False, settings=chosen)
 
 
 def record(work: Work) -> Work:
@@ -60,10 +81,10 @@ def record(work: Work) -> Work:
 
 
 @contextmanager
-def merged(work: Work) -> Iterator[tuple[list[Changes], Point]]:
+def merged(work: Work) -> Iterator[list[Changes]]:
     """Merge what the portal holds for a course into its database, whose subscription is stopped.
 
-    :returns: what was done, committed when the block begins, and the position it ended at.
+    :returns: what was done, committed when the block begins.
     :raises LockedError: if sessions in the course keep rows locked.
     """
     scrubbed: set[int] = set()
@@ -77,14 +98,14 @@ def merged(work: Work) -> Iterator[tuple[list[Changes], Point]]:
             _stage(work, point, session)
             work.progress.step("merging")
             try:
-                differences = _merge_at(session, work.course, point)
+                differences = _merge_at(work, session, point)
             except merge.ReferencedError as error:
                 # The portal gets to know them, and the next snapshot holds them, scrubbed.
                 fan_out.keep_scrubbed(work.portal, work.course.course_id, error.user_ids)
                 scrubbed.update(error.user_ids)
                 continue
             session.close()
-            yield [_with_scrubbed(each, len(scrubbed)) for each in differences], point
+            yield [_with_scrubbed(each, len(scrubbed)) for each in differences]
             return
     raise LockedError(
         f"{work.subject} is busy: its own tables begin to point at users that must go",
@@ -106,37 +127,60 @@ def _stage(work: Work, point: Point, session: Connection) -> None:
         merge.stage(point.reader, session, table, query, work.progress.advance)
 
 
-def _merge_at(session: Connection, course: Course, point: Point) -> list[Changes]:
-    origin = {"origin": f"pg_{subscriptions.get(session, course).oid}", "lsn": point.lsn}
-    # A portal that was restored or replaced may be at an earlier position than it ever was.
-    session.execute(QUERIES["set_back_origin"], origin)
-    session.execute("select pg_catalog.pg_replication_origin_session_setup(%(origin)s)", origin)
+def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
+    course = work.course
+    chosen = settings.read(session, course.replication_name)
 
     def attempt() -> list[Changes]:
         with session.transaction():
             done = merge.apply(session, PUBLISHED_TABLES)
-            session.execute(
-                "select pg_catalog.pg_replication_origin_xact_setup(%(lsn)s, now())", origin
+            # From here on it would keep WAL if we were killed: no sooner than it is needed.
+            snapshots.keep_slot(
+                work.portal_conninfo,
+                work.portal,
+                point.slot,
+                slots.merged(course.replication_name),
+                like=course.replication_name,
+                wanted=chosen.of_slot,
             )
+            subscriptions.use_slot(session, course, slots.merged(course.replication_name))
             return [each for each in done if each.table in REPLICATED_TABLES]
 
-    # The course's own sessions get their turn in between.
-    return patiently(attempt, TRIES, PAUSE_SECONDS)
+    try:
+        # The course's own sessions get their turn in between.
+        return patiently(attempt, TRIES, PAUSE_SECONDS)
+    except BaseException:
+        with suppress(PysyncError, psycopg.Error):
+            settle(work.portal_conninfo, work.portal, work.database, course)
+        raise
 
 
-def start(work: Work, point: Point) -> None:
+def settle(portal_conninfo: str, portal: Connection, database: Connection, course: Course) -> None:
+    """Give a course the slot of its last merge, should it not have it; nothing is done otherwise.
+
+    What its subscription names is what it goes by. A course that is left without a slot has lost
+    changes, and needs another merge.
+    """
+    name, merged_slot = course.replication_name, slots.merged(course.replication_name)
+    if subscriptions.get(database, course).slot_name == merged_slot:
+        # Its own is at the position before the merge.
+        slots.drop_one(portal, name)
+        if slots.is_usable(portal, merged_slot):
+            snapshots.keep_slot(portal_conninfo, portal, merged_slot, name)
+        subscriptions.use_slot(database, course, name)
+    slots.drop_one(portal, merged_slot)
+
+
+def start(work: Work) -> None:
     """Have a merged course stream from where the merge ended, and wait until it has caught up."""
     portal, database, course = work.portal, work.database, work.course
     work.progress.step("catching up")
-    made_slot = not slots.is_usable(portal, course.replication_name, point.lsn)
     try:
-        if made_slot:
-            slots.drop(portal, course)
-            snapshots.keep_slot(portal, point.slot, course.replication_name)
+        settle(work.portal_conninfo, portal, database, course)
         subscriptions.enable(database, course)
     except BaseException:
         # It would keep WAL for nobody.
-        if made_slot and not portal.closed:
+        if not course.ready and not portal.closed:
             slots.drop(portal, course)
         raise
     registry.record_ready(portal, course.course_id)

@@ -18,7 +18,7 @@ from pysync.lifecycle import handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
-from pysync.replication import merge, publications, registry, slots, snapshots, subscriptions
+from pysync.replication import merge, publications, registry, settings, snapshots, subscriptions
 from pysync.replication.databases import connect_course
 from pysync.replication.merge import Outcome
 from pysync.replication.registry import Course
@@ -122,6 +122,7 @@ def _check_target(
 def _move(work: Work, old: Connection | None) -> Outcome:
     portal, database, course, progress = work.portal, work.database, work.course, work.progress
     arrived = same_database(course.conninfo, work.conninfo)
+    chosen = settings.read(old or database, course.replication_name)
     progress.step("checking the way back to the portal")
     if not arrived:
         # A dump brings a subscription with it.
@@ -143,14 +144,10 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     if old is not None and subscriptions.find(old, course.replication_name) is not None:
         progress.step("stopping the old subscription")
         subscriptions.stop(old, course)
-    handover.subscribe(work)
-    with handover.merged(work) as (differences, point):
+    handover.subscribe(work, chosen)
+    with handover.merged(work) as differences:
         if old is not None:
             replicas.release(course, course.conninfo, force=False)
         registry.reregister(portal, new)
-        work = handover.record(work)
-        if old is None and not arrived:
-            # Whoever still holds it must not go on with it.
-            slots.drop(portal, work.course)
-        handover.start(work, point)
+        handover.start(handover.record(work))
         return Outcome(differences)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pysync.db.connections import fetch_row
 from pysync.db.queries import load
+from pysync.lifecycle import handover
 from pysync.replication import registry, slots, subscriptions
 from pysync.replication.databases import connect_course
 from pysync.types import CourseId
@@ -39,10 +40,11 @@ def switch(
     ):
         course = registry.get_ready(portal, course_id)
         name = course.replication_name
-        usable = slots.is_usable(portal, name)
         with closing(connect_course(course.conninfo)) as database:
             found = subscriptions.find(database, name)
-            if found is None or (on and not usable):
+            if found is not None and on and not dry_run:
+                handover.settle(portal_conninfo, portal, database, course)
+            if found is None or (on and not slots.is_usable(portal, name)):
                 raise subscriptions.lost("slot" if found else "subscription", course)
             changed = found.enabled != on
             if changed and not dry_run:

@@ -1,9 +1,3 @@
--- name: set_back_origin
--- Set a subscription's position back where it is past the portal's.
-select pg_catalog.pg_replication_origin_advance(origin, lsn)
-  from (values (%(origin)s::text, %(lsn)s::pg_lsn)) as point (origin, lsn)
- where pg_catalog.pg_replication_origin_progress(origin, true) > lsn;
-
 -- name: retained_wal
 -- How much WAL a slot keeps, and how much it may keep at most, in bytes.
 select (select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint

@@ -54,9 +54,9 @@ def resync(
         handover.subscribe(opened)
         work = handover.record(opened)
         try:
-            with handover.merged(work) as (differences, point):
+            with handover.merged(work) as differences:
                 before = None
-                handover.start(work, point)
+                handover.start(work)
                 return Outcome(differences)
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.
@@ -109,7 +109,8 @@ def _go_on(work: Work) -> None:
     if work.portal.closed or work.database.closed:
         return
     name = work.course.replication_name
-    if slots.is_usable(work.portal, name) and subscriptions.is_whole(work.database, name):
+    found = subscriptions.get(work.database, work.course)
+    if slots.is_usable(work.portal, name) and found.slot_name == name and found.copied:
         subscriptions.enable(work.database, work.course)
 
 

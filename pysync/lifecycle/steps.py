@@ -163,8 +163,8 @@ def _merge(work: Work) -> None:
     replicas.close(work.database, work.course)
     handover.subscribe(work)
     work = handover.record(work)
-    with handover.merged(work) as (_, point):
-        handover.start(work, point)
+    with handover.merged(work):
+        handover.start(work)
 
 
 def _follow(work: Work) -> None:

@@ -13,18 +13,34 @@ select pid, date_trunc('second', now() - xact_start)::text
  limit 1;
 
 -- name: slot_is_usable
--- Whether a slot has all the WAL from a position on.
+-- Whether a slot has all the WAL that it is to have.
 select wal_status is distinct from 'lost'
-       and confirmed_flush_lsn <= coalesce(%(position)s::pg_lsn, confirmed_flush_lsn)
   from pg_catalog.pg_replication_slots
  where slot_name = %(name)s;
 
 -- name: slots_of_course
--- A course's slot and those of its tables' first copies.
+-- A course's own slots and those of its tables' first copies.
 select slot_name::text
   from pg_catalog.pg_replication_slots
- where slot_name = %(name)s
+ where slot_name = any (%(names)s)
     or (slot_name ~ %(pattern)s and database = current_database());
+
+-- name: options_of_slot
+-- What a copy of slots lacks and can be given, where it is set on them or wanted: it can be altered
+-- on servers that have the column named second.
+select option.name
+  from (values ('failover', 'failover'), ('two_phase', 'two_phase_at')) as option (name, since)
+ where exists (
+           select from pg_catalog.pg_replication_slots as slot
+            where slot.slot_name = any (%(slots)s)
+              and to_jsonb(slot) ? option.since
+              and ((to_jsonb(slot) ->> option.name)::boolean or option.name = any (%(wanted)s)));
+
+-- name: settings_of_subscriptions
+-- Which of these settings of a subscription this server has.
+select attname::text
+  from pg_catalog.pg_attribute
+ where attrelid = 'pg_catalog.pg_subscription'::regclass and attname = any (%(names)s);
 
 -- name: end_slots_walsender
 -- End the process that uses a slot.
@@ -41,6 +57,22 @@ select s.oid::bigint, s.subenabled as enabled, s.subslotname::text as slot_name,
   left join pg_catalog.pg_subscription_rel r on r.srsubid = s.oid
  where s.subname = %(name)s
  group by s.oid;
+
+-- name: settings
+-- Owner and settings of the subscription of a name.
+select r.rolname::text, {columns}
+  from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = current_database()
+  join pg_catalog.pg_roles r on r.oid = s.subowner
+ where s.subname = %(name)s;
+
+-- name: may_own
+-- Whether what we make is to be given to a role: one that is there, and isn't ours. Up to 15 only
+-- superusers own subscriptions, or the role that their workers are given.
+select true
+  from pg_catalog.pg_roles
+ where rolname = %(owner)s and rolname <> current_user
+   and pg_catalog.to_regrole('pg_create_subscription') is not null;
 
 -- name: foreign_subscription
 -- Another subscription to our tables; pg_subscription_rel lists this database's only.

@@ -66,30 +66,42 @@ def delayed(portal: Connection, name: str) -> ReplicationError:
     )
 
 
-def is_usable(portal: Connection, name: str, position: str | None = None) -> bool:
-    """Return whether a slot is there and still has all the WAL its course needs.
-
-    :param position: where the course will go on, as an LSN. A slot that has confirmed more, as to a
-        course that is ahead of a restored portal, would pass over what comes in between.
-    """
-    return bool(fetch_value(portal, QUERIES["slot_is_usable"], name=name, position=position))
+def is_usable(portal: Connection, name: str) -> bool:
+    """Return whether a slot is there and still has all the WAL its course needs."""
+    return bool(fetch_value(portal, QUERIES["slot_is_usable"], name=name))
 
 
-def drop(portal: Connection, course: Course, timeout_seconds: float = 20) -> None:
+def merged(name: str) -> str:
+    """Return what a course's slot is called that a merge has made, until it takes its place."""
+    return f"{name}_merged"
+
+
+def position(portal: Connection) -> str:
+    """Return a position that the portal has reached, and every slot made from now on is past."""
+    return str(fetch_value(portal, "select pg_catalog.pg_current_wal_lsn()::text"))
+
+
+def drop(portal: Connection, course: Course) -> None:
     """Drop a course's slot and its tables' synchronization slots, in use or not.
 
-    :raises ReplicationError: if a course server keeps connecting to one for so long.
+    :raises ReplicationError: if a course server keeps connecting to one for 20 s.
     """
     # PostgreSQL calls the latter pg_<subscription oid>_sync_<table oid>_<system identifier>.
     pattern = f"^pg_{course.subscription_oid}_sync_[0-9]+_{course.course_system_identifier}$"
+    names = [course.replication_name, merged(course.replication_name)]
     with translated(f"slot '{course.replication_name}'"):
         for (name,) in portal.execute(
-            QUERIES["slots_of_course"], {"name": course.replication_name, "pattern": pattern}
+            QUERIES["slots_of_course"], {"names": names, "pattern": pattern}
         ).fetchall():
-            _drop(portal, name, time.monotonic() + timeout_seconds)
+            drop_one(portal, name)
 
 
-def _drop(portal: Connection, name: str, deadline: float) -> None:
+def drop_one(portal: Connection, name: str, timeout_seconds: float = 20) -> None:
+    """Drop a slot, should it be there, in use or not.
+
+    :raises ReplicationError: if somebody keeps connecting to it for so long.
+    """
+    deadline = time.monotonic() + timeout_seconds
     while True:
         try:
             portal.execute(QUERIES["end_slots_walsender"], {"name": name})

@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -20,14 +20,18 @@ from pysync.db.connections import (
     parse,
 )
 from pysync.db.errors import meaning, translated, unconnected
+from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
+from pysync.replication import slots
 from pysync.replication.fan_out import as_triggers
 from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
 from pysync.types import CourseId
 
 TEMPORARY_PREFIX: Final = "pysync_merge_"
 """How temporary slots' names begin; they end with the connection that made them."""
+
+QUERIES = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,33 @@ def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point
         yield Point(name, lsn, reader)
 
 
-def keep_slot(portal: Connection, source: str, name: str) -> None:
-    """Make a permanent slot at the position of a temporary one."""
+def keep_slot(
+    portal_conninfo: str,
+    portal: Connection,
+    source: str,
+    name: str,
+    *,
+    like: str | None = None,
+    wanted: Collection[str] = (),
+) -> None:
+    """Make a permanent slot at the position of another, in place of one of that name.
+
+    :param like: a slot on which may be set what is to be set on this one, too, as on `source`.
+    :param wanted: what is to be set on it besides, where the server can: ``failover``,
+        ``two_phase``.
+    """
+    slots.drop_one(portal, name)
     copy = "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)"
+    asked = {"slots": [source, like], "wanted": list(wanted)}
     with translated(f"slot '{name}'"):
         portal.execute(copy, (source, name))
+        options = [option for (option,) in portal.execute(QUERIES["options_of_slot"], asked)]
+        if options:
+            alter = sql.SQL("ALTER_REPLICATION_SLOT {} ({})").format(
+                sql.Identifier(name), sql.SQL(", ").join(map(sql.SQL, options))
+            )
+            with closing(_replication_connection(portal_conninfo)) as replication:
+                replication.execute(alter)
 
 
 def begin(reader: Connection) -> None:

@@ -1,9 +1,10 @@
 """Subscriptions in course databases: what applies a course's changes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import psycopg
@@ -17,6 +18,7 @@ from pysync.errors import PortalUnreachableError, ReplicationError
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import workers
 from pysync.replication.registry import Course
+from pysync.replication.settings import AS_MADE, Settings, known
 from pysync.texts import word
 
 MISSING_TABLE: Final = (errors.InvalidSchemaName, errors.UndefinedTable)
@@ -45,25 +47,10 @@ class Subscription:
     tables: int
     ready: int
 
-
-@dataclass(frozen=True)
-class CopyState:
-    """How far the first copy is.
-
-    ``uncopied`` are the tables whose rows aren't all there, ``rows`` those copied so far by copies
-    under way, ``errors`` the failures since the subscription was made.
-    """
-
-    tables: int
-    ready: int
-    uncopied: list[str]
-    rows: int
-    errors: int
-
     @property
-    def complete(self) -> bool:
-        """Return whether every table is ready."""
-        return self.tables > 0 and self.ready == self.tables
+    def copied(self) -> bool:
+        """Return whether it has all our tables, and copies none."""
+        return self.tables == self.ready == len(PUBLISHED_TABLES)
 
 
 def find(database: Connection, name: str) -> Subscription | None:
@@ -91,16 +78,6 @@ def lost(what: str, course: Course) -> ReplicationError:
     )
 
 
-def is_whole(database: Connection, name: str) -> bool:
-    """Return whether a subscription is there with its slot's name and all tables copied."""
-    found = find(database, name)
-    return (
-        found is not None
-        and found.slot_name == name
-        and found.tables == found.ready == len(PUBLISHED_TABLES)
-    )
-
-
 def foreign_subscription(database: Connection, name: str) -> str | None:
     """Return the name of another subscription to our tables in this database, if there is one."""
     return fetch_value(database, QUERIES["foreign_subscription"], name=name)  # type: ignore[no-any-return]
@@ -117,7 +94,12 @@ def connection_string(database: Connection, name: str) -> str | None:
 
 
 def create(
-    database: Connection, course: Course, portal_conninfo: str, *, copy_data: bool = True
+    database: Connection,
+    course: Course,
+    portal_conninfo: str,
+    *,
+    copy_data: bool = True,
+    settings: Settings = AS_MADE,
 ) -> Subscription:
     """Create a course's subscription, disabled and without a slot yet.
 
@@ -125,11 +107,15 @@ def create(
 
     :param portal_conninfo: how it connects, with a password where one is needed.
     :param copy_data: whether its first start copies the tables; a merge fills them otherwise.
+    :param settings: what is to be set on it, as far as this server has it.
     :raises ReplicationError: if it can't connect, or arrives somewhere else than at the portal.
     """
     name = course.replication_name
-    with subscribing(database, name, portal_conninfo, publication=name, copy_data=copy_data):
+    options = {"copy_data": f"{copy_data}"} | known(database, settings)
+    with subscribing(database, name, portal_conninfo, publication=name, options=options):
         found = find(database, name)
+        if settings.owner and fetch_value(database, QUERIES["may_own"], owner=settings.owner):
+            _alter(database, course, sql.SQL("owner to {}").format(sql.Identifier(settings.owner)))
         if found is None or found.tables != len(PUBLISHED_TABLES):
             raise wrong_portal(portal_conninfo)
         return found
@@ -151,13 +137,18 @@ def subscribing(
     portal_conninfo: str,
     *,
     publication: str,
-    copy_data: bool = True,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Create a disabled subscription in a transaction that the block may still roll back."""
     create = sql.SQL(
-        "create subscription {name} connection {conninfo} publication {publication} with"
-        " (create_slot = false, enabled = false, slot_name = {slot}, copy_data = {copy_data})"
+        "create subscription {name} connection {conninfo} publication {publication}"
+        " with ({options})"
     )
+    fixed = {"create_slot": "false", "enabled": "false", "slot_name": name}
+    chosen = [
+        sql.SQL("{} = {}").format(sql.Identifier(option), sql.Literal(value))
+        for option, value in {**options, **fixed}.items()
+    ]
     try:
         with database.transaction():
             _keep_out_of_log(database)
@@ -166,8 +157,7 @@ def subscribing(
                     name=sql.Identifier(name),
                     conninfo=sql.Literal(portal_conninfo),
                     publication=sql.Identifier(publication),
-                    slot=sql.Literal(name),
-                    copy_data=sql.Literal(copy_data),
+                    options=sql.SQL(", ").join(chosen),
                 )
             )
             yield
@@ -201,6 +191,11 @@ def enable(database: Connection, course: Course) -> None:
     with translated(f"subscription '{course.replication_name}'"), database.transaction():
         workers.restrict(database, course.replication_name)
         _alter(database, course, sql.SQL("enable"))
+
+
+def use_slot(database: Connection, course: Course, slot: str) -> None:
+    """Have a course's subscription go on where a slot stands that is ahead of it."""
+    _alter(database, course, sql.SQL("set (slot_name = {})").format(sql.Literal(slot)))
 
 
 def stop(database: Connection, course: Course, timeout_seconds: float = 20) -> None:
@@ -240,10 +235,3 @@ def _alter(database: Connection, course: Course, action: sql.Composable) -> None
     name = course.replication_name
     with translated(f"subscription '{name}'"):
         database.execute(sql.SQL("alter subscription {} {}").format(sql.Identifier(name), action))
-
-
-def copy_state(database: Connection, course: Course) -> CopyState:
-    """Return how far a course's first copy is."""
-    with database.cursor(row_factory=class_row(CopyState)) as cursor:
-        found = cursor.execute(QUERIES["copy_state"], {"name": course.replication_name}).fetchone()
-    return found or CopyState(0, 0, [], 0, 0)

@@ -61,14 +61,15 @@ def test_what_is_printed_runs_for_any_role(side: str, portal_server: Cluster) ->
 @pytest.mark.newest("what is refused, whatever the server")
 def test_a_merge_that_could_not_be_finished_is_not_begun(site: Site, rights: str) -> None:
     site.add("A")
-    functions = "pg_catalog.pg_replication_origin_advance(text, pg_lsn)"
+    parameter = "parameter session_replication_role"
     with psycopg.connect(as_superuser(site.databases["A"]), autocommit=True) as superuser:
         if rights == GRANTED:
-            superuser.execute(f"revoke execute on function {functions} from granted")
+            superuser.execute(f"revoke set on {parameter} from granted")
             before = footprint(site.portal, site.databases["A"])
             refused = cli("resync", "A", portal=site.portal)
             assert refused.returncode == 1
-            assert "can't be merged: role 'granted' lacks EXECUTE" in refused.stderr
+            lacks = "can't be merged: role 'granted' lacks SET session_replication_role"
+            assert lacks in refused.stderr
             assert footprint(site.portal, site.databases["A"]) == before
             statement = refused.stderr.splitlines()[-1].partition("pg_temp; ")[2]
             superuser.execute(statement.encode())

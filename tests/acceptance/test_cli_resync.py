@@ -18,7 +18,15 @@ from tests.acceptance.test_cli_course_add import (
 )
 from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name, state_of
-from tests.support import Rows, Site, drop_slot, enroll, eventually, insert_user
+from tests.support import (
+    Rows,
+    Site,
+    as_superuser,
+    drop_slot,
+    enroll,
+    eventually,
+    insert_user,
+)
 
 pytestmark = pytest.mark.oldest_and_newest("merging beside what the server does to a slot")
 
@@ -337,23 +345,58 @@ def test_a_course_that_lost_its_subscription_as_well_is_recovered(damaged: Site)
     assert_sound(site)
 
 
+def settings_of(site: Site) -> tuple[Any, ...]:
+    """Return what is set on a course's subscription, and on its slot."""
+    name = replication_name(site, "A")
+    with psycopg.connect(as_superuser(site.databases["A"])) as course:
+        (subscription,) = course.execute(
+            "select to_jsonb(s) - '{oid, subowner, subskiplsn}'::text[] || to_jsonb(rolname)"
+            " from pg_subscription s join pg_roles r on r.oid = subowner where subname = %s",
+            (name,),
+        ).fetchone() or (None,)
+    # What a slot's owner may do without, and older servers can't give it back.
+    query = (
+        "select to_jsonb(s) ->> 'failover', two_phase and to_jsonb(s) ? 'two_phase_at'"
+        " from pg_replication_slots s where slot_name = %s"
+    )
+    return subscription, site.execute(query, name)
+
+
+@pytest.mark.also_granted("the whole command")
 @pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_that_is_ahead_of_a_restored_portal_is_brought_back(damaged: Site) -> None:
-    """Positions of the portal as it was before mean nothing: they may lie far ahead."""
+    """Positions of the portal as it was before mean nothing: they may lie far ahead.
+
+    What was set on the subscription stays, whether it is kept or made anew.
+    """
     site = damaged
+    chosen = ["binary = true", "streaming = true", "disable_on_error = true"]
+    chosen += ["synchronous_commit = local"]
+    if site.one("select to_jsonb(s) ? 'two_phase_at' from pg_replication_slots as s limit 1"):
+        chosen += ["origin = none", "failover = true", "two_phase = true"]
+    succeed("course", "pause", "A", portal=site.portal)
+    for each in chosen:
+        alter_subscription(site, "A", f"set ({each})")
+    succeed("course", "resume", "A", portal=site.portal)
+    before = settings_of(site)
+    succeed("resync", "A", portal=site.portal)
+    assert settings_of(site) == before
     alter_subscription(site, "A", "disable")
-    course = site.course("A")
-    eventually(
-        lambda: course.execute(
-            "select pg_replication_origin_advance('pg_' || oid, '7FFF/0') from pg_subscription"
-            " where subname = %s and not exists (select from pg_stat_subscription w"
-            " where w.subid = pg_subscription.oid and w.pid is not null)",
-            (replication_name(site, "A"),),
-        ).fetchall()
-    )
+    oid = site.course("A").execute("select oid from pg_subscription").fetchall()
+    with psycopg.connect(as_superuser(site.databases["A"]), autocommit=True) as course:
+        eventually(
+            lambda: course.execute(
+                "select pg_replication_origin_advance('pg_' || oid, '7FFF/0') from pg_subscription"
+                " where subname = %s and not exists (select from pg_stat_subscription w"
+                " where w.subid = pg_subscription.oid and w.pid is not null)",
+                (replication_name(site, "A"),),
+            ).fetchall()
+        )
     succeed("resync", "A", portal=site.portal)
     enroll(site, insert_user(site, "afterwards"), "A")
     assert_equal_to_the_fan_out(site, "A")
+    assert site.course("A").execute("select oid from pg_subscription").fetchall() != oid
+    assert settings_of(site) == before
 
 
 # One table

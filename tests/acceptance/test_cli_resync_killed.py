@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 
 from pysync.db.connections import connect
 from pysync.errors import LockedError, ReplicationError
-from pysync.lifecycle import handover
+from pysync.lifecycle import handover, pause
 from pysync.lifecycle.resync import resync
 from pysync.lifecycle.work import Work
 from pysync.replication import registry, snapshots
 from pysync.types import CourseId
-from tests.acceptance.test_cli_course_add import Start, await_blocked, slots, start
-from tests.acceptance.test_cli_process import succeed
+from tests.acceptance.test_cli_course_add import Start, slots, start
+from tests.acceptance.test_cli_process import read_json, succeed
 from tests.acceptance.test_cli_resync import (
     assert_equal_to_the_fan_out,
     assert_sound,
@@ -70,24 +71,11 @@ def held_merge(site: Site, start: Start) -> Iterator[Any]:
     session.execute("rollback")
 
 
-@contextmanager
-def held_end(site: Site, start: Start) -> Iterator[Any]:
-    """Hold it after its start, where it sends a mark."""
-    session = site.connect()
-    session.execute("begin")
-    # No row lock: a transaction with an id of its own would keep the slot from being made.
-    session.execute("lock table course.mark in share mode")
-    process = start("resync", "A")
-    await_blocked(site, "pysync.mark")
-    yield process
-    session.execute("rollback")
-
-
 @pytest.mark.also_granted("the whole command")
 @pytest.mark.parametrize(
     ("hold", "lost"),
-    [(held_snapshot, False), (held_merge, True), (held_end, True)],
-    ids=["snapshot", "lost-merge", "lost-end"],
+    [(held_snapshot, False), (held_merge, True)],
+    ids=["snapshot", "lost-merge"],
 )
 def test_a_resync_that_is_killed_is_finished_by_the_next(
     damaged: Site, start: Start, hold: Any, lost: bool
@@ -102,12 +90,8 @@ def test_a_resync_that_is_killed_is_finished_by_the_next(
     enroll(site, insert_user(site, "meanwhile"), "A")
     # Its temporary slot is gone with it; the course's own is there only if it can be relied upon.
     eventually(lambda: set(slots(site)) <= {name})
-    state = state_of(site, "A")
-    if lost and hold is not held_end:
-        assert state == "lost"
-    elif hold is not held_end:
-        assert state == "paused"
-    if hold is held_end or not lost:
+    assert state_of(site, "A") == ("lost" if lost else "paused")
+    if not lost:
         # Whoever resumes instead loses nothing.
         succeed("course", "resume", "A", portal=site.portal)
         site.wait("A")
@@ -118,10 +102,11 @@ def test_a_resync_that_is_killed_is_finished_by_the_next(
     assert_sound(site)
 
 
-@pytest.mark.oldest_and_newest("what a slot has confirmed when its reader dies")
+@pytest.mark.oldest_and_newest("where a slot stands when its reader asks for less")
 @pytest.mark.parametrize("lost", [False, True], ids=["healthy", "lost"])
 def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, lost: bool) -> None:
     site = damaged
+    name = replication_name(site, "A")
     if lost:
         lose_slot(site)
     with (
@@ -136,13 +121,93 @@ def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, l
         with handover.merged(work):
             enroll(site, insert_user(site, "meanwhile"), "A")
     assert state_of(site, "A") == ("lost" if lost else "paused")
-    assert slots(site) == ([] if lost else [replication_name(site, "A")])
-    if lost:
-        succeed("resync", "A", portal=site.portal)
-    else:
-        succeed("course", "resume", "A", portal=site.portal)
+    eventually(lambda: slots(site) == [name] * (not lost) + [f"{name}_merged"])
+    (orphan,) = read_json("status", portal=site.portal)["orphans"]
+    assert "interrupted merge" in orphan["cause"]
+    succeed("course", "resume", "A", portal=site.portal)
+    # A worker that asks for what is behind its slot doesn't move that back.
+    merged_at = site.one("select confirmed_flush_lsn from pg_replication_slots")
+    restarted = "select count(pg_terminate_backend(active_pid)) from pg_replication_slots"
+    eventually(lambda: site.one(restarted) and state_of(site, "A") == "streaming")
+    assert site.one("select confirmed_flush_lsn >= %s from pg_replication_slots", merged_at)
     assert_equal_to_the_fan_out(site, "A")
     assert_sound(site)
+
+
+CHANGES = (
+    "alter subscription",
+    "select pg_catalog.pg_copy_logical_replication_slot",
+    "select pg_catalog.pg_drop_replication_slot",
+)
+
+
+class KilledError(BaseException):
+    """Nothing is done after it."""
+
+
+class Mortal:
+    """Ends all connections of ours for good, as a process does that is killed.
+
+    :param lives: how many moments it survives: those before each statement that changes a slot or a
+        subscription, from the merge on, and those after one that changes which slot is whose.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lives: int) -> None:
+        self.left, self.dead = lives, False
+        self.progress = Silent()
+        self.connections: list[psycopg.Connection[Any]] = []
+        self._execute, self._connect = psycopg.Connection.execute, psycopg.connect
+
+        def execute(connection: psycopg.Connection[Any], *arguments: Any, **named: Any) -> Any:
+            return self.execute(connection, *arguments, **named)
+
+        monkeypatch.setattr(psycopg.Connection, "execute", execute)
+        monkeypatch.setattr(psycopg, "connect", self.connect)
+
+    def connect(self, *arguments: Any, **named: Any) -> psycopg.Connection[Any]:
+        self.live_on(0)
+        self.connections.append(self._connect(*arguments, **named))
+        return self.connections[-1]
+
+    def execute(
+        self, connection: psycopg.Connection[Any], query: Any, *arguments: Any, **named: Any
+    ) -> Any:
+        text = query if isinstance(query, str) else query.as_string(connection)
+        changes = "merging" in self.progress.steps and text.lower().startswith(CHANGES)
+        self.live_on(int(changes))
+        result = self._execute(connection, query, *arguments, **named)
+        self.live_on(int(changes and "slot_name" in text))
+        return result
+
+    def live_on(self, moments: int) -> None:
+        self.left -= moments
+        if self.left < 0:
+            for each in self.connections:
+                each.pgconn.finish()
+            raise KilledError
+
+
+def test_wherever_a_hand_over_is_killed_whoever_resumes_loses_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.add("A")
+    name, killed, lives = replication_name(site, "A"), True, 0
+    while killed:
+        pause.switch(site.portal, CourseId("A"), on=False)
+        enroll(site, insert_user(site, f"before{lives}"), "A")
+        with monkeypatch.context() as patched:
+            mortal = Mortal(patched, lives)
+            try:
+                resync(site.portal, CourseId("A"), mortal.progress)
+                killed = False
+            except KilledError:
+                lives += 1
+        enroll(site, insert_user(site, f"after{lives}-{killed}"), "A")
+        pause.switch(site.portal, CourseId("A"), on=True)
+        site.wait("A")
+        assert_equal_to_the_fan_out(site, "A")
+        eventually(lambda: slots(site) == [name])
+    assert lives > 8, "it isn't killed where it was meant to be"
 
 
 def test_a_resync_that_fails_lets_a_healthy_course_go_on(damaged: Site, start: Start) -> None:

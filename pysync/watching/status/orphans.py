@@ -13,6 +13,7 @@ from pysync.errors import PysyncError
 from pysync.findings import ON_PORTAL, run
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
+from pysync.texts import Text, word
 from pysync.watching.status.model import Orphan
 from pysync.watching.status.observe import Observation
 
@@ -23,10 +24,13 @@ def find_orphans(portal: Connection) -> list[Orphan]:
     """Return slots and publications of pysync's name in this database that belong to no course."""
     database = portal.info.dbname
     found = []
-    for name, retained in portal.execute(_QUERIES["orphan_slots"]).fetchall():
+    for name, retained, course_id in portal.execute(_QUERIES["orphan_slots"]).fetchall():
         cause = f"slot '{name}' belongs to no registered course and keeps WAL on the portal"
-        drop = run(f"select pg_drop_replication_slot('{name}')", ON_PORTAL)
-        found.append(Orphan("slot", name, database, cause, drop, retained))
+        remedy = run(f"select pg_drop_replication_slot('{name}')", ON_PORTAL)
+        if course_id is not None:
+            cause = f"slot '{name}' is what an interrupted merge left, and keeps WAL on the portal"
+            remedy = Text(f"run 'pysync resync {word(course_id)}'")
+        found.append(Orphan("slot", name, database, cause, remedy, retained))
     for (name,) in portal.execute(_QUERIES["orphan_publications"]).fetchall():
         cause = f"publication '{name}' belongs to no registered course"
         drop = run(f"drop publication {quoted_name(name)}", ON_PORTAL)

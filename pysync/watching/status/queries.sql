@@ -79,14 +79,18 @@ select s.subname::text, d.datname::text
  order by 1;
 
 -- name: orphan_slots
--- Slots in this database that belong to no course. A resync has a temporary one for a while; those
--- of a standby are synchronized from its primary.
-select slot_name::text,
-       greatest(pg_catalog.pg_current_wal_lsn() - restart_lsn, 0)::bigint
-  from pg_catalog.pg_replication_slots
+-- Slots in this database that aren't what a course streams from, and the course that a merge may
+-- have left one to. A resync has a temporary one for a while; those of a standby are synchronized
+-- from its primary.
+select slot.slot_name::text,
+       greatest(pg_catalog.pg_current_wal_lsn() - slot.restart_lsn, 0)::bigint,
+       course.course_id
+  from pg_catalog.pg_replication_slots as slot
+  left join pysync.course on slot.slot_name = course.replication_name || '_merged'
  where not pg_catalog.pg_is_in_recovery()
-   and database = pg_catalog.current_database() and slot_name like 'pysync\_%%' and not temporary
-   and slot_name not in (select replication_name from pysync.course)
+   and slot.database = pg_catalog.current_database()
+   and slot.slot_name like 'pysync\_%%' and not slot.temporary
+   and slot.slot_name not in (select replication_name from pysync.course)
  order by 1;
 
 -- name: orphan_publications
