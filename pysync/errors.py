@@ -122,5 +122,9 @@ class WaitTimeoutError(PysyncError):
     """A course database hasn't received a mark in time."""
 
 
+class ChangesMissingError(ReplicationError):
+    """A course database has received a mark, and lost changes that came before."""
+
+
 class DemoError(PysyncError):
     """The demo can't run, or found a difference between portal and courses."""

@@ -122,7 +122,34 @@ OWN_TABLES = [
         sa.Column("course_id", sa.String(255), nullable=False),
         sa.Column("number", sa.BigInteger, nullable=False),
         sa.Column("marked_at", timestamp, nullable=False),
+        sa.Column(
+            "predecessors",
+            postgresql.JSONB,
+            nullable=False,
+            server_default=sa.text("'{}'"),
+            comment="what this mark follows: each row's number at the time, by the row's id",
+        ),
         sa.PrimaryKeyConstraint("id", name="mark_pkey"),
+        schema="course",
+    ),
+    sa.Table(
+        "missing_mark",
+        metadata,
+        sa.Column("id", sa.BigInteger, autoincrement=False, nullable=False),
+        sa.Column("number", sa.BigInteger, autoincrement=False, nullable=False),
+        sa.Column(
+            "lost_after",
+            timestamp,
+            comment="when the newest mark was sent that was here; null if none was",
+        ),
+        sa.Column(
+            "lost_before",
+            timestamp,
+            nullable=False,
+            comment="when the mark was sent that came instead",
+        ),
+        sa.Column("found_at", timestamp, nullable=False, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("id", "number", name="missing_mark_pkey"),
         schema="course",
     ),
     sa.Table(
@@ -257,4 +284,5 @@ def downgrade() -> None:
     for table in OWN_TABLES:
         op.drop_table(table.name, schema="course")
     execute("drop function course.refuse_write()")
+    execute("drop function course.note_missing_marks()")
     execute("drop procedure course.wait_for(bigint, interval)")

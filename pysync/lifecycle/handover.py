@@ -134,6 +134,8 @@ def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
     def attempt() -> list[Changes]:
         with session.transaction():
             done = merge.apply(session, PUBLISHED_TABLES)
+            # What was missing is here now; marks that the merge passed over are, too.
+            session.execute("delete from course.missing_mark")
             # From here on it would keep WAL if we were killed: no sooner than it is needed.
             snapshots.keep_slot(
                 work.portal_conninfo,
@@ -167,6 +169,7 @@ def settle(portal_conninfo: str, portal: Connection, database: Connection, cours
         slots.drop_one(portal, name)
         if slots.is_usable(portal, merged_slot):
             snapshots.keep_slot(portal_conninfo, portal, merged_slot, name)
+            registry.record_merged(portal, course.course_id)
         subscriptions.use_slot(database, course, name)
     slots.drop_one(portal, merged_slot)
 

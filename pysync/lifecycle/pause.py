@@ -3,11 +3,14 @@
 from contextlib import closing
 from dataclasses import dataclass
 
-from pysync.db.connections import fetch_row
+from pysync.db.connections import Connection, fetch_row
 from pysync.db.queries import load
+from pysync.errors import ReplicationError
 from pysync.lifecycle import handover
-from pysync.replication import registry, slots, subscriptions
+from pysync.replication import marks, registry, slots, subscriptions
 from pysync.replication.databases import connect_course
+from pysync.replication.registry import Course
+from pysync.texts import word
 from pysync.types import CourseId
 
 QUERIES = load(__file__)
@@ -32,7 +35,8 @@ def switch(
 
     :param dry_run: only say what would be changed.
     :raises UnknownCourseError: if the course isn't registered.
-    :raises ReplicationError: if it can't go on: its slot or subscription is missing.
+    :raises ReplicationError: if it can't go on: its slot or subscription is missing, or
+        the slot isn't where it was.
     """
     with (
         closing(registry.connect_portal(portal_conninfo)) as portal,
@@ -44,13 +48,35 @@ def switch(
             found = subscriptions.find(database, name)
             if found is not None and on and not dry_run:
                 handover.settle(portal_conninfo, portal, database, course)
+                course = registry.get_ready(portal, course_id)
             if found is None or (on and not slots.is_usable(portal, name)):
                 raise subscriptions.lost("slot" if found else "subscription", course)
+            if on:
+                _check_position(portal, database, course)
             changed = found.enabled != on
             if changed and not dry_run:
                 if on:
+                    registry.record_pause(portal, course_id, None)
                     subscriptions.enable(database, course)
                 else:
                     subscriptions.stop(database, course)
+                    registry.record_pause(portal, course_id, slots.await_confirmed(portal, name))
         retained, limit = fetch_row(portal, QUERIES["retained_wal"], name=name)
         return Switched(changed, retained or 0, limit)
+
+
+def _check_position(portal: Connection, database: Connection, course: Course) -> None:
+    """Refuse to go on with a slot that has passed over what the course hasn't got.
+
+    :raises ReplicationError: if it has.
+    """
+    position = slots.confirmed_position(portal, course.replication_name)
+    if (position or 0) > (course.paused_position or position or 0):
+        raise ReplicationError(
+            f"course '{course.course_id}' can't go on: its slot isn't where 'course pause' left "
+            "it, as one that was made anew: changes from in between are missing in its database",
+            f"run 'pysync resync {word(course.course_id)}'",
+        )
+    if course.lost_at is not None:
+        raise subscriptions.lost("place", course)
+    marks.require_confirmed(portal, database, course.course_id)

@@ -30,6 +30,7 @@ def make_vacant(database: Connection, course: Course) -> None:
         for table in reversed(PUBLISHED):
             with as_owner_of(database, "course", table.name) as owner:
                 owner.execute(sql.SQL("delete from {}").format(table.identifier))
+        database.execute("delete from course.missing_mark")
         _set_guard(database, enabled=True)
 
 

@@ -8,7 +8,7 @@ it necessary, so that the next run goes on where one was interrupted.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,7 +22,7 @@ from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.transactions import PAUSE_SECONDS, TRIES, patiently
-from pysync.errors import LockedError
+from pysync.errors import ChangesMissingError, LockedError
 from pysync.models.columns import type_name
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
 from pysync.replication import fan_out, marks, publications, registry, slots
@@ -109,7 +109,10 @@ def await_withdrawal(portal: Connection, course: Course) -> None:
         return
     if slots.exists(portal, course.replication_name):
         mark = marks.mark(portal, course.course_id)
-        with closing(connect_course(course.conninfo)) as database:
+        with (
+            closing(connect_course(course.conninfo)) as database,
+            suppress(ChangesMissingError),  # what it lost doesn't come any more
+        ):
             marks.wait_for(database, course.course_id, mark, ARRIVAL_SECONDS)
     forget = "update pysync.course set withdrawn = false where course_id = %s"
     portal.execute(forget, (course.course_id,))

@@ -94,6 +94,11 @@ class MarkColumns:
 
     number: Mapped[int]
     marked_at: Mapped[datetime]
+    predecessors: Mapped[dict[str, Any]] = mapped_column(
+        JSONB,
+        server_default=text("'{}'"),
+        comment="what this mark follows: each row's number at the time, by the row's id",
+    )
 
 
 class InstalledColumns:

@@ -1,5 +1,7 @@
 """A course database: the replicated tables, and what pysync keeps beside them."""
 
+from datetime import datetime
+
 from sqlalchemy import CheckConstraint, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -14,6 +16,7 @@ from pysync.models.columns import (
     InstalledColumns,
     MarkColumns,
     ProfileColumns,
+    TimeOfChange,
     Undo,
     UserColumns,
     points_at,
@@ -69,6 +72,22 @@ class Mark(MarkColumns, CourseDatabaseBase):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     course_id: Mapped[CourseIdText]
+
+
+class MissingMark(CourseDatabaseBase):
+    """A mark that a later one follows and that never arrived: changes beside it are missing."""
+
+    __tablename__ = "missing_mark"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    lost_after: Mapped[datetime | None] = mapped_column(
+        comment="when the newest mark was sent that was here; null if none was"
+    )
+    lost_before: Mapped[datetime] = mapped_column(
+        comment="when the mark was sent that came instead"
+    )
+    found_at: Mapped[TimeOfChange]
 
 
 class ThisCourse(CourseDatabaseBase):

@@ -144,6 +144,9 @@ class Mark(MarkColumns, PortalBase):
 
     course_id: Mapped[CourseIdText] = mapped_column(primary_key=True)
     id: Mapped[Id]
+    position: Mapped[int | None] = mapped_column(
+        comment="of the WAL, in bytes: its predecessors were committed before; never published"
+    )
 
 
 # The registry, in schema pysync.
@@ -199,6 +202,12 @@ class Course(PortalBase):
     withdrawn: Mapped[bool] = mapped_column(
         server_default=text("false"),
         comment="whether columns have left its publication that it may still be sent",
+    )
+    paused_position: Mapped[int | None] = mapped_column(
+        comment="of the WAL, in bytes: what its slot had confirmed when it was paused"
+    )
+    lost_at: Mapped[datetime | None] = mapped_column(
+        comment="when a report first saw that it lacks changes, until a merge has brought them"
     )
 
 

@@ -6,14 +6,16 @@ from contextlib import closing
 import psycopg
 
 from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, fetch_value
-from pysync.db.errors import translated
-from pysync.errors import WaitTimeoutError
+from pysync.db.errors import said, translated
+from pysync.errors import ChangesMissingError, WaitTimeoutError
 from pysync.replication import registry
 from pysync.replication.databases import connect_course
+from pysync.texts import word
 from pysync.types import CourseId
 
 NOT_ARRIVED = "PY001"
 UNKNOWN_COURSE = "PY005"
+CHANGES_MISSING = "PY007"
 
 
 def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> None:
@@ -21,6 +23,7 @@ def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> N
 
     :raises UnknownCourseError: if the course isn't registered.
     :raises WaitTimeoutError: if it isn't within the timeout.
+    :raises ChangesMissingError: if the course has lost changes.
     """
     deadline = time.monotonic() + timeout_seconds
     with closing(registry.connect_portal(portal_conninfo)) as portal:
@@ -52,6 +55,7 @@ def wait_for(database: Connection, course: CourseId, mark: int, timeout_seconds:
     """Wait in a course database until a mark is visible there.
 
     :raises WaitTimeoutError: if it isn't within the timeout.
+    :raises ChangesMissingError: if it is, and changes before it were lost.
     """
     with translated(f"course '{course}'"):
         try:
@@ -61,7 +65,15 @@ def wait_for(database: Connection, course: CourseId, mark: int, timeout_seconds:
         except psycopg.Error as error:
             if error.sqlstate == NOT_ARRIVED:
                 raise too_late(course, timeout_seconds) from None
+            if error.sqlstate == CHANGES_MISSING:
+                raise _missing(course, error) from None
             raise
+
+
+def _missing(course: CourseId, error: psycopg.Error) -> ChangesMissingError:
+    return ChangesMissingError(
+        f"course '{course}' has lost changes: {said(error)}", f"run 'pysync resync {word(course)}'"
+    )
 
 
 def fence(
@@ -70,8 +82,24 @@ def fence(
     """Wait until a course database has all that is committed on the portal by now.
 
     :raises WaitTimeoutError: if it isn't within the timeout.
+    :raises ChangesMissingError: if it has, but for some that it lost.
     """
     wait_for(database, course, mark(portal, course), timeout_seconds)
+
+
+def require_confirmed(portal: Connection, database: Connection, course: CourseId) -> None:
+    """See that a course has the marks that its slot has confirmed.
+
+    :raises ChangesMissingError: if it hasn't: the slot has passed over changes.
+    """
+    query = "select confirmed_mark from pysync.subscription_status where course_id = %s"
+    confirmed = fetch_value(portal, query, course) or 0
+    if (fetch_value(database, "select max(number) from course.mark") or 0) < confirmed:
+        raise ChangesMissingError(
+            f"course '{course}' has lost changes: its slot has passed over marks that never "
+            "arrived",
+            f"run 'pysync resync {word(course)}'",
+        )
 
 
 def too_late(course: CourseId, timeout_seconds: float) -> WaitTimeoutError:

@@ -18,6 +18,12 @@ select wal_status is distinct from 'lost'
   from pg_catalog.pg_replication_slots
  where slot_name = %(name)s;
 
+-- name: confirmed_position
+-- What a slot that nobody uses has confirmed, in bytes of the WAL.
+select (confirmed_flush_lsn - '0/0')::bigint
+  from pg_catalog.pg_replication_slots
+ where slot_name = %(name)s and not active;
+
 -- name: slots_of_course
 -- A course's own slots and those of its tables' first copies.
 select slot_name::text
@@ -186,12 +192,12 @@ select object.what, r.rolname::text,
           from pg_catalog.pg_class c
          where c.relnamespace = pg_catalog.to_regnamespace('course')
            and c.relname in ('adoption', 'alembic_version', 'installed', 'mark',
-                             'replication_status', 'this_course')
+                             'missing_mark', 'replication_status', 'this_course')
         union all
         select 'routine ' || p.oid::regprocedure, p.proowner
           from pg_catalog.pg_proc p
          where p.pronamespace = pg_catalog.to_regnamespace('course')
-           and p.proname in ('wait_for', 'refuse_write')) as object
+           and p.proname in ('wait_for', 'refuse_write', 'note_missing_marks')) as object
   join pg_catalog.pg_roles r on r.oid = object.owner
  where not r.rolsuper and r.rolname <> current_user
  limit 1;

@@ -35,6 +35,8 @@ class Course:
     sacrificed_at: datetime | None = None
     unfilled: tuple[str, ...] | list[str] = field(default=(), hash=False)  # a list has no hash
     withdrawn: bool = False
+    paused_position: int | None = None
+    lost_at: datetime | None = None
 
     @property
     def ready(self) -> bool:
@@ -170,6 +172,26 @@ def record_ready(portal: Connection, course: CourseId) -> None:
         " where course_id = %s",
         (course,),
     )
+
+
+def record_merged(portal: Connection, course: CourseId) -> None:
+    """Remember that a merge has brought what a course lacked, and that its slot is a new one."""
+    statement = "update pysync.course set paused_position = null, lost_at = null where course_id = %s"
+    portal.execute(statement, (course,))
+
+
+def record_pause(portal: Connection, course: CourseId, position: int | None) -> None:
+    """Remember what a slot had confirmed when its course was paused; ``None`` once it goes on."""
+    statement = "update pysync.course set paused_position = %s where course_id = %s"
+    portal.execute(statement, (position, course))
+
+
+def record_losses(portal: Connection, lost: list[CourseId]) -> None:
+    """Remember that courses lack changes, until a merge has brought them."""
+    statement = (
+        "update pysync.course set lost_at = coalesce(lost_at, now()) where course_id = any (%s)"
+    )
+    portal.execute(statement, (lost,))
 
 
 def record_sacrificed(portal: Connection, course: CourseId) -> None:

@@ -15,6 +15,9 @@ from pysync.replication.registry import Course
 SLOT_TIMEOUT_SECONDS: Final = 60
 """How long creating a slot may wait for older transactions on the portal."""
 
+RELEASE_SECONDS: Final = 5
+"""How long a WAL sender may take to leave a slot whose worker has ended."""
+
 QUERIES = load(__file__)
 
 
@@ -79,6 +82,24 @@ def merged(name: str) -> str:
 def position(portal: Connection) -> str:
     """Return a position that the portal has reached, and every slot made from now on is past."""
     return str(fetch_value(portal, "select pg_catalog.pg_current_wal_lsn()::text"))
+
+
+def await_confirmed(portal: Connection, name: str) -> int | None:
+    """Return what a slot has confirmed, in bytes of the WAL, once nobody uses it any more.
+
+    :returns: ``None`` if somebody does for long, or the slot is missing.
+    """
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while time.monotonic() < deadline:
+        if (position := confirmed_position(portal, name)) is not None:
+            return position
+        time.sleep(0.01)
+    return None
+
+
+def confirmed_position(portal: Connection, name: str) -> int | None:
+    """Return what a slot that nobody uses has confirmed, in bytes of the WAL."""
+    return fetch_value(portal, QUERIES["confirmed_position"], name=name)  # type: ignore[no-any-return]
 
 
 def drop(portal: Connection, course: Course) -> None:

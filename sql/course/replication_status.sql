@@ -19,7 +19,10 @@ select this_course.course_id,
        counted.sync_errors,
        counted.conflicts,
        mark.number as mark,
-       mark.marked_at
+       mark.marked_at,
+       -- Changes of the portal between these times never arrived; null if none are known of.
+       missing.since as missing_since,
+       missing.until as missing_until
   from (select) as one_row
   left join course.this_course on true
   left join lateral (
@@ -29,6 +32,10 @@ select this_course.course_id,
             order by newest.number desc
             limit 1
        ) as mark on true
+  left join lateral (
+           select min(noted.lost_after) as since, max(noted.lost_before) as until
+             from course.missing_mark as noted
+       ) as missing on true
   left join pg_catalog.pg_subscription as subscription
     on subscription.subname like 'pysync\_%'
    and subscription.subdbid = (select here.oid from pg_catalog.pg_database as here

@@ -16,6 +16,9 @@ begin
     -- and the others' transactions aren't over. Microseconds since 1970 alone would do as long as
     -- the clock is never set back; with them marks keep growing for a course that was removed and
     -- added again, or a portal that was restored.
+    --
+    -- A mark names what it follows: all that can be seen now, and its own row as it was. So a course
+    -- to which the next one comes without these knows that changes beside them are missing.
     update course.mark as latest
        set number = greatest(
                latest.number + 1,
@@ -23,7 +26,12 @@ begin
                   from course.mark as seen
                  where seen.course_id = mark.course_id),
                (extract(epoch from clock_timestamp()) * 1000000)::bigint),
-           marked_at = clock_timestamp()
+           marked_at = clock_timestamp(),
+           predecessors = (
+               select jsonb_object_agg(seen.id, seen.number)
+                 from course.mark as seen
+                where seen.course_id = mark.course_id) || jsonb_build_object(latest.id, latest.number),
+           position = pg_current_wal_insert_lsn() - '0/0'
      where latest.course_id = mark.course_id
        and latest.id = (
                select free.id
@@ -35,12 +43,14 @@ begin
     returning latest.number into sent;
 
     if sent is null then
-        insert into course.mark as latest (course_id, number, marked_at)
+        insert into course.mark as latest (course_id, number, marked_at, predecessors, position)
         select mark.course_id,
                greatest(
                    max(seen.number) + 1,
                    (extract(epoch from clock_timestamp()) * 1000000)::bigint),
-               clock_timestamp()
+               clock_timestamp(),
+               jsonb_object_agg(seen.id, seen.number),
+               pg_current_wal_insert_lsn() - '0/0'
           from course.mark as seen
          where seen.course_id = mark.course_id
         having count(*) > 0

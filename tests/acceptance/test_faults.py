@@ -405,6 +405,29 @@ def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     assert rows == [("later",), ("later still",)]
 
 
+@pytest.mark.oldest_and_newest("where a slot goes on for a course that asks for what it had before")
+def test_a_course_server_put_back_to_an_earlier_copy(
+    own_site: Site, servers: tuple[OwnCluster, OwnCluster]
+) -> None:
+    site, server = own_site, servers[1].server
+    site.add("A")
+    become(site, "streaming")
+    backup = server.folder / "backup"
+    server.stop()
+    subprocess.run(["cp", "-a", server.data, backup], check=True)
+    server.start()
+    enroll(site, insert_user(site, "lost"), "A")
+    site.wait()
+    server.stop()
+    subprocess.run(["rm", "-r", server.data], check=True)
+    backup.rename(server.data)
+    server.start()
+    # The worker connects, nothing fails, and what is committed from now on arrives.
+    become(site, "lost", "changes between", "are missing in the course", "pysync resync A")
+    assert site.course("A").execute("select from auth_user").fetchall() == []
+    mend(site, "resync")
+
+
 @pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_whose_position_is_ahead_of_the_portal(own_site: Site) -> None:
     """A portal that was restored, and sent marks since: the course's origin still tells."""

@@ -150,7 +150,11 @@ def test_a_transaction_that_stays_open_after_its_mark_keeps_nobody_waiting(
             held += connection.execute("select pysync.mark('A')").fetchall()[0]
         # The clock was set back, and the row that has the newest mark is locked.
         mark = portal.execute("select pysync.mark('A')").fetchall()[0][0]
-        portal.execute("update course.mark set number = number + 10 ^ 6 where number = %s", (mark,))
+        portal.execute(
+            "update course.mark set number = number + 10 ^ 6,"
+            " predecessors = jsonb_build_object(id, number) where number = %s",
+            (mark,),
+        )
         third.execute("begin")
         third.execute("select from course.mark where number > %s for update", (mark,))
         held.append(mark + 10**6)
@@ -172,6 +176,7 @@ def test_a_transaction_that_stays_open_after_its_mark_keeps_nobody_waiting(
         site.one("select pysync.mark('A')")
     assert site.one(rows) == count <= 5
     site.wait()
+    assert course.execute("select * from course.missing_mark").fetchall() == []
 
 
 def test_a_mark_that_is_rolled_back_was_never_given(app: App) -> None:

@@ -70,6 +70,8 @@ def test_a_monitoring_role_reads_how_replication_is(
         "sync_errors": 0,
         "mark": number,
         "marked_at": marked_at,
+        "missing_since": None,
+        "missing_until": None,
     }
     for query in ("select from course.mark", "select from course.this_course"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

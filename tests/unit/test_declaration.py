@@ -27,10 +27,10 @@ ROOT = Path(revise.__file__).parents[1]
     ("place", "filled"),
     [
         ("{enrollment_columns}", "created"),
-        ("{copy.mark_columns}", "copy.number, copy.marked_at"),
-        ("{'mark_columns'}", "'number', 'marked_at'"),
+        ("{copy.mark_columns}", "copy.number, copy.marked_at, copy.predecessors"),
+        ("{'mark_columns'}", "'number', 'marked_at', 'predecessors'"),
         ("{old.enrollment_columns as declared}", "old.created::timestamptz as created"),
-        ("{mark_guarded_columns}", "id, course_id, number, marked_at"),
+        ("{mark_guarded_columns}", "id, course_id, number, marked_at, predecessors"),
         ("{kept_user_columns}", "date_joined"),
         (
             "{'replicated_tables'}",

@@ -52,7 +52,7 @@ begin
                 'courseware', 'language', 'location', 'year_of_birth', 'gender',
                 'level_of_education', 'mailing_address', 'goals']),
                ('course.student_courseenrollment', array['id', 'course_id', 'user_id', 'created']),
-               ('course.mark', array['id', 'course_id', 'number', 'marked_at'])
+               ('course.mark', array['id', 'course_id', 'number', 'marked_at', 'predecessors'])
     loop
         execute format(
             'create or replace trigger pysync_refuse_rows '

@@ -6,6 +6,8 @@ as $$
 declare
     deadline constant timestamptz := clock_timestamp() + patience;
     pause_seconds double precision := 0.0005;
+    lost_after timestamptz;
+    lost_before timestamptz;
 begin
     if mark is null or patience is null then
         raise exception using
@@ -45,10 +47,23 @@ begin
             greatest(extract(epoch from deadline - clock_timestamp())::double precision, 0)));
         pause_seconds := least(pause_seconds * 1.5, 0.05);
     end loop;
+    select min(missing.lost_after), max(missing.lost_before)
+      into lost_after, lost_before
+      from course.missing_mark as missing;
+    if lost_before is not null then
+        raise exception using
+            errcode = 'PY007',
+            message = format('course ''%s'' has received mark %s, but changes between %s and %s are '
+                             'missing',
+                             (select this_course.course_id from course.this_course),
+                             mark, coalesce(lost_after::text, 'its beginning'), lost_before),
+            hint = 'Run "pysync resync" for the course.';
+    end if;
 end
 $$;
 
 revoke all on procedure course.wait_for(bigint, interval) from public;
 comment on procedure course.wait_for(bigint, interval) is
     'Return once everything committed on the portal before pysync.mark() gave out this mark is '
-    'visible here; raises PY001 when patience runs out.';
+    'visible here; raises PY001 when patience runs out, and '
+    'PY007 if the mark is here and changes before it were lost.';

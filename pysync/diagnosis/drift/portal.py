@@ -61,10 +61,9 @@ def _publication_findings(
     name = course.replication_name
     subject = f"publication '{name}'"
     if not found:
-        create = sql.SQL(
-            "create publication {} for table {} with (publish = 'insert, update, delete')"
-        ).format(sql.Identifier(name), published(course))
-        return [Finding(subject, "is missing on the portal", _run(portal, create))]
+        # Made anew it would have replication go on, without what was committed meanwhile.
+        resync = f"run 'pysync resync {word(course.course_id)}'"
+        return [Finding(subject, "is missing on the portal: changes are lost", resync)]
     wrong = []
     if not found[0].publishes_changes:
         set_publish = sql.SQL("alter publication {} set (publish = 'insert, update, delete')")

@@ -26,6 +26,7 @@ from pysync.diagnosis.trial.reach import connect_until, reach
 from pysync.findings import Finding
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
+from pysync.texts import word
 
 __all__ = ["Tried", "attempt", "attempt_copy", "reach"]
 
@@ -116,9 +117,20 @@ def _try(
         return Tried(None, tried, "its slot was in use all the time, so they couldn't be tried")
     except errors.QueryCanceled:
         return Tried(None, tried, "there was no time to read them from the portal")
+    except errors.UndefinedObject:
+        # Up to 17 decoding stops there for ever, whatever is made anew.
+        return Tried(_unpublished(course), tried)
     except errors.InsufficientPrivilege:
         return Tried(None, tried, "our role may not try them: that takes superusers")
     return Tried(None, tried)
+
+
+def _unpublished(course: Course) -> Finding:
+    return Finding(
+        f"publication '{course.replication_name}'",
+        "wasn't there when changes were made that the course hasn't got: they can't be sent",
+        f"run 'pysync resync {word(course.course_id)}'",
+    )
 
 
 @dataclass

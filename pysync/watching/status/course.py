@@ -24,6 +24,7 @@ class Facts:
     """The row of ``course.replication_status`` at one moment; positions are bytes of the WAL.
 
     :param owner: the course that the database belongs to.
+    :param missing_until: until when the portal's changes never arrived, from ``missing_since`` on.
     :param applied_at: what is applied, where our role may see it.
     :param altered: why the view couldn't be read; only whether there is a subscription is known.
     """
@@ -43,6 +44,8 @@ class Facts:
     apply_errors: int = 0
     sync_errors: int = 0
     conflicts: int | None = None
+    missing_since: datetime | None = None
+    missing_until: datetime | None = None
     tells_position: bool = False
     altered: Finding | None = None
 

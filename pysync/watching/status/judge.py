@@ -1,6 +1,7 @@
 """Decide what a course's replication is doing, from what was seen of it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pysync.db.connections import parse
@@ -17,6 +18,7 @@ RESTARTED_SECONDS: Final = 10
 UNTOLD_BYTES: Final = 1024 * 1024
 """Lag that passes for none where no mark could be sent to tell."""
 
+_RESTORED: Final = "the portal is older than the course, as after a restore from a backup"
 _SEE_LOG: Final = "see 'pysync doctor' and the course server's log"
 
 
@@ -36,32 +38,21 @@ def judge(seen: Observation) -> Verdict:
     argument = word(course.course_id)
     resync = f"run 'pysync resync {argument}'"
     finish = f"run 'pysync course add {argument} …' again"
-    restored = "the portal is older than the course, as after a restore from a backup"
     if not course.fans_out:
         remove = f"run 'pysync course remove --yes {argument}'"
         return Verdict(State.INCOMPLETE, "removal was interrupted", remove)
-    if course.ready and not slot.slot_exists:
-        why = (
-            f"was given up by 'pysync guard' at {course.sacrificed_at:%Y-%m-%d %H:%M}"
-            if course.sacrificed_at
-            else "is missing on the portal"
-        )
-        also = f"; {restored}" if seen.ahead else ""
-        cause = f"its slot {why}: changes are missing in the course{also}"
-        return Verdict(State.LOST, cause, resync)
-    if slot.wal_status == "lost":  # the portal gave up WAL that the course needs
-        cause = "its slot was invalidated: changes are missing in the course"
+    if cause := _lost_on_portal(seen):
         return Verdict(State.LOST, cause, resync)
     if seen.error is not None or seen.first is None or seen.last is None:
         return _unreachable(seen)
-    if seen.ahead:
-        return Verdict(State.LOST, f"{restored}: what it sends now is passed over", resync)
-    if seen.last.owner is not None and seen.last.owner != course.course_id:
+    if seen.last.owner is not None and seen.last.owner != course.course_id and not seen.ahead:
         return Verdict(
             State.ORPHANED,
             f"its database belongs to course '{seen.last.owner}'",
             f"run 'pysync course move {argument} CONNINFO' with the database it has",
         )
+    if cause := _lost_in_course(seen, seen.first, seen.last):
+        return Verdict(State.LOST, cause, resync)
     if not seen.last.subscription_exists:
         if course.ready:
             return Verdict(
@@ -74,6 +65,55 @@ def judge(seen: Observation) -> Verdict:
         return Verdict(State.INCOMPLETE, "its slot is missing", finish)
     resume = f"run 'pysync course resume {argument}'" if course.ready else finish
     return _stream(seen, seen.first, seen.last, resume)
+
+
+def _lost_on_portal(seen: Observation) -> str | None:
+    """Return why changes are missing in a course, as far as the portal alone tells."""
+    course, (_, slot) = seen.course, seen.slots
+    if course.ready and not slot.slot_exists:
+        why = (
+            f"was given up by 'pysync guard' at {course.sacrificed_at:%Y-%m-%d %H:%M}"
+            if course.sacrificed_at
+            else "is missing on the portal"
+        )
+        also = f"; {_RESTORED}" if seen.ahead else ""
+        return f"its slot {why}: changes are missing in the course{also}"
+    if slot.wal_status == "lost":  # the portal gave up WAL that the course needs
+        return "its slot was invalidated: changes are missing in the course"
+    return None
+
+
+def _lost_in_course(seen: Observation, first: Facts, last: Facts) -> str | None:
+    """Return why changes are missing in a course that was asked."""
+    if seen.ahead:
+        return f"{_RESTORED}: what it sends now is passed over"
+    if last.missing_until is not None:
+        since, until = last.missing_since, last.missing_until
+        when = f"between {_time(since)} and {_time(until)}" if since else f"before {_time(until)}"
+        return f"changes {when} are missing in the course"
+    paused_at = seen.course.paused_position
+    if (
+        paused_at
+        and not last.subscription_enabled
+        and (seen.slots[1].confirmed_at or 0) > paused_at
+    ):
+        return "its slot isn't where 'course pause' left it: changes are missing"
+    # Read before the course was asked: it had these marks, or never gets them.
+    confirmed = seen.slots[0].confirmed_mark or 0
+    if (
+        seen.course.ready
+        and last.tables_ready == last.tables_total
+        and (first.mark or 0) < confirmed
+    ):
+        newest = f" since {_time(first.marked_at)}" if first.marked_at else ""
+        return f"its slot has passed over marks that never arrived: changes{newest} are missing"
+    if lost_at := seen.course.lost_at:
+        return f"changes are missing in the course, as was seen at {_time(lost_at)}"
+    return None
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S%z}"
 
 
 def _unreachable(seen: Observation) -> Verdict:

@@ -83,7 +83,7 @@ class Observation:
 
 
 def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> list[Observation]:
-    """Ask all courses, send marks to those that answer, and ask again whose mark doesn't arrive.
+    """Ask all courses, send each a mark, and ask again whose mark doesn't arrive.
 
     :param known: the replication names of all registered courses.
     """
@@ -103,7 +103,9 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
 
         answers = {i: each.first for i, each in seen.items() if each.first}
         ahead = _ahead(portal, answers, before)
-        marks = portal_side.send_marks(portal, [i for i in answers if i not in ahead])
+        # Also to those that are away: what they lose meanwhile shows by the marks among it.
+        marked = [i for i, each in seen.items() if each.course.fans_out and i not in ahead]
+        marks = portal_side.send_marks(portal, marked)
         sent_at = time.monotonic()
         seen = {i: replace(s, mark=marks.get(i), ahead=i in ahead) for i, s in seen.items()}
 

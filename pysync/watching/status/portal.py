@@ -30,7 +30,8 @@ _COUNTS: Final = sql.SQL(" union all ").join(
 class Slot:
     """A course's row of ``pysync.subscription_status``; positions are bytes of WAL.
 
-    ``connected_seconds`` is how long its apply worker has been connected.
+    ``confirmed_mark`` is one that the course has unless it has lost changes, ``connected_seconds``
+    how long its apply worker has been connected.
     """
 
     course_id: str
@@ -46,6 +47,7 @@ class Slot:
     seconds_to_loss: float | None
     mark: int | None
     marked_at: datetime | None
+    confirmed_mark: int | None
 
 
 @dataclass(frozen=True)

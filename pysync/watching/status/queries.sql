@@ -4,7 +4,8 @@ select course_id, slot_exists, slot_active, wal_status,
        (confirmed_lsn - '0/0')::bigint as confirmed_at,
        (sent_lsn - '0/0')::bigint as sent_at,
        (replay_lsn - '0/0')::bigint as replayed_at,
-       connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss, mark, marked_at
+       connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss, mark, marked_at,
+       confirmed_mark
   from pysync.subscription_status;
 
 -- name: wal_position
@@ -33,9 +34,13 @@ select here.course_id::text as owner,
        coalesce(ours.apply_errors::bigint, 0) as apply_errors,
        coalesce(ours.sync_errors::bigint, 0) as sync_errors,
        ours.conflicts::bigint,
+       here.missing_since::timestamptz,
+       here.missing_until::timestamptz,
        pg_catalog.has_function_privilege(
            'pg_catalog.pg_replication_origin_progress(text, boolean)', 'execute') as tells_position
-  from (select course_id, mark, marked_at from course.replication_status limit 1) as here
+  from (select course_id, mark, marked_at, missing_since, missing_until
+          from course.replication_status
+         limit 1) as here
   left join course.replication_status as ours on ours.subscription_name = %(name)s;
 
 -- name: subscription

@@ -1,10 +1,12 @@
 """Ask the portal and all its courses, and judge each."""
 
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
+
+import psycopg
 
 from pysync.db.connections import Connection, connect
 from pysync.diagnosis.drift import portal_findings, publication_findings
@@ -17,7 +19,7 @@ from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
 from pysync.watching.status.judge import Verdict, judge
-from pysync.watching.status.model import CourseStatus, Report, Revision
+from pysync.watching.status.model import CourseStatus, Report, Revision, State
 from pysync.watching.status.observe import Observation, observe
 from pysync.watching.status.orphans import find_orphans, subscriptions_without_course
 from pysync.watching.status.portal import Clock
@@ -31,8 +33,8 @@ def status(portal_conninfo: str, course_id: CourseId | None = None) -> list[Cour
 def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
     """Report on one course, or on all, and on what belongs to none.
 
-    Each course that answers is sent a mark (``course.mark``): whether it arrives tells what no
-    position in the WAL can, also across relays and while the portal is idle.
+    Each course is sent a mark (``course.mark``): whether it arrives tells what no position in the
+    WAL can, also across relays and while the portal is idle.
 
     :raises UnknownCourseError: if the course isn't registered.
     :raises DatabaseUnreachableError: if the portal can't be reached.
@@ -52,12 +54,27 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         verifications = portal_side.read_verifications(portal)
         copied = [_copied_percent(portal, seen) for seen in observed]
     verdicts = with_causes(portal_conninfo, observed, [judge(seen) for seen in observed], end)
+    _record_losses(portal_conninfo, observed, verdicts)
     orphans += [] if course_id else subscriptions_without_course(observed)
     courses = [
         _status(seen, verdict, clock, percent, verifications)
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
     ]
     return Report(clock.read_at, courses, orphans)
+
+
+def _record_losses(
+    portal_conninfo: str, observed: Sequence[Observation], verdicts: Sequence[Verdict]
+) -> None:
+    """Have the portal remember which courses lack changes; whoever may not tell it goes on."""
+    lost = [
+        seen.course.course_id
+        for seen, verdict in zip(observed, verdicts, strict=True)
+        if verdict.state is State.LOST and seen.course.lost_at is None
+    ]
+    if lost:
+        with suppress(PysyncError, psycopg.Error), closing(connect(portal_conninfo)) as portal:
+            registry.record_losses(portal, lost)
 
 
 def revisions(portal_conninfo: str) -> list[Revision]:

@@ -28,7 +28,10 @@ select course.course_id,
             then slot.safe_wal_size / nullif(now_here.wal_bytes_per_second, 0)
             when slot.safe_wal_size <= 0 then 0 end as seconds_to_loss,
        mark.number as mark,
-       mark.marked_at
+       mark.marked_at,
+       -- The course has this mark, or a later one, or it has lost changes.
+       confirmed.number as confirmed_mark,
+       course.lost_at
   from pysync.course
   left join lateral (
            select newest.number, newest.marked_at
@@ -40,6 +43,13 @@ select course.course_id,
   left join pg_catalog.pg_replication_slots as slot
     on slot.slot_name = course.replication_name
    and slot.database = pg_catalog.current_database()
+  left join lateral (
+           select max(named.value::bigint) as number
+             from course.mark as sent
+            cross join jsonb_each_text(sent.predecessors) as named
+            where sent.course_id = course.course_id
+              and sent.position <= slot.confirmed_flush_lsn - '0/0'
+       ) as confirmed on true
   left join pg_catalog.pg_stat_replication as sender on sender.pid = slot.active_pid
  cross join (
            select here.lsn,

@@ -1,0 +1,48 @@
+-- Marks form a chain: each names those that were committed on the portal when it was sent, by row.
+-- What is committed there comes here in the same order, so when a mark arrives those have arrived, or
+-- changes beside them are missing. Its own row is locked on the portal from one mark to the next, and
+-- must be here exactly as it was there: one that is ahead is of a portal that was restored.
+--
+-- Fires for the apply worker and for merges only, before the mark is visible. An error would stop
+-- replication: what can't be noted is left out with its mark, which is then looked for in vain.
+create or replace function course.note_missing_marks()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_relid <> 'course.mark'::regclass then
+        return new;
+    end if;
+    -- A first copy brings rows one by one, and none of them was sent to be followed.
+    if tg_op = 'INSERT' and exists (
+        select from pg_catalog.pg_subscription_rel as subscribed
+         where subscribed.srrelid = tg_relid and subscribed.srsubstate in ('i', 'd')
+    ) then
+        return new;
+    end if;
+    insert into course.missing_mark (id, number, lost_after, lost_before)
+    select named.id, named.number, (select max(here.marked_at) from course.mark as here), new.marked_at
+      from (select key::bigint as id, value::bigint as number
+              from jsonb_each_text(new.predecessors)) as named
+      left join course.mark as here on here.id = named.id
+     where case when named.id = new.id then here.number is distinct from named.number
+                else here.number is null or here.number < named.number end
+        on conflict do nothing;
+    return new;
+exception when others then
+    raise warning 'mark % of course % isn''t taken: %', new.number, new.course_id, sqlerrm;
+    return null;
+end
+$$;
+
+revoke all on function course.note_missing_marks() from public;
+comment on function course.note_missing_marks() is
+    'Note marks in course.missing_mark that the arriving one follows and that aren''t here.';
+
+create or replace trigger pysync_note_missing_marks
+before insert or update on course.mark for each row
+execute function course.note_missing_marks();
+
+alter table course.mark enable replica trigger pysync_note_missing_marks;
