@@ -149,7 +149,8 @@ def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any
         portal.execute(
             sql.SQL(
                 "alter publication {} set table course.auth_user where (course_id = 'B'),"
-                " course.auth_userprofile where (course_id = 'A'), course.mark,"
+                " course.auth_userprofile where (course_id = 'A'),"
+                " course.mark (id, course_id, number, marked_at, predecessors),"
                 " course.student_courseenrollment (id, course_id)"
             ).format(name)
         )

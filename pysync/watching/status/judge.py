@@ -102,6 +102,7 @@ def _lost_in_course(seen: Observation, first: Facts, last: Facts) -> str | None:
     confirmed = seen.slots[0].confirmed_mark or 0
     if (
         seen.course.ready
+        and first.altered is None
         and last.tables_ready == last.tables_total
         and (first.mark or 0) < confirmed
     ):
