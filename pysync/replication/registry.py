@@ -176,7 +176,9 @@ def record_ready(portal: Connection, course: CourseId) -> None:
 
 def record_merged(portal: Connection, course: CourseId) -> None:
     """Remember that a merge has brought what a course lacked, and that its slot is a new one."""
-    statement = "update pysync.course set paused_position = null, lost_at = null where course_id = %s"
+    statement = (
+        "update pysync.course set paused_position = null, lost_at = null where course_id = %s"
+    )
     portal.execute(statement, (course,))
 
 
