@@ -709,6 +709,7 @@ STUDENT_TABLES = [
         sa.Column("user_id", sa.BigInteger, nullable=False),
         sa.Column("changed_at", timestamp, nullable=False, server_default=sa.text("now()")),
         sa.PrimaryKeyConstraint("id", name="discussion_change_pkey"),
+        sa.Index("discussion_change_user_id_idx", "user_id"),
         schema="pysync",
     ),
     sa.Table(

@@ -24,13 +24,15 @@ class DiscussionChange(PortalBase):
 
     Rows are only ever added, so that saving a user neither waits for anything here nor fails over
     it, at no isolation level; hence no foreign key, no unique constraint and no counter either.
+    None is added for a change of a user who has one that no pusher can take before: a flood of
+    changes is one, unless its transactions are serializable.
     """
 
     __tablename__ = "discussion_change"
     __table_args__ = ({"schema": "pysync"},)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    user_id: Mapped[int]
+    user_id: Mapped[int] = mapped_column(index=True)
     changed_at: Mapped[TimeOfChange]
 
 

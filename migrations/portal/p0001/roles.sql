@@ -42,7 +42,7 @@ grant select, insert, update, delete
 grant select (course_id, fans_out) on pysync.course to pysync_fan_out;
 grant select on pysync.setting to pysync_fan_out;
 grant select, update on pysync.registry_change to pysync_fan_out;
-grant insert on pysync.discussion_change to pysync_fan_out;
+grant select, insert, update (user_id) on pysync.discussion_change to pysync_fan_out;
 
 grant usage on schema course, pysync to pysync_owner;
 grant select, insert, update on course.mark to pysync_owner;

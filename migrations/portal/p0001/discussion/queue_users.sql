@@ -12,7 +12,16 @@ begin
             message = 'setting ''discussion_service'' off: nothing is queued',
             hint = 'Run "pysync discussion enable" first.';
     end if;
-    insert into pysync.discussion_change (user_id) select unnest(user_ids);
+    with noted as materialized (
+        select change.user_id
+          from pysync.discussion_change as change
+         where change.user_id = any (user_ids)
+           for share skip locked
+    )
+    insert into pysync.discussion_change (user_id)
+    select wanted.user_id
+      from unnest(user_ids) as wanted (user_id)
+     where wanted.user_id not in (select noted.user_id from noted);
     perform pysync.wake_pushers();
     return cardinality(user_ids);
 end

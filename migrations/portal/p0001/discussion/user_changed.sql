@@ -6,6 +6,8 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    is_noted boolean := false;
 begin
     if exists (
         select
@@ -13,7 +15,22 @@ begin
          where setting.name = 'discussion_service'
            and setting.enabled
     ) then
-        insert into pysync.discussion_change (user_id) values (user_changed.user_id);
+        -- One note of a user is enough, however often it changes while no pusher runs.
+        case current_setting('transaction_isolation')
+            when 'read committed' then
+                is_noted := pysync.is_noted(user_id);
+            when 'repeatable read' then
+                begin
+                    is_noted := pysync.is_noted(user_id);
+                exception when serialization_failure then
+                    null;  -- a pusher has taken it since our snapshot
+                end;
+            else
+                null;  -- what is read could make transactions fail
+        end case;
+        if not is_noted then
+            insert into pysync.discussion_change (user_id) values (user_changed.user_id);
+        end if;
         perform pysync.wake_pushers();
     end if;
 end
