@@ -3,6 +3,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 begin
     if tg_relid <> 'public.auth_user'::regclass then

@@ -68,6 +68,12 @@ PORTAL = [
         "        || '\\.' || theirs.proname || '\\('))",
     ),
     (
+        "add 'set row_security = on': else it fails in sessions where that is off, as where a dump is"
+        " restored",
+        "prosecdef and (is_trigger or prosrc ~ '\\m(from|join|into|update) course\\.')"
+        " and not coalesce('row_security=on' = any (proconfig), false)",
+    ),
+    (
         "only the roles of roles.sql, and who migrates, own functions",
         "owner not in ('pysync_fan_out', 'pysync_owner')"
         " and proowner <> (select relowner from pg_class where oid = 'pysync.installed'::regclass)",
@@ -128,6 +134,7 @@ OTHERS = {
 
 
 BREACHES = [
+    "alter function pysync.mark(text) reset row_security",
     "alter function pysync.mark(text) set search_path = ''",
     "grant execute on function pysync.mark(text) to public",
     "grant execute on function course.user_updated() to pysync_owner",

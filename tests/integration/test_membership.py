@@ -76,6 +76,25 @@ def test_a_profile_follows_its_member_wherever_enrolled_and_nowhere_else(app: Ap
     assert profiles(site, "A") == profiles(site, "B") == profiles(site, "C") == []
 
 
+@pytest.mark.oldest_and_newest("what a setting of a session does to policies")
+def test_a_session_without_row_security_writes_as_any_other(app: App) -> None:
+    """As one that restores a dump: what pg_dump writes begins with it."""
+    app.site.register_only("A", "B")
+    app.execute("set row_security = off")
+    ada, bob = app.user("ada"), app.user("bob")
+    profile = app.profile(ada)
+    app.enroll(ada, "A", "B")
+    app.enroll(bob, "A")
+    app.execute("update auth_user set username = 'countess', email = 'x' where id = %s", ada)
+    app.execute("update auth_userprofile set name = 'second'")
+    assert profiles(app.site, "A") == profiles(app.site, "B") == [(ada, profile, "second")]
+    app.unenroll(ada, "B")
+    app.execute("delete from auth_userprofile")
+    app.execute("delete from auth_user where id = %s", bob)
+    assert names(app.site, "A") == {ada: "countess", bob: f"deleted-{bob}"}
+    assert differences(app.site) == []
+
+
 def test_one_statement_may_enroll_in_several_courses(app: App) -> None:
     app.site.register_only("A", "B", "C", "D")
     ada, bob = app.user("ada"), app.user("bob")
