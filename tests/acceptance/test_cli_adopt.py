@@ -21,7 +21,7 @@ from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.django_site.process import new_site
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
-pytestmark = pytest.mark.oldest_and_newest("first copies beside rows that are there")
+pytestmark = pytest.mark.newest("the order of our own steps; first copies are tested on both ends")
 
 __all__ = ["start"]
 
@@ -108,7 +108,6 @@ def test_a_course_site_with_users_is_adopted_after_a_dry_run(site: Site, old_sit
     assert refused.value.sqlstate == "PY002"
 
 
-@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_an_adoption_that_is_killed_is_finished_by_the_same_command(
     site: Site, old_site: str, start: Start
 ) -> None:
@@ -128,7 +127,6 @@ def test_an_adoption_that_is_killed_is_finished_by_the_same_command(
     assert rows(old_site, "select reputation from auth_user where id = 3") == [(103,)]
 
 
-@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_site_that_has_users_only_gets_the_other_tables(
     site: Site, old_site: str, course_server: Cluster
 ) -> None:
@@ -144,7 +142,6 @@ def test_a_site_that_has_users_only_gets_the_other_tables(
     assert_equal_to_the_fan_out(site, "A")
 
 
-@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_removed_course_comes_back_in_its_old_database(site: Site) -> None:
     enroll_users(site, "A", 5)
     site.add("A")

@@ -67,7 +67,6 @@ def assert_forgotten(site: Site, course_id: str) -> None:
 
 
 @pytest.mark.also_granted("the whole command")
-@pytest.mark.oldest_and_newest("what dropping a subscription leaves")
 def test_a_removed_course_keeps_its_data_and_can_be_written(site: Site) -> None:
     enroll_users(site, "A", 3)
     site.add("A")
@@ -178,7 +177,7 @@ def test_a_course_whose_database_is_gone_is_removed_by_force(
     assert_whole(site, "A")
 
 
-@pytest.mark.oldest_and_newest("what a failing worker leaves behind; takes long")
+@pytest.mark.oldest_and_newest("what dropping a subscription, and a failing worker, leave behind")
 @pytest.mark.parametrize("gone", [False, True], ids=["reachable", "gone"])
 def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     site: Site, own_server: OwnCluster, start: Start, gone: bool

@@ -44,6 +44,7 @@ def dead_and_healthy(site: Site) -> Site:
 
 
 @pytest.mark.also_granted("the whole command")
+@pytest.mark.newest("rules of ours")
 def test_a_dead_course_is_sacrificed_and_a_healthy_one_never(dead_and_healthy: Site) -> None:
     site = dead_and_healthy
     name = replication_name(site, "dead")

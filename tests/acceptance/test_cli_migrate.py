@@ -18,9 +18,7 @@ from tests.acceptance.test_cli_process import (
 )
 from tests.support import Cluster, Site
 
-pytestmark = pytest.mark.oldest_and_newest(
-    "commands around the revisions, which run on every version"
-)
+pytestmark = pytest.mark.newest("commands around the revisions, which run on every version")
 
 PORTAL_HEAD = head_revision(PORTAL)
 COURSE_HEAD = head_revision(COURSE)
@@ -72,7 +70,6 @@ def test_a_course_that_fails_leaves_the_portal_and_not_the_others(site: Site) ->
 
 
 @pytest.mark.also_granted("the whole command")
-@pytest.mark.oldest_and_newest("revisions, up and down")
 def test_down_to_base_and_up_again(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     before = footprint(portal)
@@ -179,7 +176,6 @@ def test_status_of_a_database_without_pysync(site: Site) -> None:
     ]
 
 
-@pytest.mark.newest("graphs of revisions, before any server is asked")
 def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     site.add("A")
     before = footprint(site.portal, site.databases["A"])
@@ -195,7 +191,6 @@ def test_revisions_that_do_not_fit_are_refused(site: Site) -> None:
     assert footprint(site.portal, site.databases["A"]) == before
 
 
-@pytest.mark.newest("a lock on a name")
 def test_two_runs_at_once_take_turns(site: Site) -> None:
     portal = site.new_database(site.portal_server)
     processes = [launch("migrate", portal=portal) for _ in range(2)]

@@ -39,32 +39,7 @@ pytestmark = pytest.mark.newest("what the command line makes of its input, whate
 ESCAPE = "\x1b"
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
-    [
-        *("alembic.command", "rich.progress", "typer.core", "typer.main"),
-        *(
-            "pysync.lifecycle.adopt",
-            "pysync.watching.doctor",
-            "pysync.lifecycle.erase",
-            "pysync.watching.guard",
-        ),
-        *(
-            "pysync.migrate.plan",
-            "pysync.migrate.validate",
-            "pysync.lifecycle.pause",
-            "pysync.lifecycle.move",
-        ),
-        *(
-            "pysync.watching.serving",
-            "uvicorn",
-            "pysync.lifecycle.resync",
-            "pysync.students",
-            "pysync.watching.status.document",
-            "pysync.verification",
-        ),
-        __name__,
-    ]
-)
+_forks.set_forkserver_preload(["tests.acceptance.forkserver", __name__])
 
 
 def environment(portal: str | None = None, **more: str) -> dict[str, str]:

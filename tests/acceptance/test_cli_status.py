@@ -228,7 +228,6 @@ def stuck(site: Site, course_id: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_first_copy_that_meets_rows_is_stuck_until_mended(site: Site) -> None:
     for number in range(3):
         enroll(site, insert_user(site, f"user{number}"), "A")

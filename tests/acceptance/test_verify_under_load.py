@@ -33,6 +33,9 @@ USERS = 300
 QUIET = 100
 """Users up to this id are left alone: what is planted there stays."""
 
+PAUSE_SECONDS = 0.003
+"""Between a writer's statements: hundreds a second are in flight, and others' tests go on."""
+
 RETRIED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.UniqueViolation,
@@ -55,7 +58,7 @@ class Writer(threading.Thread):
         random_ = random.Random(self.name)
         try:
             with psycopg.connect(self.conninfo, autocommit=True) as connection:
-                while not self.done.is_set():
+                while not self.done.wait(PAUSE_SECONDS):
                     statement = random_.choice(self.statements)
                     user_id = random_.randint(QUIET + 1, USERS)
                     try:

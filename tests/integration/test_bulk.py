@@ -26,8 +26,6 @@ def make_users(app: App, number: int) -> None:
     )
 
 
-# Seconds; but on unlucky statistics (autovacuum between two statements) a plan takes minutes.
-@pytest.mark.timeout(400)
 def test_a_copy_of_many_enrollments_is_one_set_based_statement(app: App) -> None:
     site = app.site
     site.register_only("A")

@@ -318,6 +318,7 @@ def restored(site: Site, cluster: Cluster, conninfo: str, file: Path) -> str:
     return database
 
 
+@pytest.mark.newest("what a dump holds of ours; changed publications are tested on both ends")
 def test_a_dump_of_the_revision_before_is_upgraded(
     tree: Tree, streaming: Site, tmp_path: Path
 ) -> None:
