@@ -19,13 +19,19 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
+from pysync.db.sql_files import frozen, statements
 from pysync.diagnosis.grants import GRANTS, owners_statement
 from pysync.lifecycle import courses
+from pysync.migrate import migrate
+from pysync.migrate.lineage import COURSE
 from pysync.models.replicated import replicated
 from pysync.types import CourseId
 
 REQUIRED_PROGRAMS = "PYSYNC_TEST_PROGRAMS"
 """Environment variable: anything but empty makes a program of Debian's that is missing an error."""
+
+TEMPLATED_COURSES = ("A", "B")
+"""Courses whose databases are copies of a migrated one where no test is about adding them."""
 
 _numbers = itertools.count(1)
 
@@ -81,6 +87,7 @@ class Cluster:
     major: int
     granted: dict[str, Any] = field(default_factory=dict)
     """How to connect as the role that has what ``pysync grants`` prints, once it is admitted."""
+    _course_templates: set[str] = field(default_factory=set)
 
     def conninfo(self, dbname: str = "postgres", **parameters: Any) -> str:
         defaults = {
@@ -100,6 +107,16 @@ class Cluster:
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
             connection.execute(statement)
         return self.conninfo(name)
+
+    def course_template(self, course_id: str) -> str | None:
+        """Return a database as migration makes it for a course, to copy; none if few tests add it."""
+        if course_id not in TEMPLATED_COURSES:
+            return None
+        name = f"course_template_{course_id}"
+        if name not in self._course_templates:
+            migrate(self.create(name), COURSE, name, course=CourseId(course_id))
+            self._course_templates.add(name)
+        return name
 
     def admit_granted(self, passfile: Path) -> None:
         """Make a role that is no superuser, and logs in by password, as others than superusers must.
@@ -200,9 +217,20 @@ class Site:
 
     def add(self, course_id: str, conninfo: str | None = None) -> courses.Added:
         """Add a course, with a fresh database unless one is given."""
-        conninfo = conninfo or self.new_database()
+        conninfo = conninfo or self._course_database(course_id)
         self.databases[course_id] = conninfo
         return courses.add(self.portal, CourseId(course_id), conninfo, Silent())
+
+    def _course_database(self, course_id: str) -> str:
+        """Create a database that is migrated already if the course is one that many tests add."""
+        template = self.course_server.course_template(course_id)
+        conninfo = self.new_database(template=template)
+        if template:
+            with psycopg.connect(conninfo) as connection:
+                # A copy has no settings of its database's own.
+                for statement in statements(frozen("course")["search_path.sql"]):
+                    connection.execute(statement.encode())
+        return conninfo
 
     def wait(self, *course_ids: str, timeout_seconds: float = 30) -> None:
         """Wait until courses (all by default) have what the portal has committed."""
@@ -269,6 +297,10 @@ class GrantedSite(Site):
                 ).fetchall():
                     connection.execute(f"alter table {table} owner to {cluster.granted['user']}")
         return grant(cluster, "course", conninfo)
+
+    def _course_database(self, course_id: str) -> str:
+        """Create a database that the role migrates itself: all there is to be its own."""
+        return self.new_database()
 
 
 def grant(cluster: Cluster, side: str, conninfo: str) -> str:
