@@ -80,6 +80,9 @@ FAN_OUT_ROLE: Final = "pysync_fan_out"
 PORTAL_ROLES: Final = (FAN_OUT_ROLE, "pysync_owner")
 """Roles of pysync's own on a portal, which own its functions; nobody logs in as them."""
 
+COURSE_ROLE: Final = "pysync_course"
+"""Owns the replicated tables of course databases; nobody logs in as it."""
+
 
 class Progress(Protocol):
     """What a long piece of work tells about itself; the command line draws it."""

@@ -188,7 +188,30 @@ OWN_TABLES = [
             nullable=False,
             comment="statements that take back what adoption did, as far as the data allows",
         ),
+        sa.Column("owner", sa.Text, comment="the role that had it"),
+        sa.Column(
+            "keeps_owner",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.text("false"),
+            comment="whether that role goes on owning it",
+        ),
         sa.PrimaryKeyConstraint("table_name", name="adoption_pkey"),
+        schema="course",
+    ),
+    sa.Table(
+        "loan",
+        metadata,
+        sa.Column("table_name", sa.String(63), nullable=False),
+        sa.Column("relation", postgresql.OID, nullable=False),
+        sa.Column("borrower", sa.Text, nullable=False),
+        sa.Column("may_create", sa.Boolean, nullable=False, comment="in this schema, before"),
+        sa.Column(
+            "write_guard",
+            postgresql.ARRAY(sa.Text),
+            comment="how it was, and has to be again",
+        ),
+        sa.PrimaryKeyConstraint("table_name", name="loan_pkey"),
         schema="course",
     ),
 ]
@@ -222,6 +245,33 @@ end
 $$
 """
 
+# What is revoked when a table is taken over is granted again by the downgrade.
+RECORD_OWNERS = """
+update course.adoption
+   set owner = pg_catalog.pg_get_userbyid(moved.relowner),
+       keeps_owner = {keeps_owner},
+       undo = array(
+           select format('grant %s on course.%I to %s%s', granted.what, moved.relname,
+                         case granted.grantee
+                             when 0 then 'public'
+                             else quote_ident(pg_catalog.pg_get_userbyid(granted.grantee))
+                         end,
+                         case when granted.is_grantable then ' with grant option' end)
+             from (select privilege_type as what, on_table.*
+                     from aclexplode(moved.relacl) as on_table
+                    union all
+                   select format('%s (%I)', privilege_type, attname), on_column.*
+                     from pg_catalog.pg_attribute as moved_column
+                    cross join aclexplode(moved_column.attacl) as on_column
+                    where moved_column.attrelid = moved.oid) as granted
+            where granted.privilege_type in ('REFERENCES', 'TRIGGER')
+              and granted.grantee <> moved.relowner
+              and not {keeps_owner}
+       ) || undo
+  from pg_catalog.pg_class as moved
+ where moved.oid = format('course.%I', adoption.table_name)::regclass
+"""
+
 
 def upgrade() -> None:
     adoptions = [(table, create_or_adopt(table, Side.COURSE)) for table in REPLICATED_TABLES]
@@ -233,7 +283,9 @@ def upgrade() -> None:
     course_id = str(attribute("course_id")).replace("'", "''")
     execute(f"insert into course.this_course (course_id) values ('{course_id}')")
     execute(GRANT_USAGE)
+    execute(RECORD_OWNERS.format(keeps_owner="true" if attribute("keep_owner") else "false"))
     replay(FROZEN)
+    execute("call course.take_over()")
 
 
 # Takes back what search_path.sql added.
@@ -262,6 +314,20 @@ end
 $$
 """
 
+ROUTINES = [
+    "refuse_write()",
+    "note_missing_marks()",
+    "wait_for(bigint, interval)",
+    "take_back()",
+    "lend_table(text)",
+    "take_over()",
+    "give_back()",
+    "own_table(regclass)",
+    "hand_over(regclass, name)",
+    "code_of_others(regclass)",
+    "write_guard(regclass)",
+]
+
 
 def downgrade() -> None:
     execute(
@@ -271,6 +337,7 @@ def downgrade() -> None:
         "message = 'the database is subscribed to a portal', "
         "hint = 'Run \"pysync course remove\" first'; end if; end $$"
     )
+    execute("call course.give_back()")
     execute(RESET_SEARCH_PATH)
     execute("drop view course.replication_status")
     for table in REPLICATED_TABLES:
@@ -283,6 +350,12 @@ def downgrade() -> None:
         drop_or_release(table)
     for table in OWN_TABLES:
         op.drop_table(table.name, schema="course")
-    execute("drop function course.refuse_write()")
-    execute("drop function course.note_missing_marks()")
-    execute("drop procedure course.wait_for(bigint, interval)")
+    for routine in ROUTINES:
+        execute(f"drop routine course.{routine}")
+    # Other course databases of this cluster may need the role still.
+    execute("revoke usage on schema course from pysync_course")
+    execute(
+        "do $$ begin drop role pysync_course; "
+        "exception when dependent_objects_still_exist or insufficient_privilege then null; "
+        "end $$"
+    )

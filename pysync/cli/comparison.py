@@ -1,9 +1,19 @@
 """What a merge did or would do, as a table or as JSON."""
 
+from collections.abc import Mapping
 from dataclasses import astuple
 
 from pysync.cli.output import Format, plain, print_rows
 from pysync.replication.merge import Outcome
+
+
+def taken_over(tables: Mapping[str, str]) -> list[str]:
+    """Return what is to be told of tables that become pysync's."""
+    return [
+        f"{table}: becomes pysync's; role '{role}' goes on reading and writing it, and borrows it "
+        "to alter it, unless you give --keep-owner"
+        for table, role in tables.items()
+    ]
 
 
 def print_comparison(
@@ -29,6 +39,7 @@ def print_comparison(
             f"auth_user: {found.renamed:,} users have the name of a portal user with another id: "
             "rows that point at them stay with the old id"
         )
+    notes += taken_over(found.taken_over)
     print_rows(
         format,
         {"course_id": course, "done": done, **plain(found)},

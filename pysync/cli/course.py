@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pysync.cli.comparison import print_comparison
+from pysync.cli.comparison import print_comparison, taken_over
 from pysync.cli.output import Format, bytes_text, say, steps
 from pysync.cli.parameters import (
     CourseArgument,
@@ -51,6 +51,14 @@ def add(
             "with --yes.",
         ),
     ] = False,
+    keep_owner: Annotated[
+        bool,
+        typer.Option(
+            "--keep-owner",
+            help="Leave tables that the database has already to their owner; else they become "
+            "pysync's.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it.")] = False,
     dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
@@ -66,7 +74,12 @@ def add(
     portal_for_course = with_password(portal_for_course, password_file)
     if adopt and (dry_run or not yes):
         with steps() as progress:
-            found = adoption.preview(*named, progress, portal_conninfo_for_course=portal_for_course)
+            found = adoption.preview(
+                *named,
+                progress,
+                portal_conninfo_for_course=portal_for_course,
+                keep_owner=keep_owner,
+            )
         ending = "dry run: nothing was changed; confirm with --yes"
         print_comparison(found, format, course=course, done=False, ending=ending)
         return
@@ -76,10 +89,13 @@ def add(
             progress,
             portal_conninfo_for_course=portal_for_course,
             adopt=adopt,
+            keep_owner=keep_owner,
             dry_run=dry_run,
         )
     if dry_run:
         name = added.course.replication_name
+        for line in taken_over(added.taken_over):
+            say(line)
         say(
             f"dry run: course '{course}' is there already; it would be checked and finished"
             if added.already_there

@@ -12,9 +12,13 @@ from pysync.errors import (
     DatabaseUnreachableError,
     LockedError,
     PysyncError,
+    UnsuitableDatabaseError,
     UnsuitableServerError,
 )
 from pysync.texts import quoted
+
+RUNS_CODE: Final = "PY008"
+"""The SQLSTATE with which a course database refuses tables that run code of others."""
 
 LOOK_INTO_LOG: Final = "look into that server's log for what raised it"
 
@@ -53,6 +57,12 @@ def meaning(error: psycopg.Error, subject: str) -> PysyncError:
             return DatabaseUnreachableError(
                 f"{subject} lost its connection: {said(error)}",
                 "run the command again once the server is back; it goes on where it stopped",
+            )
+        case _ if error.sqlstate == RUNS_CODE:
+            return UnsuitableDatabaseError(
+                f"{subject} can't have its tables: {said(error)}",
+                "leave that out, or let the tables' owner keep them: run 'pysync course add' with "
+                "--keep-owner",
             )
         case _:
             return PysyncError(f"{subject} failed: {said(error, hinted=True)}", LOOK_INTO_LOG)

@@ -18,7 +18,7 @@ from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import PORTAL as PORTAL_LINEAGE
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.subscriptions import UNLOGGED
-from pysync.types import PORTAL_ROLES, SUPPORTED_MAJORS
+from pysync.types import COURSE_ROLE, PORTAL_ROLES, SUPPORTED_MAJORS
 
 _QUERIES: Final = load(__file__)
 _LOGGING: Final = [name for name in UNLOGGED if "." not in name]
@@ -66,6 +66,12 @@ def _parameters(why: str, *names: str) -> Grant:
     return Grant(f"SET {listed}", why, statement, granted)
 
 
+def _may_act_as(*roles: str) -> str:
+    return " and ".join(
+        f"coalesce(pg_has_role(to_regrole('{name}'), 'usage'), false)" for name in roles
+    )
+
+
 _DATABASE: Final = Grant(
     "CREATE on the database",
     "makes schemas, publications and subscriptions",
@@ -89,9 +95,7 @@ PORTAL: Final = (
         "membership in pysync's own roles",
         "makes the roles that its functions run as, and gives these to them",
         _QUERIES["grant_roles"],
-        " and ".join(
-            f"coalesce(pg_has_role(to_regrole('{name}'), 'usage'), false)" for name in PORTAL_ROLES
-        ),
+        _may_act_as(*PORTAL_ROLES),
     ),
     _DATABASE,
     _PUBLIC,
@@ -108,6 +112,12 @@ MERGING: Final = (
 
 COURSE: Final = (
     _member("pg_create_subscription", "makes the subscription", since=16),
+    Grant(
+        "membership in pysync's own role",
+        "makes the role that the replicated tables belong to, and gives them to it",
+        _QUERIES["grant_course_role"],
+        _may_act_as(COURSE_ROLE),
+    ),
     _DATABASE,
     _PUBLIC,
     _MONITOR,

@@ -37,6 +37,17 @@ begin
 end
 $$;
 
+-- name: grant_course_role
+-- Make the role that replicated tables belong to, unless another course has, and let a role act as it.
+do $$
+begin
+    if pg_catalog.to_regrole('pysync_course') is null then
+        create role pysync_course nologin;
+    end if;
+    grant pysync_course to {role};
+end
+$$;
+
 -- name: grant_owners
 -- Make a role a member of those that own tables.
 do $$

@@ -1,10 +1,11 @@
 """See what adopting a database that holds users would change."""
 
+from dataclasses import replace
 from functools import partial
 
 from pysync.adoption import Side, inspect, plan
 from pysync.db.errors import translated
-from pysync.lifecycle import courses
+from pysync.lifecycle import courses, replicas
 from pysync.migrate import current_revision
 from pysync.migrate.lineage import COURSE
 from pysync.models.replicated import REPLICATED_TABLES
@@ -19,6 +20,7 @@ def preview(
     progress: Progress,
     *,
     portal_conninfo_for_course: str | None = None,
+    keep_owner: bool = False,
 ) -> merge.Outcome:
     """Count what ``courses.add(…, adopt=True)`` would do to a database's users, and do nothing.
 
@@ -29,7 +31,13 @@ def preview(
     way_back = portal_conninfo_for_course
     with (
         courses.opened(
-            portal_conninfo, course_id, conninfo, progress, way_back, adopt=True
+            portal_conninfo,
+            course_id,
+            conninfo,
+            progress,
+            way_back,
+            adopt=True,
+            keep_owner=keep_owner,
         ) as work,
         translated(work.subject),
     ):
@@ -40,6 +48,7 @@ def preview(
                 plan(found[name], COURSE.metadata.tables[f"course.{name}"], Side.COURSE, course_id)
         columns = {name: frozenset(table.columns) for name, table in found.items()}
         queries = partial(snapshots.members, course_id)
-        return merge.preview(
+        outcome = merge.preview(
             portal_conninfo, work.database, queries, progress, schema=schema, found=columns
         )
+        return replace(outcome, taken_over=replicas.to_take_over(work))

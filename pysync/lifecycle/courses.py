@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pysync.db.connections import parse, without_secrets
 from pysync.db.restricted import as_owner_of
@@ -19,11 +19,15 @@ from pysync.types import CourseId, Progress, replication_name
 
 @dataclass(frozen=True)
 class Added:
-    """What :func:`add` did."""
+    """What :func:`add` did, or on trial would do.
+
+    ``taken_over`` are tables that would become pysync's, and the roles that own them.
+    """
 
     course: Course
     users: int
     already_there: bool
+    taken_over: dict[str, str] = field(default_factory=dict)
 
 
 def add(
@@ -34,6 +38,7 @@ def add(
     *,
     portal_conninfo_for_course: str | None = None,
     adopt: bool = False,
+    keep_owner: bool = False,
     dry_run: bool = False,
 ) -> Added:
     """Make a database a course's database: check, migrate, backfill, subscribe, wait.
@@ -46,15 +51,24 @@ def add(
     :param portal_conninfo_for_course: how the course's server reaches the portal, if differently.
     :param adopt: the database holds users already: merge the portal's into them instead of making
         a first copy. See :func:`pysync.lifecycle.adopt.preview`.
+    :param keep_owner: leave tables that the database has already to the role that owns them.
     :param dry_run: stop after the checks, and return how many users would be there.
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
     """
     way_back = portal_conninfo_for_course
-    with opened(portal_conninfo, course_id, conninfo, progress, way_back, adopt=adopt) as work:
+    with opened(
+        portal_conninfo,
+        course_id,
+        conninfo,
+        progress,
+        way_back,
+        adopt=adopt,
+        keep_owner=keep_owner,
+    ) as work:
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
-            return Added(work.course, members, work.course.ready)
+            return Added(work.course, members, work.course.ready, replicas.to_take_over(work))
         begin = steps.run(work)
         with as_owner_of(work.database, "course", "auth_user") as owner:
             users = owner.value("select count(*) from course.auth_user", "bigint")
@@ -70,6 +84,7 @@ def opened(
     portal_conninfo_for_course: str | None,
     *,
     adopt: bool,
+    keep_owner: bool = False,
 ) -> Iterator[Work]:
     """Connect to both sides of a course that is to be added; all is checked, nothing is changed.
 
@@ -98,7 +113,16 @@ def opened(
         checks.enforce(checks.portal_server(portal, adds=not has_slot), progress)
         checks.enforce(checks.course_server(database, adds=subscription is None), progress)
         checks.check_database(portal, database, course_id, course.replication_name)
-        work = Work(portal_conninfo, portal, course, conninfo, database, subscriber, progress)
+        work = Work(
+            portal_conninfo,
+            portal,
+            course,
+            conninfo,
+            database,
+            subscriber,
+            progress,
+            keep_owner=keep_owner,
+        )
         steps.refuse(work, adopt=adopt)
         if subscription is None:
             checks.check_reachable(portal, database, course.replication_name, subscriber)

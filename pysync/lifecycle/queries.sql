@@ -1,3 +1,12 @@
+-- name: owners
+-- Whom tables belong to, out of some, but those that are pysync's own.
+select c.oid::pg_catalog.regclass::text, r.rolname::text
+  from unnest(%(tables)s::text[]) as t (name)
+  join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(t.name)
+  join pg_catalog.pg_roles r on r.oid = c.relowner
+ where r.rolname <> 'pysync_course'
+ order by 1;
+
 -- name: retained_wal
 -- How much WAL a slot keeps, and how much it may keep at most, in bytes.
 select (select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint

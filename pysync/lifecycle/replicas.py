@@ -7,14 +7,17 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value, parse
 from pysync.db.errors import translated
+from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import frozen, statements
 from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
-from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable
+from pysync.lifecycle.work import Work
+from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, ReplicatedTable
 from pysync.replication import subscriptions
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 
+_QUERIES: Final = load(__file__)
 _GUARD_TRIGGERS: Final = (
     "pysync_refuse_rows",
     "pysync_refuse_columns",
@@ -48,14 +51,41 @@ def close(database: Connection, course: Course) -> None:
         _set_guard(database, enabled=True)
 
 
+def take_over(database: Connection, course: Course, *, keep_owner: bool) -> None:
+    """Have the replicated tables belong to pysync's own role.
+
+    :param keep_owner: but those that were there before pysync.
+    """
+    with translated(f"course '{course.course_id}'"), database.transaction():
+        database.execute("update course.adoption set keeps_owner = %s", (keep_owner,))
+        database.execute("call course.take_over()")
+
+
+def to_take_over(work: Work) -> dict[str, str]:
+    """Return the tables that adding a course makes pysync's, and the roles that own them now."""
+    if work.keep_owner:
+        return {}
+    tables = [f"{schema}.{name}" for schema in ("public", "course") for name in REPLICATED_TABLES]
+    return dict(work.database.execute(_QUERIES["owners"], {"tables": tables}).fetchall())
+
+
+def keeps_owner(database: Connection) -> bool:
+    """Return whether a course database has tables that a site's role goes on owning."""
+    query = "select true from course.adoption where keeps_owner limit 1"
+    return fetch_value(database, query) is not None
+
+
 def adjust(database: Connection, course: Course) -> None:
     """Make a restored dump the course's database as the original was.
 
-    Its write guard may be off, and a dump doesn't hold what ``alter database`` said.
+    Its write guard may be off, and a dump doesn't hold what ``alter database`` said, nor roles.
     """
     close(database, course)
-    for statement in statements(frozen("course")["search_path.sql"]):
-        database.execute(statement.encode())
+    for name in ("roles.sql", "search_path.sql"):
+        for statement in statements(frozen("course")[name]):
+            database.execute(statement.encode())
+    with translated(f"course '{course.course_id}'"):
+        database.execute("call course.take_over()")
 
 
 def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False) -> bool:
@@ -114,6 +144,7 @@ def _open(database: Connection, course: Course) -> None:
         for table in REPLICATED:
             _continue_identity(database, table)
             database.execute(alter.format(table.identifier, course_id))
+        database.execute("call course.give_back()")
 
 
 def _continue_identity(database: Connection, table: ReplicatedTable) -> None:

@@ -74,6 +74,11 @@ def refuse(work: Work, *, adopt: bool) -> None:
             f"{work.subject} is being added without --adopt already",
             f"run 'pysync course add {argument} …' without it, or remove the course first",
         )
+    if at is not State.NEW and work.keep_owner and not replicas.keeps_owner(database):
+        raise ReplicationError(
+            f"{work.subject} was added without --keep-owner already: its tables are pysync's",
+            f"run 'pysync course remove {argument}' first, and add it with --adopt",
+        )
     if at is State.NEW and subscription is not None:
         raise UnsuitableDatabaseError(
             f"database '{database.info.dbname}' is subscribed to another portal already: "
@@ -104,11 +109,20 @@ def _prepare(work: Work, at: State) -> None:
     """See to what a course needs in any state: the revision, rights, and how it is reached."""
     portal, database, course = work.portal, work.database, work.course
     work.progress.step("migrating the course database")
-    migrate(work.conninfo, COURSE, work.subject, course=course.course_id, merging=course.adopts)
+    migrate(
+        work.conninfo,
+        COURSE,
+        work.subject,
+        course=course.course_id,
+        merging=course.adopts,
+        keep_owner=work.keep_owner,
+    )
     # Another course may have been given the same database at the same moment, and got it first.
     checks.check_database(portal, database, course.course_id, course.replication_name)
     publications.grant_reading(portal, course.replication_role)
     if at is State.NEW:
+        # One that was removed has given its tables back.
+        replicas.take_over(database, course, keep_owner=work.keep_owner)
         return
     before = registry.get(portal, course.course_id)
     # Whether a password is another one than before can't be told: it isn't ours to read.

@@ -14,6 +14,7 @@ class Work:
     :param course: as it is registered or, if it isn't yet, will be.
     :param conninfo: how we reach its database, with a password where one is needed.
     :param subscriber: how its server reaches the portal, likewise.
+    :param keep_owner: whether tables that are adopted stay with the role that owns them.
     """
 
     portal_conninfo: str
@@ -23,6 +24,7 @@ class Work:
     database: Connection
     subscriber: str
     progress: Progress
+    keep_owner: bool = False
 
     @property
     def subject(self) -> str:

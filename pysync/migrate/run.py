@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
-from pysync.db.errors import detail, meaning
+from pysync.db.errors import RUNS_CODE, detail, meaning
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import folder, frozen, in_order
@@ -64,6 +64,7 @@ def migrate(
     *,
     course: CourseId | None = None,
     merging: bool = False,
+    keep_owner: bool = False,
     target: str = "head",
     offline: bool = False,
     reinstall: bool = False,
@@ -74,6 +75,7 @@ def migrate(
     :param subject: what to call it in messages, such as ``portal`` or ``course 'X'``.
     :param course: the course a course database is for.
     :param merging: take over a course's tables with their rows: a merge is going to follow.
+    :param keep_owner: leave a course's own tables to the role that owns them.
     :param target: a revision of the lineage, ``head`` or ``base``.
     :param offline: return the SQL instead of running it.
     :param reinstall: run the newest frozen copies of all objects again.
@@ -100,6 +102,7 @@ def migrate(
             "lineage": lineage,
             "course_id": course,
             "merging": course if merging else None,
+            "keep_owner": keep_owner,
             "found_tables": _found_tables(connection, lineage),
             "adopted_tables": _adopted_tables(connection, lineage) if before else None,
         }
@@ -200,7 +203,10 @@ def _meaning(error: psycopg.Error, subject: str) -> PysyncError:
             f"remove the {'duplicates' if is_double else 'rows without a user'} and run the "
             "command again",
         )
-    if isinstance(error, errors.LockNotAvailable | errors.InsufficientPrivilege):
+    if (
+        isinstance(error, errors.LockNotAvailable | errors.InsufficientPrivilege)
+        or error.sqlstate == RUNS_CODE
+    ):
         return meaning(error, subject)
     translated = meaning(error, f"{subject} migration")
     holds_rows = error.sqlstate == _HOLDS_ROWS

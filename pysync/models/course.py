@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, Index, MetaData, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pysync.models.columns import (
@@ -113,3 +114,19 @@ class CourseAdoption(CourseDatabaseBase):
 
     table_name: Mapped[str] = mapped_column(String(63), primary_key=True)
     undo: Mapped[Undo]
+    owner: Mapped[str | None] = mapped_column(comment="the role that had it")
+    keeps_owner: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="whether that role goes on owning it"
+    )
+
+
+class Loan(CourseDatabaseBase):
+    """A table that a transaction under way has borrowed; nobody ever sees a row."""
+
+    __tablename__ = "loan"
+
+    table_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    relation: Mapped[int] = mapped_column(OID)
+    borrower: Mapped[str]
+    may_create: Mapped[bool] = mapped_column(comment="in this schema, before")
+    write_guard: Mapped[list[str] | None] = mapped_column(comment="how it was, and has to be again")

@@ -63,12 +63,13 @@ class Outcome:
     """What a merge did or, on trial, would do.
 
     ``renamed`` are users whose name the portal has under another id: rows that point at them don't
-    follow.
+    follow. ``taken_over`` are tables that become pysync's, and the roles that own them until then.
     """
 
     differences: list[Changes]
     foreign_keys: list[ForeignKey] = field(default_factory=list)
     renamed: int = 0
+    taken_over: dict[str, str] = field(default_factory=dict)
 
 
 class ReferencedError(UnsuitableDatabaseError):

@@ -133,7 +133,8 @@ begin
             select array_agg(distinct c.relowner) as oids
               from unnest({tables}::text[]) as name
               join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass('course.' || name)
-              join pg_catalog.pg_roles r on r.oid = c.relowner and not r.rolsuper
+              join pg_catalog.pg_roles r
+                on r.oid = c.relowner and not r.rolsuper and r.rolname <> 'pysync_course'
         ), wanted as (
             select oids[1] as oid from owners where pg_catalog.cardinality(oids) = 1
         ), present as (
@@ -149,7 +150,7 @@ begin
           from present
          where present.oid not in (select wanted.oid from wanted)
         union all
-        -- Superusers' tables have no policies for their owners.
+        -- Superusers' tables have no policies for their owners, nor have pysync's.
         select case when oids is null then 'alter role {role} bypassrls'
                     else 'alter role {role} nobypassrls' end
           from owners
@@ -191,13 +192,15 @@ select object.what, r.rolname::text,
         select case c.relkind when 'v' then 'view ' else 'table ' end || c.oid::regclass, c.relowner
           from pg_catalog.pg_class c
          where c.relnamespace = pg_catalog.to_regnamespace('course')
-           and c.relname in ('adoption', 'alembic_version', 'installed', 'mark',
+           and c.relname in ('adoption', 'alembic_version', 'installed', 'loan', 'mark',
                              'missing_mark', 'replication_status', 'this_course')
         union all
         select 'routine ' || p.oid::regprocedure, p.proowner
           from pg_catalog.pg_proc p
          where p.pronamespace = pg_catalog.to_regnamespace('course')
-           and p.proname in ('wait_for', 'refuse_write', 'note_missing_marks')) as object
+           and p.proname in ('code_of_others', 'give_back', 'hand_over', 'lend_table',
+                             'note_missing_marks', 'own_table', 'refuse_write', 'take_back',
+                             'take_over', 'wait_for', 'write_guard')) as object
   join pg_catalog.pg_roles r on r.oid = object.owner
  where not r.rolsuper and r.rolname <> current_user
  limit 1;

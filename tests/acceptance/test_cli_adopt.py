@@ -71,6 +71,9 @@ def test_a_course_site_with_users_is_adopted_after_a_dry_run(site: Site, old_sit
         text.replace('"', "")
     )
     assert "1 users have the name of a portal user with another id" in text
+    assert "public.auth_user: becomes pysync's" in text
+    kept = succeed("course", "add", "A", old_site, "--adopt", "--keep-owner", portal=site.portal)
+    assert "becomes pysync's" not in kept
     plan = json.loads(
         succeed("course", "add", "A", old_site, "--adopt", "--format", "json", portal=site.portal)
     )

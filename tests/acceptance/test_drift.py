@@ -133,6 +133,10 @@ IN_THE_COURSE = {
         "function course.refuse_write()",
         "was altered",
     ),
+    "alter table course.auth_userprofile owner to pg_monitor": (
+        "table course.auth_userprofile",
+        "belongs to role 'pg_monitor' rather than 'pysync_course'",
+    ),
     "alter table course.mark drop constraint mark_pkey": (
         "constraint 'mark_pkey' on course.mark",
         "is missing",

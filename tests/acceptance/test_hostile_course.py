@@ -176,12 +176,17 @@ def test_a_hostile_site_gains_nothing_from_any_command(site: Site, neighbour: Ne
     for name in ("ann", "bob", "cid"):
         enroll(site, insert_user(site, name), "A")
     course_id, silent = CourseId("A"), Silent()
-    outcome = adopt.preview(site.portal, course_id, neighbour.database, silent)
+    # It is taken over only without that code.
+    with pytest.raises(UnsuitableDatabaseError, match="would run code of others") as refused:
+        courses.add(site.portal, course_id, neighbour.database, silent, adopt=True)
+    assert "--keep-owner" in str(refused.value.remedy)
+    assert "trigger" not in neighbour.met()
+    outcome = adopt.preview(site.portal, course_id, neighbour.database, silent, keep_owner=True)
     assert [(each.table, each.rows) for each in outcome.foreign_keys if each.rows] == [
         ("public.forum_post", 1)
     ]
     neighbour.met()
-    courses.add(site.portal, course_id, neighbour.database, silent, adopt=True)
+    courses.add(site.portal, course_id, neighbour.database, silent, adopt=True, keep_owner=True)
     assert {"trigger", "default", "generated"} <= neighbour.met()
     site.execute("update auth_user set email = 'new@example.org'")
     site.wait()

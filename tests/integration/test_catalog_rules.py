@@ -83,10 +83,11 @@ PORTAL = [
 COURSE = [
     *EVERYWHERE,
     (
-        "only course.wait_for and the trigger on marks, which touch pysync's own tables, are"
+        "only what sites call, what takes back what they borrow, and the trigger on marks are"
         " security definer",
-        "prosecdef and proname not in ('wait_for', 'note_missing_marks')",
+        "prosecdef and proname not in ('wait_for', 'lend_table', 'take_back', 'note_missing_marks')",
     ),
+    ("it belongs to who migrates: pysync_course owns tables only", "owner = 'pysync_course'"),
 ]
 
 OTHERS = {

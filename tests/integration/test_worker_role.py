@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pysync.findings import Finding
 from pysync.lifecycle import courses, pause
 from pysync.types import CourseId
 from pysync.watching.doctor import examine
@@ -35,6 +36,11 @@ def complaints(site: Site) -> list[str]:
     return [each for each in found if "applies rows with the rights" in each]
 
 
+def of_others(site: Site) -> list[Finding]:
+    found = [each.finding for each in examine(site.portal)]
+    return [each for each in found if "code of" in each.cause]
+
+
 def test_a_worker_has_its_tables_owners_rights_and_nobody_is_it(site: Site) -> None:
     enroll(site, insert_user(site, "ann"), "A")
     site.add("A")
@@ -50,12 +56,27 @@ def test_a_worker_has_its_tables_owners_rights_and_nobody_is_it(site: Site) -> N
         with pytest.raises(psycopg.OperationalError, match="too many connections"):
             psycopg.connect(make_conninfo(site.databases["A"], user=str(role)))
 
-    # What a site's column is filled with takes the site's rights.
     neighbour = f"neighbour_{uuid4().hex[:8]}"
     course.execute(
-        f"create role {neighbour}; alter table course.auth_user owner to {neighbour};"
-        f" create schema home authorization {neighbour}; set role {neighbour};"
-        " create sequence home.numbers; reset role;"
+        f"create role {neighbour}; create schema home authorization {neighbour};"
+        f" set role {neighbour}; create sequence home.numbers;"
+        " create function home.meet() returns trigger language plpgsql as"
+        " $$ begin return new; end $$; reset role"
+    )
+    assert of_others(site) == []
+    course.execute(
+        f"grant trigger on course.auth_user to {neighbour}; create trigger met before insert"
+        " on course.auth_user for each row execute function home.meet()"
+    )
+    code, may_put = of_others(site)
+    assert "trigger met on table course.auth_user uses what belongs to role" in str(code)
+    course.execute("drop trigger met on course.auth_user")
+    course.execute(may_put.commands[0].encode())
+    assert of_others(site) == []
+
+    # What a site's column is filled with takes the site's rights.
+    course.execute(
+        f"alter table course.auth_user owner to {neighbour};"
         " alter table course.auth_user add column number int default nextval('home.numbers')"
     )
     course.execute(sql.SQL(powerful).format(subscription))

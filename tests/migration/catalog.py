@@ -6,7 +6,9 @@ from typing import Any, LiteralString
 
 import psycopg
 
-ROLES = ("pysync_fan_out", "pysync_owner")
+from pysync.types import COURSE_ROLE, PORTAL_ROLES
+
+ROLES = (*PORTAL_ROLES, COURSE_ROLE)
 
 # Names instead of oids everywhere: two databases with the same objects give the same rows. Default
 # privileges count the same whether they are spelled out or not.

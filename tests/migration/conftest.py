@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -14,7 +14,7 @@ from pysync.errors import AdoptionError
 from pysync.migrate import Lineage, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.models.replicated import REPLICATED_TABLES
-from pysync.types import CourseId
+from pysync.types import COURSE_ROLE, PORTAL_ROLES, CourseId
 from tests.support import Cluster
 
 NewDatabase = Callable[..., str]
@@ -102,4 +102,7 @@ def new_database(course_server: Cluster) -> Iterator[NewDatabase]:
 
 def _drop_owner(cluster: Cluster) -> None:
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
-        connection.execute("drop role if exists pysync_fan_out, pysync_owner")
+        for roles in (PORTAL_ROLES, [COURSE_ROLE]):
+            # Other tests' databases may be there still, and need theirs.
+            with suppress(psycopg.errors.DependentObjectsStillExist):
+                connection.execute(f"drop role if exists {', '.join(roles)}")

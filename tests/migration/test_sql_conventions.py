@@ -14,7 +14,7 @@ from migrations.places import render
 from pysync.db.sql_files import folder
 from pysync.migrate import Lineage
 from pysync.migrate.lineage import COURSE, PORTAL
-from tests.migration.catalog import ROLES
+from pysync.types import PORTAL_ROLES
 
 pytestmark = pytest.mark.every_major("catalogs as each version fills them")
 
@@ -128,5 +128,5 @@ def test_functions_are_described_closed_and_pinned_in_the_catalog(
         assert "search_path=pg_catalog, pg_temp" in (settings or []), f"{name}: pin its search_path"
         assert not is_open, f"{name} is open to PUBLIC"
         if lineage is PORTAL:
-            assert runs_as in {None, *ROLES}, f"{name} isn't owned by one of {ROLES}"
+            assert runs_as in {None, *PORTAL_ROLES}, f"{name} isn't owned by one of {PORTAL_ROLES}"
     assert (relations_open_to_public, schemas_open_to_public) == ([], [])

@@ -259,6 +259,9 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
         "portal/row_security.sql",
         "course/membership.sql",
         "course/refuse_write.sql",
+        "course/lend_table.sql",
+        "course/take_back.sql",
+        "course/take_over.sql",
         "course/wait_for.sql",
     }
     assert "array['id', 'course_id', 'user_id', 'body']" in changed["course/refuse_write.sql"]

@@ -1,9 +1,10 @@
 """What isn't as it should be in a course database: tables, guard, search_path, what hides them."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from pysync.adoption import FoundTable, Side, inspect, plan
 from pysync.db.connections import Connection
@@ -16,6 +17,7 @@ from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
+from pysync.types import COURSE_ROLE
 
 _MEMBERSHIP_CHECK: Final = "pysync_this_course"
 _QUERIES: Final = load(__file__)
@@ -43,8 +45,23 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
             for name in REPLICATED_TABLES
             for finding in _table_findings(course, name, tables.get(name))
         ),
+        *_owner_findings(database, [f"course.{name}" for name in tables]),
         *object_findings(database, COURSE, IN_COURSE, reinstall),
     ]
+
+
+def _owner_findings(database: Connection, tables: list[str]) -> list[Finding]:
+    with suppress(errors.InsufficientPrivilege):  # who only looks on may not read what was adopted
+        found = database.execute(_QUERIES["foreign_owners"], {"tables": tables}).fetchall()
+        return [
+            Finding(
+                f"table course.{name}",
+                f"belongs to role '{role}' rather than '{COURSE_ROLE}' {IN_COURSE}",
+                run("call course.take_over()", IN_COURSE),
+            )
+            for name, role in found
+        ]
+    return []
 
 
 def _hidden(name: str) -> Finding:

@@ -15,6 +15,16 @@ select p.pubname::text as publication,
   left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where p.pubname = any (%(names)s);
 
+-- name: foreign_owners
+-- Replicated tables that aren't pysync's, and were not left to the role that owned them.
+select c.relname::text, r.rolname::text
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_roles r on r.oid = c.relowner and r.rolname <> 'pysync_course'
+ where c.oid = any (%(tables)s::text[]::pg_catalog.regclass[])
+   and not exists (select from course.adoption a
+                    where a.table_name = c.relname and a.keeps_owner)
+ order by 1;
+
 -- name: surroundings
 -- What hides the replicated tables from applications, and the database's own search_path.
 select array(select c.relname::text

@@ -6,15 +6,17 @@ from typing import Final
 
 from psycopg import errors, sql
 
+from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.diagnosis.checks import course_server
 from pysync.diagnosis.drift import course_findings
 from pysync.diagnosis.grants import missing
 from pysync.findings import IN_COURSE, Finding, run
-from pysync.models.replicated import PUBLISHED_TABLES
+from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
+from pysync.types import COURSE_ROLE
 from pysync.watching.doctor import tls
 from pysync.watching.doctor.portal import unindexed
 from pysync.watching.status.portal import Clock, read_clock
@@ -44,6 +46,7 @@ def examine_course(
         *course_findings(database, course),
         *_worker(database, course),
         *missing(database, "course", IN_COURSE),
+        *_code_of_others(database),
         *_triggers(database),
         *unindexed(database, "course", IN_COURSE),
     ]
@@ -74,6 +77,25 @@ def _worker(database: Connection, course: Course) -> Iterator[Finding]:
             f"applies rows with the rights of superuser '{role}' {IN_COURSE}: so would whatever "
             "owners of its tables hang on them",
             Text(f"run 'pysync course pause {name}', then 'pysync course resume {name}'"),
+        )
+
+
+def _code_of_others(database: Connection) -> Iterator[Finding]:
+    """Say what others have, or may put, on tables of pysync's own role."""
+    tables = {"tables": [f"course.{name}" for name in REPLICATED_TABLES]}
+    for table, code in database.execute(_QUERIES["code_of_others"], tables).fetchall():
+        yield Finding(
+            f"table {table}",
+            f"runs code of others as '{COURSE_ROLE}' {IN_COURSE}: {code}",
+            "drop it, or have the table belong to the role whose code it is, see 'Owners of a "
+            "course database' in migrations/README.md",
+        )
+    for table, role in database.execute(_QUERIES["may_put_code"], tables).fetchall():
+        yield Finding(
+            f"role '{role}'",
+            f"may put triggers or foreign keys on {table} {IN_COURSE}, with code of its own",
+            run(f"revoke trigger, references on {table} from {quoted_name(role)}", IN_COURSE),
+            must=False,
         )
 
 

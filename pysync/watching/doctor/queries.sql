@@ -88,3 +88,26 @@ select slot.slot_name::text
   join pg_catalog.pg_stat_replication sender on sender.pid = slot.active_pid
  where slot.slot_name = any (%(names)s) and not s.ssl
    and not sender.client_addr <<= any (%(local)s::inet[]);
+
+-- name: code_of_others
+-- What on replicated tables that are pysync's would run code of others.
+select c.oid::pg_catalog.regclass::text, code
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_roles r on r.oid = c.relowner and r.rolname = 'pysync_course'
+ cross join lateral course.code_of_others(c.oid::pg_catalog.regclass) as code
+ where c.oid = any (%(tables)s::text[]::pg_catalog.regclass[])
+ order by 1, 2;
+
+-- name: may_put_code
+-- Who else may put triggers, or checks of foreign keys, on replicated tables that are pysync's.
+select c.oid::pg_catalog.regclass::text, coalesce(grantee.rolname::text, 'public')
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_roles r on r.oid = c.relowner and r.rolname = 'pysync_course'
+ cross join lateral pg_catalog.aclexplode(c.relacl) as granted
+  left join pg_catalog.pg_roles grantee on grantee.oid = granted.grantee
+ where c.oid = any (%(tables)s::text[]::pg_catalog.regclass[])
+   and granted.privilege_type in ('REFERENCES', 'TRIGGER')
+   and granted.grantee <> c.relowner
+   and not coalesce(grantee.rolsuper, false)
+ group by 1, 2
+ order by 1, 2;
