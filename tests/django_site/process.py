@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import os
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from tests.forks import Forks
 from tests.support import Cluster
 
 _ROOT = Path(__file__).parent.parent.parent
+
+IMPORTED = (
+    "django.contrib.admin.options",
+    "django.core.management.commands.migrate",
+    "django.db.backends.postgresql.base",
+)
+MIGRATE = """
+from django.core.management import call_command
+import django
+django.setup()
+call_command("migrate", skip_checks=True, verbosity=0)
+"""
 
 _PRELUDE = """
 import json
@@ -27,7 +39,7 @@ from tests.django_site.student.models import (
 
 def migrate_site(conninfo: str, *, forum: bool = False) -> None:
     """Run Django's own migrations."""
-    _run(["-m", "django", "migrate", "--skip-checks", "--verbosity=0"], conninfo, forum=forum)
+    _run(MIGRATE, conninfo, forum=forum)
 
 
 _sites: dict[tuple[int, bool], str] = {}
@@ -46,26 +58,26 @@ def new_site(server: Cluster, *, forum: bool = False) -> str:
 def django(conninfo: str, code: str, *, forum: bool = False, hashers: str = "MD5") -> Any:
     """Run code as an application of the site would; returns what it assigned to ``result``."""
     script = f"{_PRELUDE}result = None\n{dedent(code)}\nprint(json.dumps(result, default=str))"
-    output = _run(["-c", script], conninfo, forum=forum, hashers=hashers)
+    output = _run(script, conninfo, forum=forum, hashers=hashers)
     return json.loads(output.splitlines()[-1])
 
 
-def _run(arguments: list[str], conninfo: str, *, forum: bool, hashers: str = "MD5") -> str:
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("PG", "DJANGO_"))},
-        "DJANGO_SETTINGS_MODULE": "tests.django_site.settings",
-        "DJANGO_SITE_CONNINFO": conninfo,
-        "DJANGO_SITE_HASHERS": hashers,
-        "PYTHONPATH": str(_ROOT),
+@cache
+def _forks() -> Forks:
+    """Return the process that has imported Django, and no settings."""
+    forks = Forks(IMPORTED, _ROOT, "-W", "error", without=("PG", "DJANGO_"))
+    atexit.register(forks.stop)
+    return forks
+
+
+def _run(code: str, conninfo: str, *, forum: bool, hashers: str = "MD5") -> str:
+    process = _forks().run(
+        code,
+        "django",
+        DJANGO_SETTINGS_MODULE="tests.django_site.settings",
+        DJANGO_SITE_CONNINFO=conninfo,
+        DJANGO_SITE_HASHERS=hashers,
         **({"DJANGO_SITE_FORUM": "1"} if forum else {}),
-    }
-    process = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
