@@ -16,6 +16,7 @@ that has what ``pysync grants`` prints, and is no superuser.
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import shutil
@@ -143,6 +144,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     That is what has a timeout of its own.
     """
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of later searches for garbage what stays until the end: modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def _parent() -> str:

@@ -177,7 +177,6 @@ def test_course_databases_that_cannot_be_reached(site: Site) -> None:
     assert footprint(site.portal) == before
 
 
-@pytest.mark.oldest_and_newest("what is refused is found in catalogs")
 def test_databases_that_have_another_part_to_play(site: Site) -> None:
     database = site.new_database()
     other_portal = site.new_database(site.portal_server, template="portal_template")

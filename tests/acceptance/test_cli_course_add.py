@@ -186,7 +186,6 @@ def test_ids_are_any_text(site: Site) -> None:
     assert "mitx_6_002x_2012_fall" in names[0]
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_one_server_can_be_portal_and_course(site: Site) -> None:
     enroll_users(site, "A", 3)
     database = new_course(site, "A", site.portal_server)
@@ -474,7 +473,6 @@ def test_a_new_way_to_the_portal_is_used_from_then_on(site: Site) -> None:
     site.wait("A")
 
 
-@pytest.mark.oldest_and_newest("the first copy, once more")
 def test_a_removed_course_comes_back_in_a_new_database_only(site: Site) -> None:
     enroll_users(site, "A", 3)
     old = new_course(site, "A")

@@ -182,7 +182,6 @@ def test_each_state_is_told_from_the_others(site: Site) -> None:
     eventually(lambda: state_of(site, "paused") == "streaming")
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
 def test_a_course_being_copied_is_reported_so(site: Site, start: object) -> None:
     enroll_users(site, "A", 3)
     new_course(site, "A")

@@ -203,7 +203,7 @@ def follow_all(site: Site, found: list[dict[str, Any]]) -> None:
         assert said.endswith("all objects installed again\n"), said
 
 
-@pytest.mark.every_major("what catalogs hold, and what remedies do there")
+@pytest.mark.oldest_and_newest("what catalogs hold, and what remedies do there; takes long")
 def test_whatever_is_changed_by_hand_is_named_and_comes_back(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
