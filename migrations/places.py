@@ -14,8 +14,8 @@ there.
 ``{scrubbed_user_values}``                … what they hold instead, …
 ``{kept_user_columns}``                   … and those that stay; the name is neither
 ``{replicated_tables}``                   ``course.auth_user, course.auth_userprofile, …``
+``{source_tables}``                       ``public.auth_user, public.auth_userprofile, …``
 ``{published_tables}``                    these and ``course.mark``
-``{guarded_columns}``                     ``('course.auth_user', array['id', …]), …``
 ========================================  =======================================================
 
 For ``user`` also ``profile``, ``enrollment`` and ``mark``.
@@ -62,10 +62,7 @@ def render(text: str) -> str:
 
 
 def _wrapped(line: str, items: list[str], rest: str) -> str:
-    """Append items to a line; those that don't fit go below what the line's list began with.
-
-    One that begins a row, with a parenthesis, has a line of its own.
-    """
+    """Append items to a line; those that don't fit go below what the line's list began with."""
     begin = re.match(r"\s*((select|set|returning|values)\s+)?", line)
     indent = " " * (_opened(line) or (begin.end() if begin else 0))
     lines = [line]
@@ -73,11 +70,10 @@ def _wrapped(line: str, items: list[str], rest: str) -> str:
         piece = f"{item}," if number < len(items) else item
         follows = rest if number == len(items) else ""
         space = "" if number == 1 else " "
-        is_row = item.startswith("('")
         too_long = len(lines[-1] + space + piece + follows) > _WIDTH and lines[-1].strip()
-        if too_long or (is_row and number > 1):
+        if too_long:
             lines[-1] = lines[-1].rstrip()
-            lines.append(indent + (" " if items[0].startswith("('") and not is_row else "") + piece)
+            lines.append(indent + piece)
         else:
             lines[-1] += space + piece
     return "\n".join(lines)
@@ -96,14 +92,10 @@ def _opened(line: str) -> int:
 
 @cache
 def _places() -> dict[str, list[_Item]]:
-    guarded = []
-    for each in PUBLISHED:
-        first, *others = (f"'{name}'" for name in each.guarded)
-        guarded += [f"('course.{each.name}', array[{first}", *others[:-1], f"{others[-1]}])"]
     return {
         "replicated_tables": [(f"course.{table.name}", "") for table in REPLICATED],
+        "source_tables": [(f"public.{table.name}", "") for table in REPLICATED],
         "published_tables": [(f"course.{table.name}", "") for table in PUBLISHED],
-        "guarded_columns": [(piece, "") for piece in guarded],
         **{name: list(items) for table in PUBLISHED for name, items in _places_of(table)},
     }
 

@@ -315,6 +315,7 @@ $$
 """
 
 ROUTINES = [
+    "refuse_change()",
     "refuse_write()",
     "note_missing_marks()",
     "wait_for(bigint, interval)",

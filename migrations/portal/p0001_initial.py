@@ -353,7 +353,9 @@ REGISTRY_TABLES = [
         ),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),
-        sa.CheckConstraint("course_id not in ('', 'default')", name="course_course_id_check"),
+        sa.CheckConstraint(
+            "course_id <> '' and course_id <> 'default'", name="course_course_id_check"
+        ),
         schema="pysync",
     ),
     sa.Table(

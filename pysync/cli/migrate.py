@@ -13,12 +13,13 @@ from pysync.cli.parameters import (
     group,
     required,
 )
+from pysync.diagnosis.backups import portal_backups
 from pysync.errors import PysyncError
 from pysync.migrate import Migrated
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.migrate.validate import validate
 from pysync.texts import visible
-from pysync.types import course_id
+from pysync.types import Progress, course_id
 from pysync.watching.status import revisions
 
 app = group("Bring databases to a revision of their lineage.", runs=True)
@@ -60,6 +61,7 @@ def migrate_all(
     with steps() as progress:
         for each in run_all(portal, to, offline=sql, reinstall=reinstall, progress=progress):
             _print(*each)
+            _warn(portal, *each, progress)
 
 
 @app.command("portal")
@@ -67,7 +69,10 @@ def migrate_portal(
     portal: Portal, to: Target = "head", sql: Sql = False, reinstall: Reinstall = False
 ) -> None:
     """Migrate the portal database."""
-    _print(*run_portal(portal, to, offline=sql, reinstall=reinstall))
+    with steps() as progress:
+        done = run_portal(portal, to, offline=sql, reinstall=reinstall)
+        _print(*done)
+        _warn(portal, *done, progress)
 
 
 @app.command("course")
@@ -135,6 +140,13 @@ def migrate_validate(
             "constraints",
             "mend or delete them and run the command again",
         )
+
+
+def _warn(portal: str, name: str, migrated: Migrated, progress: Progress) -> None:
+    """Say whose backups fail from the first revision of a portal on."""
+    if name == "portal" and migrated.script is None and not migrated.before and migrated.after:
+        for finding in portal_backups(portal):
+            progress.warn(finding.text)
 
 
 def _print(name: str, migrated: Migrated) -> None:

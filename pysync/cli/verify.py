@@ -171,6 +171,8 @@ def _count(each: Verification, table: str) -> str | None:
 
 def _result(each: Verification) -> str:
     differing = "differs" if each.differences else "unsettled" if each.unsettled else "equal"
+    if each.dangling and differing == "equal":
+        differing = "points at nothing"
     return "not compared" if each.error else differing
 
 
@@ -186,6 +188,7 @@ def _causes(each: Verification) -> Iterator[str]:
         )
     if each.differences:
         yield Text(f"run 'pysync repair {name}'")
+    yield from (key.text for key in each.dangling)
     if each.logins:
         yield f"note: last_login is another in the course for {each.logins:,} users"
     if each.kept:
@@ -231,6 +234,7 @@ def _as_json(each: Verification) -> dict[str, Any]:
         "unsettled": each.unsettled,
         "last_login_differs": each.logins,
         "scrubbed_and_kept": each.kept,
+        "dangling": [key.document for key in each.dangling],
     }
 
 

@@ -126,6 +126,7 @@ def _settings(statement_timeout_seconds: float | None) -> sql.Composed:
         "client_connection_check_interval": "500ms",
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
+        "row_security": "on",
     }
     calls = sql.SQL(", ").join(
         sql.SQL("pg_catalog.set_config({}, {}, false)").format(name, value)

@@ -80,3 +80,80 @@ select r.rolname::text, min(c.oid::pg_catalog.regclass::text)
  where not pg_catalog.pg_has_role(r.oid, 'usage')
  group by 1
  order by 1;
+
+-- name: own_references
+-- A site's own foreign keys on rows that replication deletes, and on rows that go with these. What
+-- follows is the trigger on the table that is pointed at; it fires for replication if it is set so.
+with recursive pointing as (
+    select k.oid, k.conrelid, k.confrelid, k.confdeltype
+      from pg_catalog.pg_constraint k
+     where k.contype = 'f' and k.conparentid = 0
+       and k.conrelid <> all (array(
+               select pg_catalog.to_regclass('course.' || t.name)::pg_catalog.oid
+                 from unnest(%(replicated)s::text[]) as t (name)))
+), concerned as (
+    select p.* from pointing p
+     where p.confrelid = any (array(
+               select pg_catalog.to_regclass('course.' || t.name)::pg_catalog.oid
+                 from unnest(%(deleted)s::text[]) as t (name)))
+     union
+    select p.* from pointing p join concerned c on c.confdeltype = 'c' and p.confrelid = c.conrelid
+)
+select k.conname::text as name, n.nspname::text as schema, c.relname::text as table,
+       rn.nspname::text as referred_schema, r.relname::text as referred_table,
+       array(select a.attname::text
+               from unnest(k.conkey) with ordinality as u (attnum, position)
+               join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum
+              order by u.position) as columns,
+       array(select a.attname::text
+               from unnest(k.confkey) with ordinality as u (attnum, position)
+               join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum
+              order by u.position) as referred,
+       k.confdeltype::text as on_delete,
+       pg_catalog.pg_get_constraintdef(k.oid) as definition,
+       trigger.tgname::text as trigger,
+       trigger.tgenabled in ('A', 'R') as followed
+  from concerned
+  join pg_catalog.pg_constraint k on k.oid = concerned.oid
+  join pg_catalog.pg_class c on c.oid = k.conrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class r on r.oid = k.confrelid
+  join pg_catalog.pg_namespace rn on rn.oid = r.relnamespace
+  -- Of the two on that table the one for DELETE.
+  join pg_catalog.pg_trigger trigger
+    on trigger.tgconstraint = k.oid and trigger.tgrelid = k.confrelid and trigger.tgtype & 8 > 0
+ order by 2, 3, 1;
+
+-- name: dumping
+-- Roles of people that look as if they made backups, and can't: those that may read all data, but are
+-- stopped by row security; owners of tables, who may not read what pysync has beside them, unless
+-- another role but superusers can. Whether row security would stop them comes with it.
+with secured as (
+    select exists (
+               select from pg_catalog.pg_class c
+                where c.relnamespace = pg_catalog.to_regnamespace('course') and c.relrowsecurity
+           ) as is_so
+), roles as (
+    select r.rolname::text as name,
+           pg_catalog.pg_has_role(r.oid, 'pg_read_all_data', 'usage') as reads,
+           r.rolbypassrls or not secured.is_so as passes,
+           secured.is_so,
+           exists (
+               select from pg_catalog.pg_class c
+                where c.relnamespace = 'public'::pg_catalog.regnamespace
+                  and c.relkind in ('r', 'p') and c.relowner = r.oid) as owns,
+           exists (
+               select from pg_catalog.pg_class c
+                where c.oid = coalesce(pg_catalog.to_regclass('pysync.installed'),
+                                       pg_catalog.to_regclass('course.installed'))
+                  and pg_catalog.pg_has_role(r.oid, c.relowner, 'usage')) as is_ours
+      from pg_catalog.pg_roles r
+     cross join secured
+     where r.rolcanlogin and not r.rolsuper
+)
+select name, reads, is_so
+  from roles
+ where not is_ours
+   and (reads and not passes
+        or owns and not reads and not exists (select from roles where reads and passes))
+ order by not reads, name;

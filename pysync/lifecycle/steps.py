@@ -11,6 +11,7 @@ from typing import Final
 
 from pysync.db.connections import parse
 from pysync.diagnosis import checks
+from pysync.diagnosis.references import reference_findings
 from pysync.errors import ReplicationError, UnsuitableDatabaseError
 from pysync.lifecycle import first_copy, handover, replicas
 from pysync.lifecycle.work import Work
@@ -120,6 +121,7 @@ def _prepare(work: Work, at: State) -> None:
     # Another course may have been given the same database at the same moment, and got it first.
     checks.check_database(portal, database, course.course_id, course.replication_name)
     publications.grant_reading(portal, course.replication_role)
+    checks.enforce(reference_findings(database), work.progress)
     if at is State.NEW:
         # One that was removed has given its tables back.
         replicas.take_over(database, course, keep_owner=work.keep_owner)

@@ -157,7 +157,7 @@ class Course(PortalBase):
 
     __tablename__ = "course"
     __table_args__ = (
-        CheckConstraint("course_id not in ('', 'default')", name="course_id"),
+        CheckConstraint("course_id <> '' and course_id <> 'default'", name="course_id"),
         {"schema": "pysync"},
     )
 

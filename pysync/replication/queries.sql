@@ -199,8 +199,8 @@ select object.what, r.rolname::text,
           from pg_catalog.pg_proc p
          where p.pronamespace = pg_catalog.to_regnamespace('course')
            and p.proname in ('code_of_others', 'give_back', 'hand_over', 'lend_table',
-                             'note_missing_marks', 'own_table', 'refuse_write', 'take_back',
-                             'take_over', 'wait_for', 'write_guard')) as object
+                             'note_missing_marks', 'own_table', 'refuse_change', 'refuse_write',
+                             'take_back', 'take_over', 'wait_for', 'write_guard')) as object
   join pg_catalog.pg_roles r on r.oid = object.owner
  where not r.rolsuper and r.rolname <> current_user
  limit 1;

@@ -33,3 +33,27 @@ select course_id, clock_timestamp(), %(differences)s
  where course_id = %(course_id)s
     on conflict (course_id) do update
    set verified_at = excluded.verified_at, differences = excluded.differences;
+
+-- name: make_pointing
+-- Make a place for what rows of a course's own point at.
+create temporary table {pointing} on commit drop as
+select {columns}, null::bigint as pysync_rows from {table} with no data;
+
+-- name: fill_pointing
+-- Put it there.
+insert into {pointing}
+select {columns}, count(*) from {table} where {points} group by {columns};
+
+-- name: count_dangling
+-- How many rows point at what isn't there.
+select coalesce(sum(r.pysync_rows), 0)::bigint
+  from {pointing} as r
+ where not exists (select from {target} where {condition});
+
+-- name: delete_dangling
+-- Delete them, as their key would.
+delete from {table} where {points} and not exists (select from {target} where {condition});
+
+-- name: clear_dangling
+-- Have them point nowhere, as their key would.
+update {table} set ({own}) = row({nulls}) where {points} and not exists (select from {target} where {condition});

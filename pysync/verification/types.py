@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pysync.errors import PysyncError
 from pysync.types import CourseId
+from pysync.verification.dangling import Dangling
 
 Values = dict[str, tuple[str | None, str | None]]
 """By column: the value that is right, and the value that was found."""
@@ -50,6 +51,7 @@ class Verification:
     :param rows: rows of the fan-out that were compared with the course database, by table.
     :param logins: users whose ``last_login`` is another in the course: it is free to be.
     :param kept: scrubbed rows that stay in the course because local rows point at them.
+    :param dangling: foreign keys of the course's own that don't hold.
     :param unsettled: rows that were changing, or locked, whenever they were looked at.
     :param error: why the course couldn't be compared, or not altogether.
     """
@@ -59,10 +61,12 @@ class Verification:
     differences: list[Difference] = field(default_factory=list)
     logins: int = 0
     kept: int = 0
+    dangling: list[Dangling] = field(default_factory=list)
     unsettled: int = 0
     error: PysyncError | None = None
 
     @property
     def clean(self) -> bool:
-        """Return whether all was compared and nothing differs."""
-        return not self.differences and not self.unsettled and self.error is None
+        """Return whether all was compared, nothing differs, and the course's own keys hold."""
+        wrong = self.differences or self.unsettled or self.dangling
+        return not wrong and self.error is None

@@ -19,6 +19,7 @@ from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
 from pysync.verification.compare import compare, sides
+from pysync.verification.dangling import dangling
 from pysync.verification.rows import QUERIES
 from pysync.verification.settle import settle
 from pysync.verification.types import Verification
@@ -93,6 +94,7 @@ def verify_course(
                 verification.kept += settled.kept
                 verification.unsettled += settled.unsettled
                 step()
+            verification.dangling = dangling(both.database)
             record(both.portal, verification)
     except PysyncError as error:
         verification.error = error
@@ -104,5 +106,6 @@ def verify_course(
 def record(portal: Connection, verification: Verification) -> None:
     """Write to the portal when a course was verified and how much differed."""
     differences = len(verification.differences) + verification.unsettled
+    differences += sum(each.rows for each in verification.dangling)
     found = {"course_id": verification.course_id, "differences": differences}
     portal.execute(QUERIES["record"], found)

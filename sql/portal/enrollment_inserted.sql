@@ -5,6 +5,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
+#variable_conflict use_variable
 declare
     enrollment_ids bigint[];
     user_ids bigint[];

@@ -6,6 +6,7 @@ returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     lock table public.student_courseenrollment in share row exclusive mode;
     update pysync.registry_change set changed_at = clock_timestamp();

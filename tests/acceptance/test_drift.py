@@ -88,8 +88,8 @@ ON_THE_PORTAL = {
     ),
     "alter function course.profile_updated() set search_path = public": (
         "function course.profile_updated()",
-        "was altered (settings is “['search_path=public']” rather than"
-        " “['search_path=pg_catalog, pg_temp']”)",
+        "was altered (settings is “['search_path=public', 'row_security=on']” rather than"
+        " “['search_path=pg_catalog, pg_temp', 'row_security=on']”)",
     ),
     "drop function course.profile_deleted() cascade": (
         "function course.profile_deleted()",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ FILES = [
     for name in ("portal", "course")
     for file in sorted((folder("sql") / name).rglob("*.sql"))
 ]
+
+READS_TABLES_OF_OTHERS = r"\b(from|join|update|into|using)\s+(public\.|new_rows|old_rows)"
 
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -92,6 +95,16 @@ def test_a_function_has_its_comment_and_revoke_beside_it(file: Path) -> None:
     signatures = [declared(each) for each in functions]
     assert signatures == commented, "add 'comment on function …' with the same arguments"
     assert signatures == closed, "add 'revoke all on function … from public'"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_column_of_a_sites_may_be_called_as_a_variable_of_ours(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    if "language plpgsql" in text and re.search(READS_TABLES_OF_OTHERS, text):
+        assert "\n#variable_conflict " in text, (
+            f"write '#variable_conflict use_variable' after 'as $$' in {file.name}: it reads a table "
+            "to which others add columns of any name"
+        )
 
 
 def test_the_convention_test_reads_functions() -> None:

@@ -125,7 +125,7 @@ COLUMNS = "pysync/models/columns.py"
                 "portal/copy_profiles.sql",
                 "portal/profile_updated.sql",
                 "portal/verification/fan_out_differences.sql",
-                "course/refuse_write.sql",
+                "course/refuse_change.sql",
             },
         ),
         (
@@ -134,7 +134,7 @@ COLUMNS = "pysync/models/columns.py"
                 "portal/copy_members.sql",
                 "portal/user_updated.sql",
                 "portal/verification/fan_out_differences.sql",
-                "course/refuse_write.sql",
+                "course/refuse_change.sql",
             },
         ),
         (
@@ -142,7 +142,7 @@ COLUMNS = "pysync/models/columns.py"
             {
                 "portal/copy_members.sql",
                 "portal/verification/fan_out_differences.sql",
-                "course/refuse_write.sql",
+                "course/refuse_change.sql",
             },
         ),
     ],
@@ -216,6 +216,7 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
     note = ReplicatedTable("student_note", "note", Membership.OF_USER, unique="")
     assert lacking([*PUBLISHED, note]) == [
         "pysync/lifecycle/queries.sql",
+        "sql/course/refuse_change.sql",
         "sql/portal/copy_members.sql",
         "sql/portal/copy_notes.sql",
         "sql/portal/lock_members.sql",
@@ -257,6 +258,7 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
         "portal/roles.sql",
         "portal/refuse_truncate.sql",
         "portal/row_security.sql",
+        "portal/verification/fan_out_differences.sql",
         "course/membership.sql",
         "course/refuse_write.sql",
         "course/lend_table.sql",
@@ -264,7 +266,7 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
         "course/take_over.sql",
         "course/wait_for.sql",
     }
-    assert "array['id', 'course_id', 'user_id', 'body']" in changed["course/refuse_write.sql"]
+    assert "'course.student_note'" in changed["course/refuse_write.sql"]
 
 
 def test_no_table_of_a_course_may_be_somebody_elses_but_the_replicated() -> None:

@@ -3,7 +3,9 @@ returns table (last_user_id bigint, members bigint)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
+#variable_conflict use_variable
 declare
     enrollment_ids bigint[];
     user_ids bigint[];

@@ -7,10 +7,14 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     user_ids bigint[];
     course_ids text[];
 begin
+    if row_security_active('public.student_courseenrollment') then
+        perform course.require_all_rows('public.student_courseenrollment');
+    end if;
     select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
       into user_ids, course_ids
       from public.student_courseenrollment as enrollment

@@ -4,7 +4,12 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
+    if row_security_active('public.auth_userprofile') then
+        perform course.require_all_rows('public.auth_userprofile');
+    end if;
+
     insert into course.auth_userprofile as copy (
         id, course_id, user_id, name, meta, courseware, language, location, year_of_birth, gender,
         level_of_education, mailing_address, goals

@@ -5,6 +5,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
+#variable_conflict use_variable
 declare
     changed_user_ids bigint[];
     left_ids bigint[];
@@ -26,7 +27,8 @@ begin
                before.course_id as old_course_id, after.id, after.user_id, after.course_id,
                (before.id, before.user_id, before.course_id)
                    is distinct from (after.id, after.user_id, after.course_id) as moves,
-               before is distinct from after as changes
+               -- As they are stored: an application's own columns may have no equality operator.
+               (before *<> after) is not false as changes
           from old_rows as before
           full join new_rows as after on after.id = before.id
     ),

@@ -11,7 +11,12 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
+#variable_conflict use_variable
 begin
+    if row_security_active('public.auth_user') then
+        perform course.require_all_rows('public.auth_user');
+    end if;
+
     -- Roles in order: of two bulk enrollments that create the same ones, one waits for the other,
     -- never both. To a snapshot that is older than such a role the conflict is an error, 40001.
     insert into public.django_comment_client_role (course_id, name)

@@ -6,6 +6,7 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 begin
     insert into course.auth_user as copy (

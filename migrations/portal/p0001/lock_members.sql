@@ -9,6 +9,7 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
+#variable_conflict use_variable
 begin
     perform
        from public.auth_user as portal_user

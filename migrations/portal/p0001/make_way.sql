@@ -8,6 +8,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     fixed_snapshot constant boolean :=
         pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable');

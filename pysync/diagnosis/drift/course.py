@@ -1,5 +1,7 @@
 """What isn't as it should be in a course database: tables, guard, search_path, what hides them."""
 
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -33,19 +35,30 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
     reinstall = f"pysync migrate course --reinstall {argument}"
     if findings := revision_findings(database, COURSE, "course database", command):
         return findings
-    shadowing, search_path = database.execute(
-        _QUERIES["surroundings"], {"tables": list(REPLICATED_TABLES)}
-    ).fetchone() or ([], None)
+    names = {"tables": list(REPLICATED_TABLES)}
+    others, search_path = database.execute(_QUERIES["surroundings"], names).fetchone() or ([], None)
     tables = inspect(database, "course", REPLICATED_TABLES, rows=False)
     return [
-        *(_hidden(name) for name in shadowing),
-        *_search_path_findings(database, search_path),
+        *_search_path_findings(database, search_path, others),
+        *(
+            finding
+            for role, path in database.execute(_QUERIES["own_search_paths"], names).fetchall()
+            for finding in _own_path_findings(database, role, path, others)
+        ),
         *(
             finding
             for name in REPLICATED_TABLES
             for finding in _table_findings(course, name, tables.get(name))
         ),
         *_owner_findings(database, [f"course.{name}" for name in tables]),
+        *(
+            Finding(
+                f"table course.{name}",
+                f"has row security of owners on {IN_COURSE}: replication can't write into it",
+                run(f"alter table course.{name} no force row level security", IN_COURSE),
+            )
+            for (name,) in database.execute(_QUERIES["forced_row_security"], names).fetchall()
+        ),
         *object_findings(database, COURSE, IN_COURSE, reinstall),
     ]
 
@@ -64,24 +77,66 @@ def _owner_findings(database: Connection, tables: list[str]) -> list[Finding]:
     return []
 
 
-def _hidden(name: str) -> Finding:
-    return Finding(
-        f"critical: public.{name}",
-        f"hides the replicated table course.{name} from applications",
-        f"move or drop public.{name} {IN_COURSE}",
-    )
+def _search_path_findings(
+    database: Connection, search_path: str | None, others: list[str]
+) -> Iterator[Finding]:
+    """Return what keeps applications from finding the replicated tables.
+
+    :param others: relations of the same names, each with its schema.
+    """
+    entries = _entries(search_path)
+    for other in others:
+        schema, _, name = other.partition(".")
+        # One in public is in the way of whoever names no path of their own.
+        if schema == "public" or schema in _before_course(entries):
+            yield Finding(
+                f"critical: {other}",
+                f"hides the replicated table course.{name} from applications",
+                f"move or drop {other} {IN_COURSE}",
+            )
+    if "course" not in entries:
+        subject = f"search_path of database '{database.info.dbname}'"
+        cause = "doesn't name schema course: applications don't find the replicated tables"
+        path = '"$user", public' if search_path is None else search_path
+        alter = sql.SQL("alter database {} set search_path = {}").format(
+            sql.Identifier(database.info.dbname), _with_course(path)
+        )
+        yield Finding(subject, cause, run(alter.as_string(database), IN_COURSE))
 
 
-def _search_path_findings(database: Connection, search_path: str | None) -> list[Finding]:
-    entries = [entry.strip().strip('"') for entry in (search_path or "").split(",")]
-    if "course" in entries:
-        return []
-    statement = sql.SQL("alter database {} set search_path = {}, course").format(
-        sql.Identifier(database.info.dbname), sql.SQL(search_path or '"$user", public')
+def _own_path_findings(
+    database: Connection, role: str, path: str, others: list[str]
+) -> Iterator[Finding]:
+    """Return what a role's own search_path keeps it from finding."""
+    subject = f"search_path of role '{role}'"
+    entries = _entries(path)
+    alter = sql.SQL("alter role {} in database {} set search_path = {}").format(
+        sql.Identifier(role), sql.Identifier(database.info.dbname), _with_course(path)
     )
-    subject = f"search_path of database '{database.info.dbname}'"
-    cause = "doesn't name schema course: applications don't find the replicated tables"
-    return [Finding(subject, cause, run(statement.as_string(database), IN_COURSE))]
+    if "course" not in entries:
+        cause = f"doesn't name schema course {IN_COURSE}: it doesn't find the replicated tables"
+        yield Finding(subject, cause, run(alter.as_string(database), IN_COURSE))
+    before = [role if entry == "$user" else entry for entry in _before_course(entries)]
+    for other in others:
+        schema, _, name = other.partition(".")
+        if schema in before and schema != "public":
+            cause = f"has {other} hide the replicated table course.{name} from it {IN_COURSE}"
+            yield Finding(subject, cause, f"move or drop {other} {IN_COURSE}")
+
+
+def _entries(search_path: str | None) -> list[str]:
+    """Return the schemas of a setting, of which each may be quoted."""
+    found = re.findall(r'"((?:[^"]|"")*)"|([^,\s]+)', search_path or "")
+    return [plain or quoted.replace('""', '"') for quoted, plain in found]
+
+
+def _before_course(entries: list[str]) -> list[str]:
+    return entries[: entries.index("course")] if "course" in entries else entries
+
+
+def _with_course(search_path: str) -> sql.Composed:
+    entries = filter(None, [*_entries(search_path), "course"])
+    return sql.SQL(", ").join(map(sql.Identifier, entries))
 
 
 def _table_findings(course: Course, name: str, found: FoundTable | None) -> list[Finding]:

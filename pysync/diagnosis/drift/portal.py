@@ -1,20 +1,26 @@
 """What isn't as it should be on the portal: triggers, functions, publications, the revision."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
+from pysync.adoption import Side, inspect
+from pysync.adoption.plans import type_fits
+from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift import trees
 from pysync.diagnosis.drift.objects import object_findings, revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
-from pysync.models.replicated import PUBLISHED
+from pysync.models.columns import type_name
+from pysync.models.portal import PortalBase
+from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES
 from pysync.replication.publications import published
 from pysync.replication.registry import Course
 from pysync.texts import Text, quoted, word
@@ -25,7 +31,51 @@ def portal_findings(portal: Connection) -> list[Finding]:
     if findings := revision_findings(portal, PORTAL, "portal", "pysync migrate"):
         # What was recorded is what another revision made.
         return findings
-    return object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall")
+    return [
+        *_source_findings(portal),
+        *object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall"),
+    ]
+
+
+def _source_findings(portal: Connection) -> Iterator[Finding]:
+    """Return what applications did to their own tables that their copies can't follow."""
+    names = {"tables": list(REPLICATED_TABLES)}
+    found = inspect(portal, "public", REPLICATED_TABLES, rows=False)
+    for table in REPLICATED:
+        columns = found[table.name].columns if table.name in found else {}
+        for column in PortalBase.metadata.tables[f"public.{table.name}"].columns:
+            declared = type_name(column)
+            present = columns.get(column.name)
+            alter = f"alter table public.{table.name} alter column {quoted_name(column.name)} type"
+            subject = f"column '{column.name}' of public.{table.name}"
+            if present is None:
+                cause = f"is missing {ON_PORTAL}: whoever enrolls, or changes a user, fails"
+                yield Finding(subject, cause, f"bring it back {ON_PORTAL}, as {declared}")
+            elif not type_fits(present.type, column, Side.PORTAL):
+                cause = (
+                    f"is {quoted(present.type)} {ON_PORTAL}, and {declared} in courses: a value "
+                    "that doesn't fit there is refused here"
+                )
+                yield Finding(subject, cause, run(f"{alter} {declared}", ON_PORTAL))
+    for child, parent in portal.execute(_QUERIES["children"], names).fetchall():
+        cause = f"inherits from public.{parent} {ON_PORTAL}: courses never get its rows"
+        mend = run(f"alter table {child} no inherit public.{parent}", ON_PORTAL)
+        yield Finding(f"table {child}", cause, mend)
+    with suppress(errors.InsufficientPrivilege):
+        for row in portal.execute(_QUERIES["hiding_policies"], names).fetchall():
+            yield _hiding(*row)
+
+
+def _hiding(table: str, policy: str | None, condition: str | None, check: str | None) -> Finding:
+    cause = (
+        f"of {table} hides rows from pysync's triggers {ON_PORTAL}: what they can't see is refused"
+    )
+    if policy is None:
+        return Finding("row security", cause, "run 'pysync migrate portal --reinstall'")
+    alter = f"alter policy {quoted_name(policy)} on {table}"
+    for clause, text in (("using", condition), ("with check", check)):
+        alter += f" {clause} (current_user = 'pysync_fan_out' or {text})" if text else ""
+    return Finding(f"policy '{policy}'", cause, run(alter, ON_PORTAL))
 
 
 @dataclass(frozen=True)

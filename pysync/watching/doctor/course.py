@@ -9,9 +9,11 @@ from psycopg import errors, sql
 from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
+from pysync.diagnosis.backups import backup_findings
 from pysync.diagnosis.checks import course_server
 from pysync.diagnosis.drift import course_findings
 from pysync.diagnosis.grants import missing
+from pysync.diagnosis.references import reference_findings
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.registry import Course
@@ -49,6 +51,8 @@ def examine_course(
         *_code_of_others(database),
         *_triggers(database),
         *unindexed(database, "course", IN_COURSE),
+        *reference_findings(database),
+        *backup_findings(database, IN_COURSE),
     ]
 
 

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.diagnosis.backups import backup_findings
 from pysync.diagnosis.checks import portal_server
 from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.diagnosis.grants import missing
@@ -52,6 +53,7 @@ def examine_portal(
             run(f"alter table course.{table} replica identity default", ON_PORTAL),
         )
     yield from unindexed(portal, "public", ON_PORTAL)
+    yield from backup_findings(portal, ON_PORTAL)
 
 
 def _row(connection: Connection, query: str, /, **values: Any) -> dict[str, Any] | None:

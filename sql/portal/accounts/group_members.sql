@@ -4,7 +4,7 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
     found_id bigint := student.find_group(group_members.group_name);
 begin

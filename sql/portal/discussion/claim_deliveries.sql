@@ -15,6 +15,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     user_ids bigint[];
     versions bigint[];

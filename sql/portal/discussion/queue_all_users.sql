@@ -4,6 +4,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     return pysync.queue_users(
         array(select portal_user.id from public.auth_user as portal_user order by portal_user.id));

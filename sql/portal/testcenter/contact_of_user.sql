@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 select portal_user.username, portal_user.email
   from public.auth_user as portal_user
- where portal_user.id = user_id
+ where portal_user.id = contact_of_user.user_id
 $$;
 
 revoke all on function student.contact_of_user(bigint) from public;

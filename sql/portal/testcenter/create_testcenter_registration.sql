@@ -6,6 +6,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     testcenter_user public.student_testcenteruser;
     new_id text;

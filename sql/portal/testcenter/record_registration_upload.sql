@@ -9,6 +9,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     perform student.require_upload_status(
         format('registration ''%s''', client_authorization_id), upload_status,

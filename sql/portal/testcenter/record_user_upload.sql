@@ -10,6 +10,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     perform student.require_upload_status(
         format('test-center user ''%s''', client_candidate_id), upload_status,

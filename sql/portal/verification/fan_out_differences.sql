@@ -14,10 +14,14 @@ returns table (
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set row_security = on
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 begin
+    perform course.require_all_rows(source.relation)
+       from unnest(array[{'source_tables'}]::regclass[]) as source (relation);
+
     return query
     with member as not materialized (
         select enrollment.id::bigint as id, enrollment.course_id::varchar as course_id,

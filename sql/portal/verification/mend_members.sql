@@ -6,7 +6,9 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
+#variable_conflict use_variable
 declare
     enrollment_ids bigint[];
     member_ids bigint[];

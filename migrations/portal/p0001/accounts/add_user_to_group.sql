@@ -4,6 +4,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     insert into public.student_usertestgroup_users (usertestgroup_id, user_id)
     values (student.find_group(group_name), student.find_user(username))

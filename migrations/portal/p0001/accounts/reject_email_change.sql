@@ -4,6 +4,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     delete from public.student_pendingemailchange as pending
      where pending.user_id = reject_email_change.user_id;

@@ -4,6 +4,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     delete from public.student_pendingnamechange as pending
      where pending.user_id = reject_name_change.user_id;

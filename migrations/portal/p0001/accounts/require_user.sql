@@ -4,6 +4,7 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     if not exists (
         select from public.auth_user as portal_user where portal_user.id = require_user.user_id)

@@ -12,6 +12,7 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     -- A user who is gone is in the outbox until a pusher meets the entry, and in nobody's way.
     return query

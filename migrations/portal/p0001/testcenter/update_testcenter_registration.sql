@@ -6,6 +6,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     if length(accommodation_request) > 1024 then
         raise exception using

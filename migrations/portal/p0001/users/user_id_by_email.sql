@@ -4,6 +4,7 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     user_ids bigint[];
 begin

@@ -11,6 +11,7 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     found_id bigint := student.user_id_by_email(email_address);
 begin

@@ -1,0 +1,71 @@
+-- The triggers name no columns: PostgreSQL wouldn't change their types then. Only replicated ones are
+-- looked at, as they are stored: a site's own may be of any type. Each query names its table, of which
+-- it reads no row: a session keeps an expression's plan, with the types that OLD and NEW had, but a
+-- query's only until a table that it names is altered.
+create or replace function course.refuse_change()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    old_values jsonb;
+    new_values jsonb;
+    changed_columns text;
+begin
+    case tg_table_name
+        when 'auth_user' then
+            select to_jsonb(before), to_jsonb(after)
+              into old_values, new_values
+              from (select from course.auth_user where false union all select) as one_row
+             cross join lateral (select {old.user_guarded_columns}) as before
+             cross join lateral (select {new.user_guarded_columns}) as after
+             where before *<> after;
+        when 'auth_userprofile' then
+            select to_jsonb(before), to_jsonb(after)
+              into old_values, new_values
+              from (select from course.auth_userprofile where false union all select) as one_row
+             cross join lateral (select {old.profile_guarded_columns}) as before
+             cross join lateral (select {new.profile_guarded_columns}) as after
+             where before *<> after;
+        when 'student_courseenrollment' then
+            select to_jsonb(before), to_jsonb(after)
+              into old_values, new_values
+              from (select from course.student_courseenrollment where false union all select) as one_row
+             cross join lateral (select {old.enrollment_guarded_columns}) as before
+             cross join lateral (select {new.enrollment_guarded_columns}) as after
+             where before *<> after;
+        when 'mark' then
+            select to_jsonb(before), to_jsonb(after)
+              into old_values, new_values
+              from (select from course.mark where false union all select) as one_row
+             cross join lateral (select {old.mark_guarded_columns}) as before
+             cross join lateral (select {new.mark_guarded_columns}) as after
+             where before *<> after;
+    end case;
+    if old_values is null then
+        return new;
+    end if;
+
+    select string_agg(quote_ident(before.key), ', ' order by before.key)
+      into changed_columns
+      from jsonb_each(old_values) as before
+      join jsonb_each(new_values) as after on after.key = before.key
+     where before.value <> after.value
+       and (tg_when = 'AFTER' or before.key = 'course_id');
+    if changed_columns is null then
+        return new;
+    end if;
+    raise exception using
+        errcode = 'PY002',
+        message = format('column %s of %I.%I can''t be changed here: it is replicated from the '
+                         'portal', changed_columns, tg_table_schema, tg_table_name),
+        hint = format('Change %s in the portal database; the change arrives here by itself. '
+                      'Columns that this database added are free.', tg_table_name),
+        schema = tg_table_schema, table = tg_table_name, column = changed_columns;
+end
+$$;
+
+revoke all on function course.refuse_change() from public;
+comment on function course.refuse_change() is
+    'Refuse local changes to replicated columns.';
