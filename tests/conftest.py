@@ -11,7 +11,8 @@ is; the test's own mark counts before the module's. Of the supported ones that a
     what no server's version changes.
 
 A test that is marked ``also_granted`` runs once more on the newest, with :func:`rights` of a role
-that has what ``pysync grants`` prints, and is no superuser.
+that has what ``pysync grants`` prints, and is no superuser. One that is marked ``granted`` runs as
+such a role only, wherever a subscription doesn't take a superuser.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from pysync.demo.servers import (
     readable,
     temporary_folder,
 )
+from pysync.diagnosis.grants import GRANTS
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import SUPPORTED_MAJORS
@@ -55,6 +57,9 @@ MAJORS_OF_MARK: dict[str, Callable[[list[int]], list[int]]] = {
     "newest": lambda majors: majors[:1],
 }
 """Which of the majors that are there, newest first, a test with a mark runs on."""
+
+_SINCE = max(each.since for each in GRANTS["course"])
+"""The first version on which others than superusers make subscriptions."""
 
 SLOTS = 100
 
@@ -114,10 +119,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         mark = _mark(metafunc.definition)
         majors = MAJORS_OF_MARK[mark.name](list(INSTALLATIONS))
         cases = [(major, SUPERUSER) for major in majors]
-        ids = [f"pg{major}" for major in majors]
         if metafunc.definition.get_closest_marker("also_granted"):
             cases.append((majors[0], GRANTED))
-            ids.append(f"pg{majors[0]}-{GRANTED}")
+        if metafunc.definition.get_closest_marker("granted"):
+            cases = [(major, GRANTED) for major in majors if major >= _SINCE]
+        ids = [f"pg{major}" + f"-{who}" * (who != SUPERUSER) for major, who in cases]
         names = ("major", "rights") if "rights" in metafunc.fixturenames else ("major",)
         values = [case[: len(names)] for case in cases]
         metafunc.parametrize(names, values, scope="session", ids=ids)
