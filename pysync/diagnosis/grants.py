@@ -104,7 +104,8 @@ PORTAL: Final = (
 )
 MERGING: Final = (
     _parameters(
-        "merges and repairs as the apply worker writes: past the guard, and ordinary triggers",
+        "merges, repairs and tries changes as the apply worker does: past the guard, without"
+        " ordinary triggers and foreign keys",
         "session_replication_role",
     ),
 )

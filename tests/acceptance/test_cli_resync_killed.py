@@ -187,6 +187,7 @@ class Mortal:
             raise KilledError
 
 
+@pytest.mark.timeout(300)
 def test_wherever_a_hand_over_is_killed_whoever_resumes_loses_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

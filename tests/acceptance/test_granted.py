@@ -1,4 +1,7 @@
-"""The life of a portal and its course, run by a role that is no superuser."""
+"""The life of a portal and its course, run by a role that is no superuser.
+
+The tests of each command do so on the newest version: this one is for those between.
+"""
 
 from __future__ import annotations
 
