@@ -17,7 +17,6 @@ such a role only, on older versions: on those whose subscriptions don't take a s
 
 from __future__ import annotations
 
-import gc
 import os
 import shlex
 import shutil
@@ -150,12 +149,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     That is what has a timeout of its own.
     """
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
-
-
-def pytest_collection_finish() -> None:
-    """Leave out of later searches for garbage what stays until the end: modules and tests."""
-    gc.collect()
-    gc.freeze()
 
 
 def _parent() -> str:
