@@ -190,7 +190,7 @@ def test_what_is_only_spelled_differently_is_no_drift(
     body = site.one("select prosrc from pg_proc where oid = 'course.user_updated()'::regprocedure")
     site.execute(
         "create or replace function course.user_updated() returns trigger language plpgsql"
-        " security definer set search_path = pg_catalog, pg_temp"
+        " security definer set search_path = pg_catalog, pg_temp set row_security = on"
         f" as $$ -- spaced\n{body.replace('    ', ' ')}$$"
     )
     course.execute(

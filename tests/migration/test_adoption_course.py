@@ -19,6 +19,7 @@ from tests.conftest import GRANTED
 from tests.django_site.process import django, new_site
 from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase, refusal, run
+from tests.pages import page
 from tests.support import (
     Cluster,
     Silent,
@@ -350,17 +351,11 @@ def test_a_table_that_hides_the_replicated_one_is_reported(
     assert status(site.portal)[0].state is State.STREAMING
 
 
-# What the page for administrators says: a whole run of the site's migrations in one transaction.
-BORROWED = """
-from django.core.management import call_command
-from django.db import connection, models, transaction
-with transaction.atomic():
-    if {lend}:
-        connection.cursor().execute("call course.lend_table('auth_user')")
-    call_command("migrate", skip_checks=True, verbosity=0)
-"""
+# A whole run of the site's migrations in one transaction, as the page for administrators has it.
+(BORROWED,) = (block.text for block in page("migrations/README.md").blocks("python"))
 
 ALTERED = """
+    from django.db import models
     nick = models.CharField(max_length=20, null=True, db_index=True)
     nick.set_attributes_from_name("nick")
     before = User._meta.get_field("reputation")
@@ -393,14 +388,14 @@ def test_a_site_goes_on_migrating_while_its_course_streams(
     courses.add(site.portal, CourseId("A"), database, Silent(), keep_owner=keep_owner)
     assert fetch(course, OWNER) == [role if keep_owner else "pysync_course"]
     as_site = make_conninfo(course, user=role)
+    change(course, f"grant execute on procedure course.lend_table(text) to {role}")
     if keep_owner:
         change(course, f"grant create on schema course to {role}")
     else:
-        change(course, f"grant execute on procedure course.lend_table(text) to {role}")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             change(as_site, "alter table auth_user add column reputation integer")
     # Installs an app whose table points at users, and which adds a column to theirs; then alters it.
-    django(as_site, BORROWED.format(lend=not keep_owner) + ALTERED, forum=True)
+    django(as_site, BORROWED + ALTERED, forum=True)
     enroll(site, insert_user(site, "bob"), "A")
     site.wait()
     assert_live_rows(site, "A")
