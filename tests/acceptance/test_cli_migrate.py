@@ -88,7 +88,6 @@ def run_script(conninfo: str, script: str) -> None:
         connection.execute(script.encode())
 
 
-@pytest.mark.oldest_and_newest("revisions, as a script that is printed")
 def test_sql_is_printed_and_not_run_and_does_the_same(site: Site) -> None:
     portal, twin = (site.new_database(site.portal_server) for _ in range(2))
     before = footprint(portal)

@@ -318,6 +318,7 @@ def test_a_dry_run_counts_and_changes_nothing(damaged: Site) -> None:
 
 
 @pytest.mark.also_granted("the whole command")
+@pytest.mark.newest("a slot that is dropped is a fault, and mended on both ends as such")
 def test_a_course_whose_slot_was_dropped_is_recovered(damaged: Site) -> None:
     site = damaged
     lose_slot(site)

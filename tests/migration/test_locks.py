@@ -96,6 +96,7 @@ def test_a_migration_gives_up_within_seconds_and_lets_applications_go_on(
     run(portal, PORTAL)
 
 
+@pytest.mark.newest("a transaction that ends with its session, as in any version")
 def test_a_killed_migration_leaves_the_database_as_it_was(
     new_database: NewDatabase, course_server: Cluster
 ) -> None:
