@@ -95,3 +95,16 @@ class Progress(Protocol):
 
     def warn(self, message: str) -> None:
         """Pass on a warning."""
+
+
+class Unwatched:
+    """Progress that nobody watches."""
+
+    def step(self, description: str, total: int | None = None) -> None:
+        """Say nothing."""
+
+    def advance(self, done: int) -> None:
+        """Say nothing."""
+
+    def warn(self, message: str) -> None:
+        """Say nothing."""

@@ -351,6 +351,16 @@ REGISTRY_TABLES = [
             timestamp,
             comment="when a report first saw that it lacks changes, until a merge has brought them",
         ),
+        sa.Column(
+            "server_started_at",
+            timestamp,
+            comment="of the course's server, when the course was last known to be whole",
+        ),
+        sa.Column(
+            "missed_changes",
+            sa.BigInteger,
+            comment="changes of rows that weren't there, as its server had counted them then",
+        ),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),
         sa.CheckConstraint(

@@ -1,8 +1,10 @@
 """``pysync serve``."""
 
+import re
 import signal
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -11,6 +13,7 @@ from pysync.cli.logs import VerboseOption, log_events
 from pysync.cli.output import say, say_aside
 from pysync.cli.parameters import Portal
 from pysync.db.connections import parse
+from pysync.types import CourseId, Unwatched
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9543"
 
@@ -28,8 +31,24 @@ def _split(listen: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text)
+    if not found:
+        raise typer.BadParameter(f"{text!r} isn't a time such as 90s, 15m, 1h, 7d or 0")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def _verify(portal: str, course_id: CourseId) -> str | None:
+    """Verify a course, which records the outcome; returns why that failed, if it did."""
+    from pysync import verification
+
+    (found,) = verification.verify(portal, [course_id], Unwatched(), jobs=1)
+    return None if found.error is None else str(found.error)
+
+
 def serve(
     portal: Portal,
+    *,
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen.")
     ] = DEFAULT_LISTEN,
@@ -43,6 +62,24 @@ def serve(
             "--host", metavar="NAME", help="A name that it is reached by, such as a proxy's."
         ),
     ] = None,
+    verify_every: Annotated[
+        str,
+        typer.Option(
+            "--verify-every",
+            metavar="TIME",
+            help="Verify each course so often, such as 15m, 1h, 7d; 0 for never.",
+        ),
+    ] = "1h",
+    verify_share: Annotated[
+        float,
+        typer.Option(
+            "--verify-share",
+            metavar="SHARE",
+            min=0.01,
+            max=1,
+            help="Verify during this share of the time.",
+        ),
+    ] = 0.1,
     verbose: VerboseOption = False,
 ) -> None:
     """Serve a page for people, and metrics for Prometheus.
@@ -51,21 +88,29 @@ def serve(
     /healthz says whether reports come, /grafana-dashboard.json and /alert-rules.yml are for
     Grafana and Prometheus. They are there until it is stopped. There is no login.
 
+    In the background it verifies every course in turn, one at a time.
+
     It answers by its addresses, as localhost, and by names that --listen and --host give: by no
     other, since a page of a stranger's may have one that leads here.
     """
     # Costly to import, and no other command needs it.
     from pysync.watching.serving import server
+    from pysync.watching.serving.scrub import Scrub
     from pysync.watching.serving.watch import Watch
 
     log_events(verbose=verbose)
+    every = _seconds(verify_every)
     asked = server.Address(*_split(listen))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
         parse(portal)  # what can't be a portal is told before anything is listened on
         listener, address = server.listen(asked)
-        with listener, closing(Watch(portal, interval)) as watch:
+        with listener, ExitStack() as stack:
+            watch = stack.enter_context(closing(Watch(portal, interval)))
+            if every:
+                scrub = Scrub(watch, partial(_verify, portal), every, verify_share)
+                stack.enter_context(closing(scrub))
             if not address.is_loopback:
                 say_aside(
                     f"warning: whoever reaches {address} can read course ids, causes and remedies: "

@@ -188,6 +188,7 @@ def start(work: Work) -> None:
         raise
     registry.record_ready(portal, course.course_id)
     catch_up(work, "merged", CATCH_UP_SECONDS)
+    registry.record_whole(portal, course.course_id, registry.witness(database, course))
 
 
 def catch_up(work: Work, state: str, timeout_seconds: float) -> None:

@@ -185,6 +185,9 @@ def _merge(work: Work) -> None:
 
 def _follow(work: Work) -> None:
     first_copy.wait(work)
+    if not work.course.ready:
+        seen = registry.witness(work.database, work.course)
+        registry.record_whole(work.portal, work.course.course_id, seen)
     registry.record_ready(work.portal, work.course.course_id)
 
 

@@ -209,6 +209,12 @@ class Course(PortalBase):
     lost_at: Mapped[datetime | None] = mapped_column(
         comment="when a report first saw that it lacks changes, until a merge has brought them"
     )
+    server_started_at: Mapped[datetime | None] = mapped_column(
+        comment="of the course's server, when the course was last known to be whole"
+    )
+    missed_changes: Mapped[int | None] = mapped_column(
+        comment="changes of rows that weren't there, as its server had counted them then"
+    )
 
 
 class Erasure(PortalBase):

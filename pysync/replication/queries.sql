@@ -226,6 +226,18 @@ update pysync.course
        course_system_identifier = %(course_system_identifier)s
  where course_id = %(course_id)s;
 
+-- name: witness
+-- Since when a course's server runs, and how many changes met no row there.
+select pg_catalog.pg_postmaster_start_time() as server_started_at,
+       (select sum(each.value::bigint)::bigint
+          from pg_catalog.pg_subscription as s
+          join pg_catalog.pg_database as d
+            on d.oid = s.subdbid and d.datname = pg_catalog.current_database()
+          join pg_catalog.pg_stat_subscription_stats as counted on counted.subid = s.oid
+         cross join jsonb_each_text(to_jsonb(counted)) as each (key, value)
+         where s.subname = %(name)s
+           and each.key in ('confl_update_missing', 'confl_delete_missing')) as missed_changes;
+
 -- name: merge_compare
 -- How many rows a merge inserts, updates and removes.
 select count(*) filter (where t.{key} is null),

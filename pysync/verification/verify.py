@@ -81,6 +81,8 @@ def verify_course(
     verification = Verification(course.course_id)
     try:
         with sides(portal_conninfo, course) as both:
+            # What the course loses from here on is another verification's.
+            seen = registry.witness(both.database, course)
             verification.differences += portal_leg.differences(
                 both.portal, course.course_id, with_values=with_values
             )
@@ -96,6 +98,8 @@ def verify_course(
                 step()
             verification.dangling = dangling(both.database)
             record(both.portal, verification)
+            if not verification.differences and not verification.unsettled:
+                registry.record_whole(both.portal, course.course_id, seen)
     except PysyncError as error:
         verification.error = error
     except psycopg.Error as error:

@@ -331,7 +331,12 @@ def test_a_course_server_killed_and_a_database_dropped(
         assert found["remedy"]
         assert found["retained_wal_bytes"] >= 0
     course_server.server.start()
-    become(site, "streaming")
+    # What it hadn't flushed it may have lost: until it is looked at, nobody knows.
+    found = become(site, "streaming", "unverified since", "pysync verify A")
+    assert found["unverified_since"] is not None
+    succeed("verify", "A", portal=site.portal)
+    found = become(site, "streaming")
+    assert (found["cause"], found["unverified_since"]) == (None, None)
     for action in ("disable", "set (slot_name = none)"):
         alter_subscription(site, "B", action)
     name = replication_name(site, "B")

@@ -35,7 +35,7 @@ from tests.acceptance.test_cli_process import (
     read_json,
 )
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, drop_slot, eventually
+from tests.support import Site, drop_slot, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.newest("HTTP, and formats of ours")
 
@@ -344,3 +344,44 @@ def test_whoever_listens_elsewhere_is_warned() -> None:
     _, err = process.communicate(timeout=STOP_SECONDS)
     assert "warning: whoever reaches 0.0.0.0:" in err
     assert "no login" in err
+
+
+@pytest.mark.oldest_and_newest("whether a worker counts what meets no row")
+def test_a_difference_is_found_in_the_background_and_stays_told_until_it_is_mended(
+    site: Site,
+) -> None:
+    site.add("A")
+    enroll(site, insert_user(site, "ada"), "A")
+    site.wait()
+    with site.course("A") as course, course.transaction():
+        course.execute("set local session_replication_role = replica")
+        course.execute("update course.auth_user set email = 'written@past.the.guard'")
+    arguments = ("--interval", "0.5", "--verify-every", "1s", "--verify-share", "1")
+    with serving(site.portal, *arguments) as (url, _):
+
+        def told() -> dict[str, Any]:
+            await_health(url, 200)
+            (found,) = json.loads(get(f"{url}/api/status")[1])["courses"]
+            return dict(found)
+
+        found = eventually(lambda: each if (each := told())["state"] == "drifted" else None)
+        assert found["differences"] == 1
+        assert "1 rows differed" in found["cause"]
+        assert found["commands"] == ["pysync repair A"]
+        assert 'pysync_verify_differences{course_id="A"' in get(f"{url}/metrics")[1]
+        assert cli("repair", "A", portal=site.portal).returncode == 0
+        eventually(lambda: told()["state"] == "streaming")
+        # A row that is gone is noticed when a change meets none, where that is counted.
+        with site.course("A") as course, course.transaction():
+            course.execute("set local session_replication_role = replica")
+            course.execute("delete from course.student_courseenrollment")
+            course.execute("delete from course.auth_user")
+        site.execute("update auth_user set email = 'of nobody@example.org'")
+        eventually(lambda: told()["state"] == "drifted")
+        assert cli("repair", "A", portal=site.portal).returncode == 0
+        eventually(lambda: told()["state"] == "streaming")
+
+
+def test_verifying_in_the_background_is_asked_for_by_a_time() -> None:
+    for wrong in ("1w", "-1", "", "1.5h"):
+        assert_refused(cli("serve", "--verify-every", wrong, portal="dbname=x"), wrong or "''")

@@ -14,7 +14,7 @@ from pysync.errors import ChangesMissingError, PysyncError
 from pysync.lifecycle import erase, pause, resync
 from pysync.replication import marks, publications, registry
 from pysync.types import CourseId
-from pysync.verification import verify
+from pysync.verification import repair, verify
 from pysync.watching.status import CourseStatus, State, status
 from tests.support import Silent, Site, drop_slot, enroll, eventually, insert_user
 
@@ -225,3 +225,21 @@ def test_a_publication_dropped_and_made_again(site: Site, course: psycopg.Connec
 
 def _unless(site: Site, *states: State) -> CourseStatus | None:
     return None if (found := seen(site)).state in states else found
+
+
+def test_changes_that_meet_no_row_are_told_where_they_are_counted(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    rows = course.execute("select to_jsonb(s) from pg_stat_subscription_stats s limit 1").fetchall()
+    counted = "confl_update_missing" in rows[0][0]
+    with course.transaction():
+        course.execute("set local session_replication_role = replica")
+        course.execute("delete from course.student_courseenrollment")
+        course.execute("delete from course.auth_user")
+    site.execute("update auth_user set email = 'of nobody@example.org'")
+    if counted:
+        become(site, State.DRIFTED, "1 changes met no row", "'pysync repair A'")
+    assert differences(site) > 0
+    become(site, State.DRIFTED, "'pysync repair A'")
+    repair(site.portal, A, Silent())
+    become(site, State.STREAMING)

@@ -55,7 +55,9 @@ def test_a_monitoring_role_reads_how_replication_is(
     number, marked_at = site.execute("select number, marked_at from course.mark")[0]
     assert found.pop("worker_pid") > 0
     assert found.pop("received_lsn") is not None
-    assert found.pop("conflicts") == (0 if counts_conflicts(site.course("A")) else None)
+    counted = 0 if counts_conflicts(site.course("A")) else None
+    assert (found.pop("conflicts"), found.pop("missed_changes")) == (counted, counted)
+    assert found.pop("server_started_at") is not None
     assert found == {
         "course_id": "A",
         "subscription_name": name,

@@ -22,7 +22,10 @@ select this_course.course_id,
        mark.marked_at,
        -- Changes of the portal between these times never arrived; null if none are known of.
        missing.since as missing_since,
-       missing.until as missing_until
+       missing.until as missing_until,
+       -- Changes of rows that weren't there: rows were lost, or removed here. Counted since 18.
+       counted.missed_changes,
+       pg_catalog.pg_postmaster_start_time() as server_started_at
   from (select) as one_row
   left join course.this_course on true
   left join lateral (
@@ -70,7 +73,10 @@ select this_course.course_id,
                   sum(per_name.value::bigint) filter (where per_name.key like 'sync%\_error\_count')::bigint
                       as sync_errors,
                   sum(per_name.value::bigint) filter (where per_name.key like 'confl\_%')::bigint
-                      as conflicts
+                      as conflicts,
+                  sum(per_name.value::bigint) filter (
+                      where per_name.key in ('confl_update_missing', 'confl_delete_missing')
+                  )::bigint as missed_changes
              from pg_catalog.pg_stat_subscription_stats as statistics
             cross join lateral jsonb_each_text(to_jsonb(statistics)) as per_name (key, value)
             where statistics.subid = subscription.oid

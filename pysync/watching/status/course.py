@@ -46,6 +46,8 @@ class Facts:
     conflicts: int | None = None
     missing_since: datetime | None = None
     missing_until: datetime | None = None
+    server_started_at: datetime | None = None
+    missed_changes: int | None = None
     tells_position: bool = False
     altered: Finding | None = None
 

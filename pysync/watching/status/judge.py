@@ -143,9 +143,47 @@ def _stream(seen: Observation, first: Facts, last: Facts, resume: str) -> Verdic
         return why
     if seen.drift:
         return _drifted(seen.drift)
+    if differs := _differing(seen, last):
+        return differs
     if seen.arrived or (seen.mark is None and (seen.slots[1].lag_bytes or 0) <= UNTOLD_BYTES):
-        return Verdict(State.STREAMING)
+        return _streaming(seen)
     return Verdict(State.CATCHING_UP)
+
+
+def _differing(seen: Observation, last: Facts) -> Verdict | None:
+    """Return what says that rows differ, though nothing is wrong with what carries them."""
+    remedy = f"run 'pysync repair {word(seen.course.course_id)}'"
+    if seen.verified is not None and seen.verified[1]:
+        at, rows = seen.verified
+        return Verdict(
+            State.DRIFTED,
+            f"{rows} rows differed, or couldn't be settled, when it was verified at {_time(at)}",
+            remedy,
+        )
+    before, now = seen.course.missed_changes or 0, last.missed_changes or 0
+    # Statistics may have been reset: then all that are counted are new.
+    if missed := now - before if now >= before else now:
+        return Verdict(
+            State.DRIFTED, f"{missed} changes met no row in the course: rows were lost", remedy
+        )
+    return None
+
+
+def unverified_since(seen: Observation) -> datetime | None:
+    """Return since when a course may have lost what its server hadn't flushed; nothing tells."""
+    trusted, now = seen.course.server_started_at, seen.last and seen.last.server_started_at
+    return now if seen.course.ready and trusted and now != trusted else None
+
+
+def _streaming(seen: Observation) -> Verdict:
+    since = unverified_since(seen)
+    if since is None:
+        return Verdict(State.STREAMING)
+    return Verdict(
+        State.STREAMING,
+        f"unverified since {_time(since)}, when its server was started anew",
+        f"run 'pysync verify {word(seen.course.course_id)}'",
+    )
 
 
 def _copying(first: Facts, last: Facts) -> Verdict:

@@ -31,6 +31,10 @@ _GAUGES: Final[dict[str, tuple[str, Callable[[CourseStatus], float | None]]]] = 
         "When the course was last verified",
         lambda c: c.verified_at.timestamp() if c.verified_at else None,
     ),
+    "unverified": (
+        "Whether its server was started anew since the course was last known to be whole",
+        lambda c: c.unverified_since is not None,
+    ),
     "drift": ("Objects that aren't as they should be", lambda c: len(c.drift)),
     "level": (
         "How bad the course's state is: 0 well, 1 warning, 2 critical",

@@ -58,6 +58,7 @@ class CourseStatus(Advice):
         more; ``None`` also where nothing is limited.
     :param copied_percent: of the first copy's rows; ``None`` once it is complete.
     :param differences: found by the last verify, at ``verified_at``.
+    :param unverified_since: when its server was started anew, unless it was verified since.
     :param drift: what isn't as it should be, worst first.
     :param commands: what of the remedy is to be copied.
     """
@@ -81,6 +82,7 @@ class CourseStatus(Advice):
     conflicts: int | None = None
     verified_at: datetime | None = None
     differences: int | None = None
+    unverified_since: datetime | None = None
     drift: tuple[Finding, ...] = ()
     commands: tuple[str, ...] = field(init=False, default=())
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -53,6 +54,7 @@ class Observation:
     :param arrived: whether that mark, or a later one, was visible when it was last asked.
     :param seen_at: when that was, on our monotonic clock.
     :param ahead: whether the course knows more than the portal does.
+    :param verified: when it was last compared with the portal, and how many rows differed.
     """
 
     course: Course
@@ -68,6 +70,7 @@ class Observation:
     seen_at: float = 0
     ahead: bool = False
     database_is_gone: bool = False
+    verified: tuple[datetime, int] | None = None
 
     @property
     def undecided(self) -> bool:

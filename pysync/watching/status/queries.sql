@@ -36,9 +36,11 @@ select here.course_id::text as owner,
        ours.conflicts::bigint,
        here.missing_since::timestamptz,
        here.missing_until::timestamptz,
+       here.server_started_at::timestamptz,
+       ours.missed_changes::bigint,
        pg_catalog.has_function_privilege(
            'pg_catalog.pg_replication_origin_progress(text, boolean)', 'execute') as tells_position
-  from (select course_id, mark, marked_at, missing_since, missing_until
+  from (select course_id, mark, marked_at, missing_since, missing_until, server_started_at
           from course.replication_status
          limit 1) as here
   left join course.replication_status as ours on ours.subscription_name = %(name)s;

@@ -1,10 +1,9 @@
 """Ask the portal and all its courses, and judge each."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 
@@ -18,7 +17,7 @@ from pysync.replication.polling import ask_each
 from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
-from pysync.watching.status.judge import Verdict, judge
+from pysync.watching.status.judge import Verdict, judge, unverified_since
 from pysync.watching.status.model import CourseStatus, Report, Revision, State
 from pysync.watching.status.observe import Observation, observe
 from pysync.watching.status.orphans import find_orphans, subscriptions_without_course
@@ -47,17 +46,21 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         common = tuple(portal_findings(portal))
         publications = publication_findings(portal, wanted)
         orphans = [] if course_id else find_orphans(portal)
+        verifications = portal_side.read_verifications(portal)
         observed = [
-            replace(seen, drift=(*seen.drift, *publications[seen.course.course_id], *common))
+            replace(
+                seen,
+                drift=(*seen.drift, *publications[seen.course.course_id], *common),
+                verified=verifications.get(seen.course.course_id),
+            )
             for seen in observe(portal, wanted, [each.replication_name for each in registered])
         ]
-        verifications = portal_side.read_verifications(portal)
         copied = [_copied_percent(portal, seen) for seen in observed]
     verdicts = with_causes(portal_conninfo, observed, [judge(seen) for seen in observed], end)
     _record_losses(portal_conninfo, observed, verdicts)
     orphans += [] if course_id else subscriptions_without_course(observed)
     courses = [
-        _status(seen, verdict, clock, percent, verifications)
+        _status(seen, verdict, clock, percent)
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
     ]
     return Report(clock.read_at, courses, orphans)
@@ -110,11 +113,10 @@ def _status(
     verdict: Verdict,
     clock: Clock,
     copied_percent: float | None,
-    verifications: Mapping[str, Any],
 ) -> CourseStatus:
     slot, facts = seen.slots[1], seen.last
     subscribed = facts if facts and facts.subscription_exists and not facts.altered else None
-    verified_at, differences = verifications.get(seen.course.course_id, (None, None))
+    verified_at, differences = seen.verified or (None, None)
     return CourseStatus(
         course_id=seen.course.course_id,
         slot_name=seen.course.replication_name,
@@ -135,6 +137,7 @@ def _status(
         conflicts=facts and facts.conflicts,
         verified_at=verified_at,
         differences=differences,
+        unverified_since=unverified_since(seen),
         drift=seen.drift if facts else (),
     )
 
