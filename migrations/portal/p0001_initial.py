@@ -361,6 +361,13 @@ REGISTRY_TABLES = [
             sa.BigInteger,
             comment="changes of rows that weren't there, as its server had counted them then",
         ),
+        sa.Column(
+            "durable",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.text("false"),
+            comment="whether its subscription flushes each change before it confirms it",
+        ),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),
         sa.CheckConstraint(

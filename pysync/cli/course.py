@@ -20,7 +20,7 @@ from pysync.cli.parameters import (
 )
 from pysync.cli.status import print_report
 from pysync.lifecycle import adopt as adoption
-from pysync.lifecycle import courses
+from pysync.lifecycle import courses, durability
 from pysync.lifecycle import move as relocation
 from pysync.lifecycle import pause as pausing
 from pysync.types import course_id
@@ -60,6 +60,10 @@ def add(
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it.")] = False,
+    durable: Annotated[
+        bool,
+        typer.Option("--durable", help="Flush each change there before it is confirmed: slower."),
+    ] = False,
     dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
     portal: Portal,
@@ -90,6 +94,7 @@ def add(
             portal_conninfo_for_course=portal_for_course,
             adopt=adopt,
             keep_owner=keep_owner,
+            durable=durable,
             dry_run=dry_run,
         )
     if dry_run:
@@ -165,6 +170,21 @@ def pause(course: CourseArgument, portal: Portal, dry_run: DryRunOption = False)
         f"course '{course}' {state}: the portal keeps WAL for it from now on, "
         f"{bytes_text(done.retained_bytes)} so far; {limit}"
     )
+
+
+@app.command()
+def durable(
+    course: CourseArgument,
+    *,
+    off: Annotated[bool, typer.Option("--off", help="Don't any more.")] = False,
+    portal: Portal,
+) -> None:
+    """Flush each change on a course's server before it is confirmed.
+
+    Then a crash of the server loses nothing, whatever its settings; each change takes longer.
+    """
+    durability.switch(portal, course_id(course), on=not off)
+    say(f"course '{course}' is {'no longer durable' if off else 'durable'}")
 
 
 @app.command()

@@ -39,6 +39,7 @@ def add(
     portal_conninfo_for_course: str | None = None,
     adopt: bool = False,
     keep_owner: bool = False,
+    durable: bool = False,
     dry_run: bool = False,
 ) -> Added:
     """Make a database a course's database: check, migrate, backfill, subscribe, wait.
@@ -52,6 +53,8 @@ def add(
     :param adopt: the database holds users already: merge the portal's into them instead of making
         a first copy. See :func:`pysync.lifecycle.adopt.preview`.
     :param keep_owner: leave tables that the database has already to the role that owns them.
+    :param durable: its workers flush each change before they confirm it; of a course that is there
+        already :func:`pysync.lifecycle.durability.switch` decides.
     :param dry_run: stop after the checks, and return how many users would be there.
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
@@ -69,7 +72,10 @@ def add(
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
             return Added(work.course, members, work.course.ready, replicas.to_take_over(work))
-        begin = steps.run(work)
+        if durable and not work.course.ready:
+            begin = steps.run(replace(work, course=replace(work.course, durable=True)))
+        else:
+            begin = steps.run(work)
         with as_owner_of(work.database, "course", "auth_user") as owner:
             users = owner.value("select count(*) from course.auth_user", "bigint")
         return Added(work.course, users, begin >= State.SUBSCRIBED)

@@ -32,6 +32,7 @@ from pysync.replication import (
     slots,
     snapshots,
     subscriptions,
+    witness,
 )
 from pysync.replication.databases import connect_course
 from pysync.replication.merge import Changes
@@ -188,7 +189,7 @@ def start(work: Work) -> None:
         raise
     registry.record_ready(portal, course.course_id)
     catch_up(work, "merged", CATCH_UP_SECONDS)
-    registry.record_whole(portal, course.course_id, registry.witness(database, course))
+    witness.record_whole(portal, course.course_id, witness.read(database, course))
 
 
 def catch_up(work: Work, state: str, timeout_seconds: float) -> None:

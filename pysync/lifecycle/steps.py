@@ -17,7 +17,7 @@ from pysync.lifecycle import first_copy, handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import current_revision, migrate
 from pysync.migrate.lineage import COURSE
-from pysync.replication import fan_out, publications, registry, slots, subscriptions
+from pysync.replication import fan_out, publications, registry, slots, subscriptions, witness
 from pysync.texts import word
 
 Step = Callable[[Work], None]
@@ -186,8 +186,8 @@ def _merge(work: Work) -> None:
 def _follow(work: Work) -> None:
     first_copy.wait(work)
     if not work.course.ready:
-        seen = registry.witness(work.database, work.course)
-        registry.record_whole(work.portal, work.course.course_id, seen)
+        seen = witness.read(work.database, work.course)
+        witness.record_whole(work.portal, work.course.course_id, seen)
     registry.record_ready(work.portal, work.course.course_id)
 
 

@@ -215,6 +215,10 @@ class Course(PortalBase):
     missed_changes: Mapped[int | None] = mapped_column(
         comment="changes of rows that weren't there, as its server had counted them then"
     )
+    durable: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="whether its subscription flushes each change before it confirms it",
+    )
 
 
 class Erasure(PortalBase):

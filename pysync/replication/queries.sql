@@ -214,9 +214,10 @@ select {user_id}::bigint
 -- name: register
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.
 insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,
-                           replication_role, course_system_identifier, adopts)
+                           replication_role, course_system_identifier, adopts, durable)
 values (%(course_id)s, %(replication_name)s, %(conninfo)s, %(portal_conninfo)s,
-        %(replication_role)s, %(course_system_identifier)s, %(adopts)s);
+        %(replication_role)s, %(course_system_identifier)s, %(adopts)s,
+        %(durable)s);
 
 -- name: reregister
 -- Update how an entered course and its server are reached.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import Cursor
-from psycopg.rows import RowMaker, class_row
+from psycopg.rows import RowMaker
 
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import translated
@@ -39,6 +39,7 @@ class Course:
     lost_at: datetime | None = None
     server_started_at: datetime | None = None
     missed_changes: int | None = None
+    durable: bool = False
 
     @property
     def ready(self) -> bool:
@@ -185,35 +186,6 @@ def record_merged(portal: Connection, course: CourseId) -> None:
         portal.execute(statement, (course,))
         # What differed then is of no concern any more.
         portal.execute("delete from pysync.verification where course_id = %s", (course,))
-
-
-@dataclass(frozen=True)
-class Witness:
-    """What a course's server says that tells whether anything may have been lost since.
-
-    :param server_started_at: a server that was started anew may have lost what it hadn't flushed,
-        or be another one, or an earlier copy.
-    :param missed_changes: how many changes met no row, counted since 18.
-    """
-
-    server_started_at: datetime
-    missed_changes: int | None
-
-
-def witness(database: Connection, course: Course) -> Witness:
-    """Return what a course's server says now."""
-    with database.cursor(row_factory=class_row(Witness)) as cursor:
-        found = cursor.execute(QUERIES["witness"], {"name": course.replication_name}).fetchone()
-    assert found is not None  # noqa: S101 - it has one row
-    return found
-
-
-def record_whole(portal: Connection, course: CourseId, seen: Witness) -> None:
-    """Remember that a course was known to hold all that it must, and what its server said then."""
-    statement = (
-        "update pysync.course set server_started_at = %s, missed_changes = %s where course_id = %s"
-    )
-    portal.execute(statement, (seen.server_started_at, seen.missed_changes, course))
 
 
 def record_pause(portal: Connection, course: CourseId, position: int | None) -> None:

@@ -190,7 +190,15 @@ def enable(database: Connection, course: Course) -> None:
     """Start (or go on with) a course's subscription."""
     with translated(f"subscription '{course.replication_name}'"), database.transaction():
         workers.restrict(database, course.replication_name)
+        if course.durable:
+            commit_synchronously(database, course, "on")
         _alter(database, course, sql.SQL("enable"))
+
+
+def commit_synchronously(database: Connection, course: Course, value: str) -> None:
+    """Set whether a subscription's workers flush each change before they confirm it."""
+    setting = sql.SQL("set (synchronous_commit = {})").format(sql.Literal(value))
+    _alter(database, course, setting)
 
 
 def use_slot(database: Connection, course: Course, slot: str) -> None:

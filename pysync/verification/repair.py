@@ -11,7 +11,8 @@ from pysync.db.errors import translated
 from pysync.errors import ReplicationError
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED, ReplicatedTable
-from pysync.replication import registry
+from pysync.replication import registry, witness
+from pysync.replication.databases import connect_course
 from pysync.replication.fan_out import BACKFILL_BATCH
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
@@ -19,7 +20,7 @@ from pysync.verification import portal as portal_leg
 from pysync.verification.compare import Compared, Sides, batched, compare, sides
 from pysync.verification.rows import hashes_of
 from pysync.verification.settle import settle
-from pysync.verification.types import Difference, Kind, Verification
+from pysync.verification.types import Difference, Kind, Place, Verification
 from pysync.verification.verify import STEPS, verify_course
 
 
@@ -86,7 +87,14 @@ def repair(
     with translated(f"course '{course_id}'"), sides(portal_conninfo, course) as both:
         work = _Repair(both, progress, with_values)
         work.run()
+        repaired_portal = any(each.place is Place.PORTAL for each in work.mended)
     after = verified("verifying")
+    if after.clean and repaired_portal:
+        # Of what was replicated on the way some met no row: that was us.
+        with closing(connect_course(course.conninfo)) as database:
+            seen = witness.await_counts(database, course)
+        with closing(registry.connect_portal(portal_conninfo)) as portal:
+            witness.record_whole(portal, course_id, seen)
     return Repair(work.mended, after, after.unsettled)
 
 

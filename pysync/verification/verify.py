@@ -13,7 +13,7 @@ from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED
-from pysync.replication import registry
+from pysync.replication import registry, witness
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
@@ -82,7 +82,7 @@ def verify_course(
     try:
         with sides(portal_conninfo, course) as both:
             # What the course loses from here on is another verification's.
-            seen = registry.witness(both.database, course)
+            seen = witness.read(both.database, course)
             verification.differences += portal_leg.differences(
                 both.portal, course.course_id, with_values=with_values
             )
@@ -99,7 +99,7 @@ def verify_course(
             verification.dangling = dangling(both.database)
             record(both.portal, verification)
             if not verification.differences and not verification.unsettled:
-                registry.record_whole(both.portal, course.course_id, seen)
+                witness.record_whole(both.portal, course.course_id, seen)
     except PysyncError as error:
         verification.error = error
     except psycopg.Error as error:

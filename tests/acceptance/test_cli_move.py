@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.acceptance.test_cli_course_add import Start, enroll_users, slots, start
-from tests.acceptance.test_cli_process import assert_refused, cli, succeed
+from tests.acceptance.test_cli_process import assert_refused, cli, read_json, succeed
 from tests.acceptance.test_cli_resync import (
     assert_equal_to_the_fan_out,
     assert_sound,
@@ -200,3 +200,32 @@ def test_a_move_that_is_killed_is_finished_by_the_next(site: Site, start: Start)
     assert_equal_to_the_fan_out(site, "A")
     assert_sound(site)
     assert len(slots(site)) == 1
+
+
+@pytest.mark.oldest_and_newest("a setting of subscriptions, which workers heed")
+def test_a_durable_course_stays_durable(site: Site) -> None:
+    enroll_users(site, "A", 2)
+    site.databases["A"] = site.new_database()
+    succeed("course", "add", "A", site.databases["A"], "--durable", portal=site.portal)
+    course, name = site.course("A"), replication_name(site, "A")
+
+    def setting() -> str:
+        query = "select subsynccommit from pg_subscription where subname = %s"
+        return str(course.execute(query, (name,)).fetchall()[0][0])
+
+    assert setting() == "on"
+    # One that is made anew has it, too.
+    for statement in ("disable", "set (slot_name = none)"):
+        alter_subscription(site, "A", statement)
+    course.execute(f"drop subscription {name}")
+    succeed("resync", "A", portal=site.portal)
+    assert (setting(), state_of(site, "A")) == ("on", "streaming")
+    alter_subscription(site, "A", "set (synchronous_commit = off)")
+    (found,) = read_json("status", "A", portal=site.portal)["courses"]
+    assert (found["state"], found["durable"]) == ("drifted", True)
+    course.execute(found["commands"][0].encode())
+    assert (setting(), state_of(site, "A")) == ("on", "streaming")
+    succeed("course", "durable", "A", "--off", portal=site.portal)
+    assert (setting(), state_of(site, "A")) == ("off", "streaming")
+    succeed("course", "durable", "A", portal=site.portal)
+    assert setting() == "on"

@@ -25,6 +25,13 @@ select c.relname::text, r.rolname::text
                     where a.table_name = c.relname and a.keeps_owner)
  order by 1;
 
+-- name: synchronous
+-- Whether a subscription's workers flush changes before they confirm them.
+select s.subsynccommit in ('on', 'remote_apply', 'remote_write', 'local')
+  from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = pg_catalog.current_database()
+ where s.subname = %(name)s;
+
 -- name: surroundings
 -- Where else relations have the replicated tables' names, and the database's own search_path.
 select array(select pg_catalog.format('%%s.%%s', n.nspname, c.relname)

@@ -42,6 +42,7 @@ class Scrub:
         self._watch, self._verify = watch, verify
         self._every_seconds, self._share = every_seconds, share
         self._rest_seconds = min(every_seconds, RETRY_SECONDS)
+        self._failed: set[CourseId] = set()
         self._tried_at: dict[CourseId, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
@@ -61,10 +62,15 @@ class Scrub:
                 wrong = self._verify(course_id)
             except Exception as error:  # noqa: BLE001 - without its thread nothing were verified
                 wrong = f"{type(error).__name__}: {error}"
-            if wrong:
-                _LOG.warning("course '%s' couldn't be verified: %s", course_id, wrong)
             spent = time.monotonic() - began
-            _LOG.info("course '%s' was verified in %.1f s", course_id, spent)
+            if wrong:
+                # Once may be bad luck: a server that stops is told by the reports.
+                level = logging.WARNING if course_id in self._failed else logging.INFO
+                _LOG.log(level, "course '%s' couldn't be verified: %s", course_id, wrong)
+                self._failed.add(course_id)
+            else:
+                _LOG.info("course '%s' was verified in %.1f s", course_id, spent)
+                self._failed.discard(course_id)
             self._stopping.wait(spent / self._share - spent)
 
     def _due(self) -> CourseId | None:

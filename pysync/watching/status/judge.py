@@ -164,7 +164,7 @@ def _differing(seen: Observation, last: Facts) -> Verdict | None:
     # Statistics may have been reset: then all that are counted are new.
     if missed := now - before if now >= before else now:
         return Verdict(
-            State.DRIFTED, f"{missed} changes met no row in the course: rows were lost", remedy
+            State.DRIFTED, f"{missed} changes met no row in the course: rows are missing", remedy
         )
     return None
 

@@ -59,6 +59,7 @@ class CourseStatus(Advice):
     :param copied_percent: of the first copy's rows; ``None`` once it is complete.
     :param differences: found by the last verify, at ``verified_at``.
     :param unverified_since: when its server was started anew, unless it was verified since.
+    :param durable: whether it is to flush each change before it confirms it.
     :param drift: what isn't as it should be, worst first.
     :param commands: what of the remedy is to be copied.
     """
@@ -83,6 +84,7 @@ class CourseStatus(Advice):
     verified_at: datetime | None = None
     differences: int | None = None
     unverified_since: datetime | None = None
+    durable: bool = False
     drift: tuple[Finding, ...] = ()
     commands: tuple[str, ...] = field(init=False, default=())
 

@@ -138,6 +138,7 @@ def _status(
         verified_at=verified_at,
         differences=differences,
         unverified_since=unverified_since(seen),
+        durable=seen.course.durable,
         drift=seen.drift if facts else (),
     )
 
