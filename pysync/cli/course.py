@@ -179,7 +179,7 @@ def durable(
     off: Annotated[bool, typer.Option("--off", help="Don't any more.")] = False,
     portal: Portal,
 ) -> None:
-    """Flush each change on a course's server before it is confirmed: no crash there loses it."""
+    """Flush each change of a course before it is confirmed."""
     durability.switch(portal, course_id(course), on=not off)
     say(f"course '{course}' is {'no longer durable' if off else 'durable'}")
 
