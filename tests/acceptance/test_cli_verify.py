@@ -338,6 +338,7 @@ FAULTS = [
 
 
 @pytest.mark.newest("takes long; how rows are written and ordered, other tests see on both ends")
+@pytest.mark.timeout(240)
 def test_each_fault_is_found_and_mended(faulty: Site) -> None:
     assert_clean(faulty)
     for fault in FAULTS:
