@@ -51,6 +51,14 @@ class UnsuitableDatabaseError(PysyncError):
     """A database already has another part to play: a portal, another course, someone's users."""
 
 
+class UnclaimedError(PysyncError):
+    """A portal is a copy, or was moved: it isn't known to be the one that its courses follow."""
+
+
+class ForeignDatabaseError(UnsuitableDatabaseError):
+    """A database belongs to a course, but of another portal, or is a copy of a course's."""
+
+
 class AdoptionError(PysyncError):
     """An existing table can't be adopted.
 

@@ -25,6 +25,7 @@ from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import COURSE
 from pysync.models.replicated import replicated
+from pysync.replication import identities
 from pysync.types import CourseId
 
 REQUIRED_PROGRAMS = "PYSYNC_TEST_PROGRAMS"
@@ -196,6 +197,15 @@ class Site:
     databases: dict[str, str] = field(default_factory=dict)
     _created: list[tuple[Cluster, str]] = field(default_factory=list)
     _connections: list[psycopg.Connection[Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """A copy of a template isn't the portal that the template is."""
+        with psycopg.connect(as_superuser(self.portal), autocommit=True) as connection:
+            (there,) = (
+                connection.execute("select to_regclass('pysync.this_portal')").fetchone() or ()
+            )
+            if there:
+                identities.claim(connection, as_copy=True)
 
     def connect(self, conninfo: str | None = None, **parameters: Any) -> psycopg.Connection[Any]:
         """Open an autocommit connection, to the portal unless told otherwise."""

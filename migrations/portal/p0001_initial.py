@@ -413,6 +413,20 @@ REGISTRY_TABLES = [
         schema="pysync",
     ),
     sa.Table(
+        "this_portal",
+        ours,
+        sa.Column("singleton", sa.Boolean, nullable=False, server_default=sa.text("true")),
+        sa.Column(
+            "portal_id", sa.Uuid, nullable=False, server_default=sa.text("gen_random_uuid()")
+        ),
+        sa.Column("system_identifier", sa.BigInteger, nullable=False, comment="of the server"),
+        sa.Column("database_oid", postgresql.OID, nullable=False),
+        sa.Column("claimed_at", timestamp, nullable=False, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("singleton", name="this_portal_pkey"),
+        sa.CheckConstraint("singleton", name="this_portal_singleton_check"),
+        schema="pysync",
+    ),
+    sa.Table(
         "registry_change",
         ours,
         sa.Column("singleton", sa.Boolean, nullable=False, server_default=sa.text("true")),
@@ -798,6 +812,12 @@ def upgrade() -> None:
         if adoption is not None:
             record_adoption("pysync", table, adoption)
     execute("insert into pysync.registry_change default values")
+    execute(
+        "insert into pysync.this_portal (system_identifier, database_oid) "
+        "select server.system_identifier, pg_database.oid "
+        "from pg_catalog.pg_control_system() as server, pg_catalog.pg_database "
+        "where pg_database.datname = current_database()"
+    )
     replay(FROZEN)
 
 

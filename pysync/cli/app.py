@@ -24,6 +24,7 @@ UsageError: Final[type[Any]] = typer.BadParameter.__mro__[1]
 COMMANDS: Final = {
     "grants": "Print what a role needs, for a superuser to run once.",
     "migrate": "Bring databases to a revision of their lineage.",
+    "portal": "Claim a database as the portal, after a move or a copy.",
     "course": "Add, remove, pause, move and list courses.",
     "user": "Look at users and change them.",
     "group": "Create groups, and add and remove users.",

@@ -97,6 +97,8 @@ def print_report(found: Report, format: StatusFormat | Format) -> None:
 
 
 def _print_table(found: Report) -> None:
+    if found.unclaimed:
+        say(found.unclaimed.text)
     rows: list[tuple[object, ...]] = []
     notes = []
     for each in found.courses:

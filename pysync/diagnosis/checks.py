@@ -17,7 +17,7 @@ from pysync.db.restricted import as_owner_of
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
-from pysync.replication import subscriptions
+from pysync.replication import identities, subscriptions
 from pysync.replication.databases import a_portal
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
@@ -171,8 +171,8 @@ def check_database(portal: Connection, database: Connection, course: CourseId, n
     """Check that a database can become (or is) this course's database.
 
     :param name: the course's replication name.
-    :raises UnsuitableDatabaseError: if it is a portal, another course's, or can't hold the
-        portal's text.
+    :raises UnsuitableDatabaseError: if it is a portal, another course's, another portal's, or can't
+        hold the portal's text.
     """
     title = f"database '{database.info.dbname}'"
     if fetch_value(database, "select pg_catalog.to_regclass('pysync.course')") is not None:
@@ -184,6 +184,7 @@ def check_database(portal: Connection, database: Connection, course: CourseId, n
                 f"{title} belongs to course '{owner}': a database can't hold two courses",
                 "give the course a database of its own",
             )
+    identities.require_free(portal, database)
     if other := subscriptions.foreign_subscription(database, name):
         raise UnsuitableDatabaseError(
             f"{title} is subscribed to another portal already: subscription '{other}'",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from pysync.db.connections import parse, without_secrets
+from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks
 from pysync.lifecycle import replicas, steps
@@ -12,7 +12,7 @@ from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.replication import fan_out, publications, registry, slots, subscriptions
-from pysync.replication.databases import connect_course
+from pysync.replication.databases import connect_course, require_followed
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress, replication_name
 
@@ -119,6 +119,8 @@ def opened(
         checks.enforce(checks.portal_server(portal, adds=not has_slot), progress)
         checks.enforce(checks.course_server(database, adds=subscription is None), progress)
         checks.check_database(portal, database, course_id, course.replication_name)
+        if registered is not None:
+            require_followed(portal, database, course)
         work = Work(
             portal_conninfo,
             portal,
@@ -171,12 +173,17 @@ def remove(
         course = registry.get(portal, course_id)
         members = fan_out.count_members(portal, course_id)
         released = replicas.release(
-            course, conninfo or course.conninfo, force=force, dry_run=dry_run
+            portal, course, conninfo or course.conninfo, force=force, dry_run=dry_run
         )
         if not dry_run:
-            slots.drop(portal, course)
-            publications.drop(portal, course)
-            fan_out.stop(portal, course_id)
-            fan_out.clear(portal, course_id)
-            registry.unregister(portal, course_id)
+            forget(portal, course)
         return Removed(course, released, members)
+
+
+def forget(portal: Connection, course: Course) -> None:
+    """Have the portal know nothing of a course any more; its database isn't touched."""
+    slots.drop(portal, course)
+    publications.drop(portal, course)
+    fan_out.stop(portal, course.course_id)
+    fan_out.clear(portal, course.course_id)
+    registry.unregister(portal, course.course_id)

@@ -16,7 +16,7 @@ from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of, lock_owner, restricted
 from pysync.errors import InUseError, NotFoundError, PysyncError
 from pysync.models.replicated import REPLICATED, REPLICATED_TABLES
-from pysync.replication import fan_out, marks, registry
+from pysync.replication import fan_out, identities, marks, registry
 from pysync.replication.databases import connect_course
 from pysync.replication.erasure import personal_data_left
 from pysync.replication.polling import ask
@@ -133,6 +133,7 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         rows = portal.execute(QUERIES["unconfirmed_erasures"], {"user_ids": user_ids}).fetchall()
         asked: dict[CourseId, list[int]] = dict(rows)
+        identities.require_claimed(portal)
         courses = [course for course in registry.courses(portal) if course.course_id in asked]
 
         def left(course: Course) -> set[int]:
@@ -177,6 +178,7 @@ def _left(
         statement_timeout_seconds=timeout_seconds + 1,
     )
     with closing(database):
+        identities.require_ours(database, course.course_id, course.portal_id)
         with closing(connect(portal_conninfo)) as portal:
             mark = marks.mark(portal, course.course_id)
         marks.wait_for(database, course.course_id, mark, timeout_seconds)

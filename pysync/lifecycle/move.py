@@ -13,13 +13,25 @@ from pysync.db.connections import (
 )
 from pysync.db.errors import translated
 from pysync.diagnosis import checks
-from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
+from pysync.errors import (
+    DatabaseUnreachableError,
+    ForeignDatabaseError,
+    UnsuitableDatabaseError,
+)
 from pysync.lifecycle import handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
-from pysync.replication import merge, publications, registry, settings, snapshots, subscriptions
-from pysync.replication.databases import connect_course
+from pysync.replication import (
+    identities,
+    merge,
+    publications,
+    registry,
+    settings,
+    snapshots,
+    subscriptions,
+)
+from pysync.replication.databases import connect_course, open_course
 from pysync.replication.merge import Outcome
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
@@ -56,7 +68,7 @@ def move(
     ):
         require_head(portal)
         course = registry.get_ready(portal, course_id)
-        with _old_database(course, conninfo, force=force) as old:
+        with _old_database(portal, course, conninfo, force=force) as old:
             _check_target(portal, database, course, old, fresh=fresh)
             found = subscriptions.connection_string(old or database, course.replication_name)
             subscriber = checks.portal_conninfo_for_course(
@@ -77,13 +89,18 @@ def move(
 
 
 @contextmanager
-def _old_database(course: Course, conninfo: str, *, force: bool) -> Iterator[Connection | None]:
+def _old_database(
+    portal: Connection, course: Course, conninfo: str, *, force: bool
+) -> Iterator[Connection | None]:
     """Open the database a course is to leave; ``None`` if it has left, or is given up."""
     if same_database(course.conninfo, conninfo):
         yield None
         return
     try:
-        old = connect_course(course.conninfo)
+        old = open_course(portal, course)
+    except ForeignDatabaseError:
+        yield None  # it isn't ours to stop or to give back
+        return
     except DatabaseUnreachableError as error:
         if not force:
             raise DatabaseUnreachableError(
@@ -132,6 +149,7 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     progress.step("migrating the new database")
     migrate(work.conninfo, COURSE, work.subject, course=course.course_id)
     replicas.adjust(database, course)
+    identities.take(portal, database)
     new = replace(
         course,
         conninfo=without_secrets(work.conninfo),
@@ -147,7 +165,7 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     handover.subscribe(work, chosen)
     with handover.merged(work) as differences:
         if old is not None:
-            replicas.release(course, course.conninfo, force=False)
+            replicas.release(portal, course, course.conninfo, force=False)
         registry.reregister(portal, new)
         handover.start(handover.record(work))
         return Outcome(differences)

@@ -8,7 +8,7 @@ from pysync.db.queries import load
 from pysync.errors import ReplicationError
 from pysync.lifecycle import handover
 from pysync.replication import marks, registry, slots, subscriptions
-from pysync.replication.databases import connect_course
+from pysync.replication.databases import open_course
 from pysync.replication.registry import Course
 from pysync.texts import word
 from pysync.types import CourseId
@@ -44,7 +44,7 @@ def switch(
     ):
         course = registry.get_ready(portal, course_id)
         name = course.replication_name
-        with closing(connect_course(course.conninfo)) as database:
+        with closing(open_course(portal, course)) as database:
             found = subscriptions.find(database, name)
             if found is not None and on and not dry_run:
                 handover.settle(portal_conninfo, portal, database, course)

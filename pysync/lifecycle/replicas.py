@@ -10,11 +10,15 @@ from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import frozen, statements
-from pysync.errors import DatabaseUnreachableError, UnsuitableDatabaseError
+from pysync.errors import (
+    DatabaseUnreachableError,
+    ForeignDatabaseError,
+    UnsuitableDatabaseError,
+)
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, ReplicatedTable
-from pysync.replication import subscriptions
-from pysync.replication.databases import connect_course
+from pysync.replication import identities, subscriptions
+from pysync.replication.databases import open_course
 from pysync.replication.registry import Course
 
 _QUERIES: Final = load(__file__)
@@ -88,18 +92,28 @@ def adjust(database: Connection, course: Course) -> None:
         database.execute("call course.take_over()")
 
 
-def release(course: Course, conninfo: str, *, force: bool, dry_run: bool = False) -> bool:
+def release(
+    portal: Connection, course: Course, conninfo: str, *, force: bool, dry_run: bool = False
+) -> bool:
     """End a course database's subscription and give it back, writable.
 
-    :param force: go on without the database if it can't be reached.
+    :param force: go on without the database if it can't be reached or is another portal's.
     :param dry_run: only look whether it is the course's.
     :returns: whether it was reached.
     :raises DatabaseUnreachableError: if it can't be reached and `force` isn't given.
     :raises UnsuitableDatabaseError: if the database is another course's.
+    :raises ForeignDatabaseError: if it is another portal's, or a copy, and `force` isn't given.
     """
     parse(conninfo)
     try:
-        database = connect_course(conninfo)
+        database = open_course(portal, course, conninfo)
+    except ForeignDatabaseError as error:
+        if force:
+            return False
+        raise ForeignDatabaseError(
+            error.message,
+            f"{error.remedy}; --force has the portal forget the course, and leaves the database",
+        ) from None
     except DatabaseUnreachableError as error:
         if force:
             return False
@@ -141,6 +155,7 @@ def _open(database: Connection, course: Course) -> None:
     course_id = sql.Literal(str(course.course_id))
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
+        identities.let_go(database)
         for table in REPLICATED:
             _continue_identity(database, table)
             database.execute(alter.format(table.identifier, course_id))

@@ -14,7 +14,7 @@ from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
-from pysync.replication.databases import connect_course
+from pysync.replication.databases import connect_course, open_course
 from pysync.replication.merge import Changes, Outcome
 from pysync.texts import word
 from pysync.types import CourseId, Progress
@@ -88,7 +88,7 @@ def _opened(
     ):
         require_head(portal)
         course = registry.get_ready(portal, course_id)
-        with closing(connect_course(course.conninfo)) as database:
+        with closing(open_course(portal, course)) as database:
             owner = replicas.owner_of(database)
             if owner != course_id:
                 raise UnsuitableDatabaseError(

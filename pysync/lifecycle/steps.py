@@ -17,7 +17,15 @@ from pysync.lifecycle import first_copy, handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import current_revision, migrate
 from pysync.migrate.lineage import COURSE
-from pysync.replication import fan_out, publications, registry, slots, subscriptions, witness
+from pysync.replication import (
+    fan_out,
+    identities,
+    publications,
+    registry,
+    slots,
+    subscriptions,
+    witness,
+)
 from pysync.texts import word
 
 Step = Callable[[Work], None]
@@ -120,6 +128,7 @@ def _prepare(work: Work, at: State) -> None:
     )
     # Another course may have been given the same database at the same moment, and got it first.
     checks.check_database(portal, database, course.course_id, course.replication_name)
+    identities.take(portal, database)
     publications.grant_reading(portal, course.replication_role)
     checks.enforce(reference_findings(database), work.progress)
     if at is State.NEW:

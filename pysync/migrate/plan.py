@@ -10,7 +10,7 @@ from pysync.migrate import publications, run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
 from pysync.migrate.run import Migrated, check_known, migrate
-from pysync.replication import registry, turns
+from pysync.replication import identities, registry, turns
 from pysync.replication.registry import Course
 from pysync.texts import statement
 from pysync.types import CourseId, Progress
@@ -52,6 +52,8 @@ def run_all(
         before = current_revision(portal, PORTAL)
         check_known(before, PORTAL, "portal")
         wanted = registry.courses(portal) if before else []
+        if wanted and not options.get("offline"):
+            identities.require_claimed(portal)
         if target == "base" and wanted:
             raise MigrationError(
                 f"portal has {len(wanted)} registered courses: without it they would stand alone",
@@ -102,6 +104,8 @@ def run_course(
         registry.require(portal)
         check_known(current_revision(portal, PORTAL), PORTAL, "portal")
         course = registry.get(portal, course_id)
+        if not options.get("offline"):
+            identities.require_claimed(portal)
         *_, done = _migrate_course(portal, course, target, **options)
         return done
 

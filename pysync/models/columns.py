@@ -7,6 +7,7 @@ so none can have a column that the others lack. How the tables are carried says
 
 from datetime import datetime
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -41,6 +43,7 @@ TYPES: Final = {
     str: Text(),
     datetime: DateTime(timezone=True),
     list[str]: ARRAY(Text),
+    UUID: Uuid(),
 }
 """What a column is that says no more than its Python type."""
 

@@ -1,6 +1,7 @@
 """A course database: the replicated tables, and what pysync keeps beside them."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import OID
@@ -92,13 +93,20 @@ class MissingMark(CourseDatabaseBase):
 
 
 class ThisCourse(CourseDatabaseBase):
-    """A single row: which course this database belongs to."""
+    """A single row: which course of which portal this database belongs to.
+
+    Whoever gave it this part said which database it was: a copy finds itself elsewhere. All is null
+    but the course while no portal has it.
+    """
 
     __tablename__ = "this_course"
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
     singleton: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
     course_id: Mapped[CourseIdText]
+    portal_id: Mapped[UUID | None]
+    system_identifier: Mapped[int | None] = mapped_column(comment="of the server")
+    database_oid: Mapped[int | None] = mapped_column(OID)
 
 
 class CourseInstalled(InstalledColumns, CourseDatabaseBase):

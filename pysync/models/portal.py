@@ -1,6 +1,7 @@
 """The portal database: the applications' tables, the fan-out tables, the registry."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
@@ -266,6 +267,22 @@ class Turn(PortalBase):
     role_name: Mapped[str]
     application_name: Mapped[str]
     taken_at: Mapped[TimeOfChange]
+
+
+class ThisPortal(PortalBase):
+    """A single row: which portal this is, and the database it was when it was claimed.
+
+    A copy of the database finds itself elsewhere: it must not act on the courses of the original.
+    """
+
+    __tablename__ = "this_portal"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"), {"schema": "pysync"})
+
+    singleton: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    portal_id: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+    system_identifier: Mapped[int] = mapped_column(comment="of the server")
+    database_oid: Mapped[int] = mapped_column(OID)
+    claimed_at: Mapped[TimeOfChange]
 
 
 class RegistryChange(PortalBase):

@@ -1,14 +1,19 @@
 """Connect to course databases: only to those whose schema nobody else can alter."""
 
+import time
 from typing import Any, Final
 
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.queries import load
-from pysync.errors import UnsuitableDatabaseError
+from pysync.errors import ReplicationError, UnsuitableDatabaseError
 from pysync.findings import IN_COURSE, run
+from pysync.replication import identities, slots
+from pysync.replication.registry import Course
 from pysync.texts import Text
 
 _QUERIES: Final = load(__file__)
+_RECONNECT_SECONDS: Final = 2
+"""How long a course's worker may be without its walsender: it notices at once when that goes."""
 
 
 def connect_course(conninfo: str, **options: Any) -> Connection:
@@ -25,6 +30,44 @@ def connect_course(conninfo: str, **options: Any) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def open_course(portal: Connection, course: Course, conninfo: str | None = None) -> Connection:
+    """Connect to a registered course's database in order to act on it.
+
+    :param conninfo: how to reach it, if not as registered.
+    :raises DatabaseUnreachableError: if it can't be reached.
+    :raises ForeignDatabaseError: if it is another portal's, or a copy.
+    :raises ReplicationError: if it follows another server.
+    """
+    database = connect_course(conninfo or course.conninfo)
+    try:
+        identities.require_ours(database, course.course_id, course.portal_id)
+        require_followed(portal, database, course)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def require_followed(portal: Connection, database: Connection, course: Course) -> None:
+    """Refuse a course that is connected to a server while nobody uses its slot here.
+
+    So does the course of a portal whose server's disk was cloned, seen from the clone.
+    """
+    name = course.replication_name
+    deadline = time.monotonic() + _RECONNECT_SECONDS
+    first = worker = fetch_value(database, _QUERIES["connected_worker"], name=name)
+    while worker is not None and worker == first and not slots.is_in_use(portal, name):
+        if time.monotonic() > deadline:
+            raise ReplicationError(
+                f"course '{course.course_id}' follows another server than the one PYSYNC_PORTAL "
+                "names: its subscription is connected, but not to the slot here",
+                "point PYSYNC_PORTAL at the server that it follows; if this one is to take its "
+                "place, stop that one first",
+            )
+        time.sleep(0.05)
+        worker = fetch_value(database, _QUERIES["connected_worker"], name=name)
 
 
 def require_own_schema(connection: Connection) -> None:

@@ -8,7 +8,7 @@ import psycopg
 from pysync.db.connections import CONNECT_TIMEOUT_SECONDS, Connection, fetch_value
 from pysync.db.errors import said, translated
 from pysync.errors import ChangesMissingError, WaitTimeoutError
-from pysync.replication import registry
+from pysync.replication import identities, registry
 from pysync.replication.databases import connect_course
 from pysync.texts import word
 from pysync.types import CourseId
@@ -24,13 +24,17 @@ def wait(portal_conninfo: str, course_id: CourseId, timeout_seconds: float) -> N
     :raises UnknownCourseError: if the course isn't registered.
     :raises WaitTimeoutError: if it isn't within the timeout.
     :raises ChangesMissingError: if the course has lost changes.
+    :raises UnclaimedError: if the portal is a copy: its marks don't arrive anywhere.
+    :raises ForeignDatabaseError: if the database is another portal's, or a copy.
     """
     deadline = time.monotonic() + timeout_seconds
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         course = registry.get(portal, course_id)
+        identities.require_claimed(portal)
         sent = mark(portal, course_id)
     patience = max(int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)), 1)
     with closing(connect_course(course.conninfo, connect_timeout_seconds=patience)) as database:
+        identities.require_ours(database, course_id, course.portal_id)
         try:
             wait_for(database, course_id, sent, max(deadline - time.monotonic(), 0))
         except WaitTimeoutError:

@@ -13,6 +13,7 @@ import psycopg
 from pysync.db.connections import Connection, parse
 from pysync.db.errors import meaning
 from pysync.errors import DatabaseUnreachableError, PysyncError
+from pysync.replication import identities
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.types import CourseId
@@ -101,12 +102,9 @@ class Databases:
         """Give the connection to a course's database, for one thread at a time.
 
         :raises DatabaseUnreachableError: if there is none yet and it can't be reached.
+        :raises ForeignDatabaseError: if it is another portal's.
         """
-        database = self._open.pop(course.course_id, None) or connect_course(
-            course.conninfo,
-            connect_timeout_seconds=2,
-            statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
-        )
+        database = self._open.pop(course.course_id, None) or self._connect(course)
         try:
             yield database
         except BaseException:
@@ -116,6 +114,19 @@ class Databases:
             self._open[course.course_id] = database
         else:
             database.close()
+
+    def _connect(self, course: Course) -> Connection:
+        database = connect_course(
+            course.conninfo,
+            connect_timeout_seconds=2,
+            statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
+        )
+        try:
+            identities.require_ours(database, course.course_id, course.portal_id, copies=True)
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def close(self) -> None:
         """Close what nobody uses; a thread that was left behind closes its own."""

@@ -28,8 +28,8 @@ select (confirmed_flush_lsn - '0/0')::bigint
 -- A course's own slots and those of its tables' first copies.
 select slot_name::text
   from pg_catalog.pg_replication_slots
- where slot_name = any (%(names)s)
-    or (slot_name ~ %(pattern)s and database = current_database());
+ where (slot_name = any (%(names)s) or slot_name ~ %(pattern)s)
+   and database = current_database();
 
 -- name: options_of_slot
 -- What a copy of slots lacks and can be given, where it is set on them or wanted: it can be altered
@@ -210,6 +210,61 @@ select object.what, r.rolname::text,
 select {user_id}::bigint
   from {table}
  where {user_id} = any (%(user_ids)s::bigint[]) and {holds};
+
+-- name: may_see_claim
+-- Whether our role may see whether a portal is claimed.
+select pg_catalog.has_table_privilege(
+           pg_catalog.to_regclass('pysync.portal_status')::oid, 'select');
+
+-- name: claim_portal
+-- Have this database be the portal: the same as before, or a copy that goes its own way.
+update pysync.this_portal
+   set portal_id = case when %(as_copy)s then pg_catalog.gen_random_uuid() else portal_id end,
+       system_identifier = server.system_identifier,
+       database_oid = pg_database.oid,
+       claimed_at = pg_catalog.now()
+  from pg_catalog.pg_control_system() as server, pg_catalog.pg_database
+ where pg_database.datname = pg_catalog.current_database();
+
+-- name: this_course
+-- Whose database a course's is, and whether it is the one that was given that part.
+select this_course.course_id, this_course.portal_id,
+       this_course.portal_id is null
+           or (this_course.system_identifier = server.system_identifier
+               and this_course.database_oid = pg_database.oid) as is_original
+  from course.this_course, pg_catalog.pg_control_system() as server, pg_catalog.pg_database
+ where pg_database.datname = pg_catalog.current_database();
+
+-- name: take_course
+-- Have this database be the course's, of this portal.
+update course.this_course
+   set portal_id = %(portal_id)s,
+       system_identifier = server.system_identifier,
+       database_oid = pg_database.oid
+  from pg_catalog.pg_control_system() as server, pg_catalog.pg_database
+ where pg_database.datname = pg_catalog.current_database()
+   and (this_course.portal_id, this_course.system_identifier, this_course.database_oid)
+       is distinct from (%(portal_id)s, server.system_identifier, pg_database.oid);
+
+-- name: slot_in_use
+-- Whether somebody is connected to a slot of this database.
+select active_pid is not null
+  from pg_catalog.pg_replication_slots
+ where slot_name = %(name)s and database = pg_catalog.current_database();
+
+-- name: connected_worker
+-- The process of a subscription's that has heard from its publisher, whoever that is.
+select pid
+  from pg_catalog.pg_stat_subscription
+ where subname = %(name)s and relid is null and last_msg_receipt_time is not null;
+
+-- name: courses
+-- The registered courses, or one of them, and the portal that has them.
+select course.*, portal_status.portal_id
+  from pysync.course
+ cross join pysync.portal_status
+ where course_id = coalesce(%(course_id)s, course_id)
+ order by course_id;
 
 -- name: register
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import RowMaker
@@ -13,7 +14,7 @@ from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
 from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
-from pysync.replication import turns
+from pysync.replication import identities, turns
 from pysync.texts import word
 from pysync.types import CourseId
 
@@ -40,6 +41,7 @@ class Course:
     server_started_at: datetime | None = None
     missed_changes: int | None = None
     durable: bool = False
+    portal_id: UUID | None = None
 
     @property
     def ready(self) -> bool:
@@ -93,15 +95,13 @@ def require(connection: Connection) -> None:
 def courses(portal: Connection) -> list[Course]:
     """Return the registered courses in the order of their ids."""
     with portal.cursor(row_factory=_course_row) as cursor:
-        query = "select * from pysync.course order by course_id"
-        return cursor.execute(query, prepare=False).fetchall()
+        return cursor.execute(QUERIES["courses"], {"course_id": None}, prepare=False).fetchall()
 
 
 def find(portal: Connection, course: CourseId) -> Course | None:
     """Return a registered course, or ``None``."""
     with portal.cursor(row_factory=_course_row) as cursor:
-        query = "select * from pysync.course where course_id = %s"
-        return cursor.execute(query, (course,), prepare=False).fetchone()
+        return cursor.execute(QUERIES["courses"], {"course_id": course}, prepare=False).fetchone()
 
 
 def get(portal: Connection, course: CourseId) -> Course:
@@ -211,7 +211,9 @@ def locked(portal: Connection, course: CourseId) -> AbstractContextManager[None]
     """Let one process at a time change how a course is replicated.
 
     :raises LockedError: if another one does.
+    :raises UnclaimedError: if the portal is a copy of the one that the course follows.
     """
+    identities.require_claimed(portal)
     return turns.taken(portal, course, f"course '{course}'", LOCK_TIMEOUT_SECONDS)
 
 

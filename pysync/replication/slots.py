@@ -69,6 +69,11 @@ def delayed(portal: Connection, name: str) -> ReplicationError:
     )
 
 
+def is_in_use(portal: Connection, name: str) -> bool:
+    """Return whether somebody is connected to a slot of this database."""
+    return bool(fetch_value(portal, QUERIES["slot_in_use"], name=name))
+
+
 def is_usable(portal: Connection, name: str) -> bool:
     """Return whether a slot is there and still has all the WAL its course needs."""
     return bool(fetch_value(portal, QUERIES["slot_is_usable"], name=name))

@@ -12,7 +12,7 @@ from pysync.db.connections import Connection, connect, fetch_value
 from pysync.errors import ChangesMissingError, ReplicationError
 from pysync.migrate import require_head
 from pysync.models.replicated import ReplicatedTable
-from pysync.replication import marks, registry, subscriptions
+from pysync.replication import identities, marks, registry, subscriptions
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.verification.rows import Hashed, Range, hashes_between, hashes_of, pin, ranges
@@ -93,6 +93,8 @@ def sides(portal_conninfo: str, course: Course) -> Iterator[Sides]:
         closing(connect_course(course.conninfo)) as database,
     ):
         require_head(portal)
+        identities.require_claimed(portal)
+        identities.require_ours(database, course.course_id, course.portal_id)
         subscription = subscriptions.find(database, course.replication_name)
         if subscription is None or not subscription.enabled:
             state = "missing" if subscription is None else "disabled"

@@ -17,6 +17,7 @@ from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import COURSE
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.replication import identities
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 from pysync.types import COURSE_ROLE
@@ -39,6 +40,7 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
     others, search_path = database.execute(_QUERIES["surroundings"], names).fetchone() or ([], None)
     tables = inspect(database, "course", REPLICATED_TABLES, rows=False)
     return [
+        *_copy_findings(database, course),
         *_search_path_findings(database, search_path, others),
         *(
             finding
@@ -76,6 +78,13 @@ def _owner_findings(database: Connection, tables: list[str]) -> list[Finding]:
             for name, role in found
         ]
     return []
+
+
+def _copy_findings(database: Connection, course: Course) -> list[Finding]:
+    if not identities.is_copy(database):
+        return []
+    remedy = identities.to_take_over(course.course_id)
+    return [Finding(f"database '{database.info.dbname}'", identities.COPIED, remedy)]
 
 
 def _search_path_findings(

@@ -15,6 +15,7 @@ from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.diagnosis.grants import missing
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
+from pysync.replication import identities
 from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
 from pysync.watching.doctor import tls
@@ -30,6 +31,8 @@ def examine_portal(
     :param registered: all courses: settings must do for them.
     :param wanted: those whose roles and publications are looked at.
     """
+    if unclaimed := identities.unclaimed(portal):
+        yield unclaimed
     yield from portal_findings(portal)
     for course_id, findings in publication_findings(portal, wanted).items():
         for finding in findings:

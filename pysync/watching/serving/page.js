@@ -335,6 +335,9 @@ function tick() {
   if (unreachable) notice = "This page can't reach pysync serve." + old;
   else if (data.error) {
     notice = [data.error.message, data.error.remedy].filter(Boolean).join("; ") + "." + old;
+  } else if (data.report && data.report.unclaimed) {
+    const { object, cause, remedy } = data.report.unclaimed;
+    notice = object + " " + cause + "; " + remedy + ".";
   } else if (seconds !== null && seconds > data.old_seconds) notice = "This data is old." + old;
   notice = visible(notice);
   set($("notice"), notice);

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from pysync.db.connections import parse
-from pysync.errors import PysyncError
+from pysync.errors import ForeignDatabaseError, PysyncError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.texts import quoted, word
 from pysync.watching.status.course import Facts
@@ -34,6 +34,11 @@ class Verdict:
 
 def judge(seen: Observation) -> Verdict:
     """Return a course's state."""
+    # Whatever its slot here is like: the course follows another portal.
+    return _unreachable(seen) if isinstance(seen.error, ForeignDatabaseError) else _judge(seen)
+
+
+def _judge(seen: Observation) -> Verdict:
     course, (_, slot) = seen.course, seen.slots
     argument = word(course.course_id)
     resync = f"run 'pysync resync {argument}'"

@@ -101,6 +101,11 @@ def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
             [visible(orphan.name), orphan.kind], float(orphan.retained_wal_bytes or 0)
         )
     yield orphans
+    yield GaugeMetricFamily(
+        "pysync_unclaimed",
+        "Whether the portal is a copy, or was moved: it may not act on courses",
+        value=float(report.unclaimed is not None),
+    )
     yield GaugeMetricFamily("pysync_courses", "Registered courses", value=len(report.courses))
     yield GaugeMetricFamily(
         "pysync_report_timestamp_seconds",

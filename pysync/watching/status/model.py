@@ -104,11 +104,16 @@ class Orphan(Advice):
 
 @dataclass(frozen=True)
 class Report:
-    """All courses, and what belongs to none; ``at`` is by the portal's clock."""
+    """All courses, and what belongs to none; ``at`` is by the portal's clock.
+
+    :param unclaimed: why the portal may not act on the courses; what is said of them holds for a
+        portal that they may not follow.
+    """
 
     at: datetime
     courses: list[CourseStatus]
     orphans: list[Orphan] = field(default_factory=list)
+    unclaimed: Finding | None = None
 
 
 @dataclass(frozen=True)

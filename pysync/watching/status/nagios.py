@@ -23,7 +23,11 @@ def check(report: Report, thresholds: Thresholds) -> tuple[Level, str]:
     """
     levels = {each.course_id: _level(each, thresholds) for each in report.courses}
     level = max((*levels.values(), Level.WARNING if report.orphans else Level.OK))
-    wrong = [
+    wrong = []
+    if report.unclaimed:
+        level = Level.CRITICAL
+        wrong.append(f"{report.unclaimed.object} unclaimed")
+    wrong += [
         f"{each.course_id} {each.state.value}"
         for each in sorted(report.courses, key=lambda each: -levels[each.course_id])
         if levels[each.course_id] is not Level.OK

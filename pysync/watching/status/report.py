@@ -12,7 +12,7 @@ from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.errors import PysyncError
 from pysync.migrate import current_revision, head_revision
 from pysync.migrate.lineage import COURSE, PORTAL
-from pysync.replication import registry
+from pysync.replication import identities, registry
 from pysync.replication.polling import ask_each
 from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
@@ -45,7 +45,8 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         clock = portal_side.read_clock(portal)
         common = tuple(portal_findings(portal))
         publications = publication_findings(portal, wanted)
-        orphans = [] if course_id else find_orphans(portal)
+        unclaimed = identities.unclaimed(portal)
+        orphans = [] if course_id or unclaimed else find_orphans(portal)
         verifications = portal_side.read_verifications(portal)
         observed = [
             replace(
@@ -56,14 +57,19 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
             for seen in observe(portal, wanted, [each.replication_name for each in registered])
         ]
         copied = [_copied_percent(portal, seen) for seen in observed]
-    verdicts = with_causes(portal_conninfo, observed, [judge(seen) for seen in observed], end)
-    _record_losses(portal_conninfo, observed, verdicts)
-    orphans += [] if course_id else subscriptions_without_course(observed)
+    verdicts = [judge(seen) for seen in observed]
+    if unclaimed:
+        # What would mend the original's courses isn't this one's to do, nor to try.
+        verdicts = [replace(each, remedy=None) for each in verdicts]
+    else:
+        verdicts = with_causes(portal_conninfo, observed, verdicts, end)
+        _record_losses(portal_conninfo, observed, verdicts)
+        orphans += [] if course_id else subscriptions_without_course(observed)
     courses = [
         _status(seen, verdict, clock, percent)
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
     ]
-    return Report(clock.read_at, courses, orphans)
+    return Report(clock.read_at, courses, orphans, unclaimed)
 
 
 def _record_losses(

@@ -21,6 +21,13 @@ begin
         return;
     end if;
 
+    if not (select portal_status.claimed from pysync.portal_status) then
+        raise exception using
+            errcode = 'PY009',
+            message = 'portal is a copy, or was moved: it may not push for the original',
+            hint = 'Run "pysync portal claim" to see what the choices are.';
+    end if;
+
     -- Changes become entries, one per user. Locks are always taken in the order of users, and those
     -- who claim wait for nobody, so pushers never deadlock.
     with first as materialized (

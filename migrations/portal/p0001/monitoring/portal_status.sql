@@ -1,0 +1,19 @@
+-- A copy of a portal has the registry of the original, but isn't where that was claimed: a restored
+-- dump is in another database, a restored server's files are not.
+create or replace view pysync.portal_status as
+select this_portal.portal_id,
+       this_portal.system_identifier = here.system_identifier
+           and this_portal.database_oid = here.database_oid as claimed,
+       this_portal.claimed_at
+  from pysync.this_portal
+ cross join (
+           select server.system_identifier, pg_database.oid as database_oid
+             from pg_catalog.pg_control_system() as server
+            cross join pg_catalog.pg_database
+            where pg_database.datname = pg_catalog.current_database()
+       ) as here;
+
+revoke all on pysync.portal_status from public;
+grant select on pysync.portal_status to pysync_owner;
+comment on view pysync.portal_status is
+    'Which portal this is, and whether this database is the one that was claimed as it, or a copy.';
