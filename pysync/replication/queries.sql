@@ -81,10 +81,12 @@ select true
    and pg_catalog.to_regrole('pg_create_subscription') is not null;
 
 -- name: foreign_subscription
--- Another subscription to our tables; pg_subscription_rel lists this database's only.
+-- Another subscription to our tables. pg_subscription_rel lists this database's only; but one that
+-- was made from a template has what it lists from there.
 select s.subname::text
   from pg_catalog.pg_subscription_rel r
   join pg_catalog.pg_subscription s on s.oid = r.srsubid
+  join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = current_database()
  where s.subname <> %(name)s
    and r.srrelid = pg_catalog.to_regclass('course.auth_user');
 

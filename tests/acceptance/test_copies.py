@@ -18,7 +18,6 @@ from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_move import copy_database
 from tests.acceptance.test_cli_process import OwnCluster, cli, footprint, read_json, succeed
-from tests.acceptance.test_cli_status import replication_name
 from tests.conftest import INSTALLATIONS
 from tests.support import Site, assert_live_rows, enroll, insert_user
 
@@ -147,11 +146,7 @@ def test_a_copy_that_goes_its_own_way_leaves_courses_alone(original: Site) -> No
     taken = cli("course", "add", "A", site.databases["A"], portal=copy)
     assert taken.returncode == 1
     assert "is course 'A''s of another portal" in taken.stderr
-    # Of its own it takes a copy of the course's database, without the subscription in it.
-    with psycopg.connect(own, autocommit=True) as connection:
-        name = replication_name(site, "A")
-        connection.execute(f"alter subscription {name} set (slot_name = none)")
-        connection.execute(f"drop subscription {name}")
+    # Of its own it takes a copy of the course's database.
     succeed("course", "add", "A", own, "--adopt", "--yes", portal=copy)
     assert read_json("status", portal=copy)["courses"][0]["state"] == "streaming"
     # Were it registered with the original's, it would be refused.

@@ -262,7 +262,8 @@ def test_a_role_that_may_not_read_what_was_recorded_learns_of_that(
 ) -> None:
     for grant in (
         "usage on schema pysync to onlooker",
-        "select on pysync.course, pysync.subscription_status, pysync.alembic_version to onlooker",
+        "select on pysync.course, pysync.portal_status, pysync.subscription_status,"
+        " pysync.alembic_version to onlooker",
     ):
         site.execute(f"grant {grant}")
     site.execute("alter table course.auth_user disable row level security")

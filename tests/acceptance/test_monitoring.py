@@ -165,7 +165,8 @@ def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: 
 def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, role: str) -> None:
     for grant in (
         "usage on schema pysync",
-        "select on pysync.course, pysync.subscription_status, pysync.alembic_version",
+        "select on pysync.course, pysync.portal_status, pysync.subscription_status,"
+        " pysync.alembic_version",
     ):
         courses.execute(f"grant {grant} to watcher")
     before = courses.execute("select course_id, number from course.mark order by 1")

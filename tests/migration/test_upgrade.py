@@ -329,6 +329,7 @@ def test_a_dump_of_the_revision_before_is_upgraded(
         courses.remove(site.portal, CourseId(course))
     site._created.append((site.portal_server, site.portal))
     site.portal = portal
+    claim(portal)
     for course in ("A", "B"):
         file = tmp_path / course
         site.databases[course] = restored(site, site.course_server, site.databases[course], file)
