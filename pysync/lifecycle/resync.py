@@ -13,7 +13,16 @@ from pysync.lifecycle import handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
-from pysync.replication import marks, merge, publications, registry, slots, snapshots, subscriptions
+from pysync.replication import (
+    identities,
+    marks,
+    merge,
+    publications,
+    registry,
+    slots,
+    snapshots,
+    subscriptions,
+)
 from pysync.replication.databases import connect_course, open_course
 from pysync.replication.merge import Changes, Outcome
 from pysync.texts import word
@@ -48,6 +57,7 @@ def resync(
     with _opened(portal_conninfo, course_id, progress, portal_conninfo_for_course) as opened:
         if table is not None:
             return Outcome([_one_table(opened, table)])
+        identities.take(opened.portal, opened.database)
         publications.ensure(opened.portal, opened.course)
         progress.step("stopping the subscription")
         before = subscriptions.find(opened.database, opened.course.replication_name)

@@ -185,7 +185,7 @@ def _subscribe(work: Work) -> None:
 
 def _merge(work: Work) -> None:
     """Fill a database that holds users already."""
-    replicas.close(work.database, work.course)
+    replicas.adjust(work.database, work.course)
     handover.subscribe(work)
     work = handover.record(work)
     with handover.merged(work):

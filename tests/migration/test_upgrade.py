@@ -22,6 +22,7 @@ from psycopg import sql
 
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS
 from pysync.lifecycle import courses
+from pysync.lifecycle.claim import claim
 from pysync.lifecycle.resync import resync
 from pysync.types import CourseId
 from tests.conftest import INSTALLATIONS
