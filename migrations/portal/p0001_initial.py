@@ -574,7 +574,7 @@ ACCOUNT_TABLES = [
         schema="public",
     ),
 ]
-UPLOAD_STATUS = "upload_status in ('', 'Error', 'Accepted')"
+UPLOAD_STATUS = "upload_status::text in ('', 'Error', 'Accepted')"
 
 USER, REGISTRATION = "student_testcenteruser", "student_testcenterregistration"
 TESTCENTER_TABLES = [
@@ -620,9 +620,9 @@ TESTCENTER_TABLES = [
             address_2=latin1("address_2"),
             address_3=latin1("address_3"),
             city=filled("city"),
-            state=latin1("state", " and (state <> '' or country not in ('USA', 'CAN'))"),
+            state=latin1("state", " and (state <> '' or country::text not in ('USA', 'CAN'))"),
             postal_code=latin1(
-                "postal_code", " and (postal_code <> '' or country not in ('USA', 'CAN'))"
+                "postal_code", " and (postal_code <> '' or country::text not in ('USA', 'CAN'))"
             ),
             country=latin1("country", " and length(country) = 3"),
             phone=filled("phone"),
@@ -788,9 +788,9 @@ STUDENT_TABLES = [
 
 # Its constraints would have rows of an adopted table fail: those are only checked from now on.
 PROFILE_CHECKS = {
-    "gender": "gender in ('', 'm', 'f', 'o')",
+    "gender": "gender::text in ('', 'm', 'f', 'o')",
     "level_of_education": (
-        "level_of_education in ('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
+        "level_of_education::text in ('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
     ),
 }
 PROFILE = "public.auth_userprofile"

@@ -59,7 +59,7 @@ def _user_rules() -> dict[str, str]:
         for field in USER_PROVIDED_FIELDS
     }
     for field in ("state", "postal_code"):
-        rules[field] += f" and ({field} <> '' or country not in ('USA', 'CAN'))"
+        rules[field] += f" and ({field} <> '' or country::text not in ('USA', 'CAN'))"
     for field in ("country", "phone_country_code"):
         rules[field] += f" and length({field}) = 3"
     rules["fax_country_code"] += (
@@ -67,7 +67,7 @@ def _user_rules() -> dict[str, str]:
     )
     return rules | {
         "client_candidate_id": "client_candidate_id <> ''",
-        "upload_status": "upload_status in ('', 'Error', 'Accepted')",
+        "upload_status": "upload_status::text in ('', 'Error', 'Accepted')",
     }
 
 
@@ -79,7 +79,7 @@ def _registration_rules() -> dict[str, str]:
         "exam_series_code": f"exam_series_code <> '' and {_latin1('exam_series_code')}",
         "dates": ("eligibility_appointment_date_last >= eligibility_appointment_date_first"),
         "accommodation_code": f"string_to_array(accommodation_code, '*') <@ array[{codes}]",
-        "upload_status": "upload_status in ('', 'Error', 'Accepted')",
+        "upload_status": "upload_status::text in ('', 'Error', 'Accepted')",
     }
 
 
