@@ -790,7 +790,8 @@ STUDENT_TABLES = [
 PROFILE_CHECKS = {
     "gender": "gender::text in ('', 'm', 'f', 'o')",
     "level_of_education": (
-        "level_of_education::text in ('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
+        "level_of_education::text in "
+        "('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
     ),
 }
 PROFILE = "public.auth_userprofile"

@@ -133,7 +133,8 @@ ENROLLMENT_INDEXES = ("user_id", "course_id", "created")
 PROFILE_CHECKS = {
     "gender": "gender::text in ('', 'm', 'f', 'o')",
     "level_of_education": (
-        "level_of_education::text in ('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
+        "level_of_education::text in "
+        "('', 'p_se', 'p_oth', 'm', 'b', 'hs', 'jhs', 'el', 'none', 'other')"
     ),
 }
 """The profile columns with choices, on the portal: null and blank are no answer."""
