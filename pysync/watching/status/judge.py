@@ -33,9 +33,8 @@ class Verdict:
 
 
 def judge(seen: Observation) -> Verdict:
-    """Return a course's state."""
-    # Whatever its slot here is like: the course follows another portal.
-    return _unreachable(seen) if isinstance(seen.error, ForeignDatabaseError) else _judge(seen)
+    """Return a course's state: whatever its slot is like, if it follows another portal."""
+    return (_unreachable if isinstance(seen.error, ForeignDatabaseError) else _judge)(seen)
 
 
 def _judge(seen: Observation) -> Verdict:
