@@ -33,11 +33,7 @@ class Verdict:
 
 
 def judge(seen: Observation) -> Verdict:
-    """Return a course's state: whatever its slot is like, if it follows another portal."""
-    return (_unreachable if isinstance(seen.error, ForeignDatabaseError) else _judge)(seen)
-
-
-def _judge(seen: Observation) -> Verdict:
+    """Return a course's state."""
     course, (_, slot) = seen.course, seen.slots
     argument = word(course.course_id)
     resync = f"run 'pysync resync {argument}'"
@@ -74,6 +70,8 @@ def _judge(seen: Observation) -> Verdict:
 def _lost_on_portal(seen: Observation) -> str | None:
     """Return why changes are missing in a course, as far as the portal alone tells."""
     course, (_, slot) = seen.course, seen.slots
+    if isinstance(seen.error, ForeignDatabaseError):
+        return None  # whatever its slot here is like
     if course.ready and not slot.slot_exists:
         why = (
             f"was given up by 'pysync guard' at {course.sacrificed_at:%Y-%m-%d %H:%M}"
