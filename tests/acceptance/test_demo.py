@@ -69,7 +69,7 @@ class DemoProcess:
             except (OSError, IndexError):
                 continue
 
-    def finish(self, timeout_seconds: float = 60) -> tuple[str, str]:
+    def finish(self, timeout_seconds: float = 100) -> tuple[str, str]:
         """Wait for the end; returns standard output and standard error."""
         deadline = time.monotonic() + timeout_seconds
         while self.process.poll() is None:
