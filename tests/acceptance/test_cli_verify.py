@@ -496,6 +496,7 @@ def test_what_differs_is_told_by_key_and_values_only_when_asked(faulty: Site) ->
                 "unsettled": 0,
                 "last_login_differs": 0,
                 "scrubbed_and_kept": 0,
+                "dangling": [],
             }
         ],
     }
