@@ -24,7 +24,7 @@ begin
             errcode = 'PY008',
             message = format('table course.%I can''t be taken back: its write guard was altered',
                              new.table_name),
-            hint = 'Leave triggers and constraints called pysync_… as they are.';
+            hint = 'Leave triggers and constraints called pysync_... as they are.';
     end if;
     if not new.may_create then
         execute format('revoke create on schema course from %I', new.borrower);
