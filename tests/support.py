@@ -74,9 +74,12 @@ class Silent:
 def eventually(condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:
     """Wait until a condition holds and return what it returned."""
     deadline = time.monotonic() + timeout_seconds
+    pause = 0.01
     while not (result := condition()):
         assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.01)
+        # Whoever asks all the time keeps what is waited for from happening.
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)
     return result
 
 
@@ -197,6 +200,7 @@ class Site:
     databases: dict[str, str] = field(default_factory=dict)
     _created: list[tuple[Cluster, str]] = field(default_factory=list)
     _connections: list[psycopg.Connection[Any]] = field(default_factory=list)
+    _session: tuple[str, psycopg.Connection[Any] | None] = ("", None)
 
     def __post_init__(self) -> None:
         """A copy of a template isn't the portal that the template is."""
@@ -252,10 +256,27 @@ class Site:
                 )
 
     def execute(self, query: str, *arguments: Any) -> Rows:
-        """Run a statement on the portal in a transaction of its own; returns its rows."""
-        with psycopg.connect(self.portal, autocommit=True) as connection:
-            cursor = connection.execute(query, arguments or None)
-            return cursor.fetchall() if cursor.description else []
+        """Run a statement on the portal in a transaction of its own; returns its rows.
+
+        The session stays for the next one, and is renewed if somebody has ended it.
+        """
+        target, session = self._session
+        if target != self.portal or session is None or session.closed:
+            self._forget_session()
+            session = psycopg.connect(self.portal, autocommit=True, prepare_threshold=None)
+            self._session = (self.portal, session)
+        try:
+            cursor = session.execute(query, arguments or None)
+        except psycopg.OperationalError:
+            if not session.closed:
+                raise
+            return self.execute(query, *arguments)
+        return cursor.fetchall() if cursor.description else []
+
+    def _forget_session(self) -> None:
+        if (session := self._session[1]) is not None:
+            session.close()
+        self._session = ("", None)
 
     def one(self, query: str, *arguments: Any) -> Any:
         """Return the only value of a query on the portal."""
@@ -275,6 +296,7 @@ class Site:
         """Close what is open: a database with connections is no template."""
         for connection in self._connections:
             connection.close()
+        self._forget_session()
 
     def close(self) -> None:
         self.close_connections()

@@ -384,4 +384,6 @@ def test_a_difference_is_found_in_the_background_and_stays_told_until_it_is_mend
 
 def test_verifying_in_the_background_is_asked_for_by_a_time() -> None:
     for wrong in ("1w", "-1", "", "1.5h"):
-        assert_refused(cli("serve", "--verify-every", wrong, portal="dbname=x"), wrong or "''")
+        result = cli("serve", "--verify-every", wrong, portal="dbname=x")
+        assert result.returncode == 2
+        assert f"'{wrong}' isn't a time such as 90s" in " ".join(result.stderr.split())
