@@ -234,6 +234,7 @@ def cloned(site: Site, folder: Path) -> Iterator[tuple[Server, Server]]:
         server.stop()
 
 
+@pytest.mark.newest("processes and slots, as they are on every server")
 def test_a_cloned_server_takes_no_course_from_the_original(own_servers: Site, folder: Path) -> None:
     site = own_servers
     with cloned(site, folder) as (original, server):

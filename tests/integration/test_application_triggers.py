@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import Site, enroll, insert_user
 
-pytestmark = pytest.mark.every_major("triggers: in which order they fire, and as whom")
+pytestmark = pytest.mark.oldest_and_newest("triggers: in which order they fire, and as whom")
 
 
 def copies(site: Site, columns: str) -> list[tuple[object, ...]]:

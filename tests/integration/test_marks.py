@@ -20,7 +20,9 @@ from pysync.types import CourseId
 from tests.integration.fan_out import App, application, role
 from tests.support import Cluster, Site, assert_live_rows
 
-pytestmark = pytest.mark.every_major("apply workers fire the trigger that takes note of marks")
+pytestmark = pytest.mark.oldest_and_newest(
+    "apply workers fire the trigger that takes note of marks"
+)
 
 NOT_ARRIVED = "PY001"
 UNKNOWN_COURSE = "PY005"

@@ -11,7 +11,7 @@ from pysync.types import CourseId
 from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Rows, Site, assert_live_rows, enroll, insert_user, unenroll
 
-pytestmark = pytest.mark.every_major("the path from the portal into a course")
+pytestmark = pytest.mark.oldest_and_newest("the path from the portal into a course")
 
 
 def profiles(site: Site, course_id: str) -> Rows:

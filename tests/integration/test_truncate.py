@@ -8,7 +8,7 @@ import pytest
 from tests.integration.fan_out import App, copy_of, differences, names
 from tests.support import Site, assert_live_rows
 
-pytestmark = pytest.mark.every_major("what replication makes of TRUNCATE")
+pytestmark = pytest.mark.oldest_and_newest("what replication makes of TRUNCATE")
 
 TRUNCATE_REFUSED = "PY003"
 

@@ -7,7 +7,9 @@ import pytest
 from tests.integration.fan_out import App, differences, names
 from tests.support import assert_live_rows
 
-pytestmark = pytest.mark.every_major("a course's unique constraints as the apply worker meets them")
+pytestmark = pytest.mark.oldest_and_newest(
+    "a course's unique constraints as the apply worker meets them"
+)
 
 LONG = "x" * 150
 
