@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -265,6 +266,8 @@ class Site:
             self._forget_session()
             session = psycopg.connect(self.portal, autocommit=True, prepare_threshold=None)
             self._session = (self.portal, session)
+            # Not every site is closed by its test.
+            weakref.finalize(self, session.close)
         try:
             cursor = session.execute(query, arguments or None)
         except psycopg.OperationalError:
