@@ -177,13 +177,11 @@ def check_database(portal: Connection, database: Connection, course: CourseId, n
     title = f"database '{database.info.dbname}'"
     if fetch_value(database, "select pg_catalog.to_regclass('pysync.course')") is not None:
         raise a_portal(database)
-    if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is not None:
-        owner = fetch_value(database, "select course_id from course.this_course")
-        if owner != course:
-            raise UnsuitableDatabaseError(
-                f"{title} belongs to course '{owner}': a database can't hold two courses",
-                "give the course a database of its own",
-            )
+    if (owner := identities.owner_of(database)) not in (None, course):
+        raise UnsuitableDatabaseError(
+            f"{title} belongs to course '{owner}': a database can't hold two courses",
+            "give the course a database of its own",
+        )
     identities.require_free(portal, database)
     if other := subscriptions.foreign_subscription(database, name):
         raise UnsuitableDatabaseError(

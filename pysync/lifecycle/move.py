@@ -127,7 +127,7 @@ def _check_target(
         )
     checks.check_version(database, "course")
     checks.check_database(portal, database, course.course_id, course.replication_name)
-    owner = replicas.owner_of(database)
+    owner = identities.owner_of(database)
     if owner is None and not fresh:
         raise UnsuitableDatabaseError(
             f"database '{database.info.dbname}' isn't a copy of the database of course "

@@ -121,7 +121,7 @@ def release(
             error.message, "bring it back, or run the command again with --force if it is gone"
         ) from None
     with closing(database):
-        owner = owner_of(database)
+        owner = identities.owner_of(database)
         if owner is not None:
             if owner != course.course_id:
                 raise UnsuitableDatabaseError(
@@ -139,13 +139,6 @@ def system_identifier(database: Connection) -> int:
     """Return what tells a database's server from all others."""
     query = "select system_identifier from pg_catalog.pg_control_system()"
     return int(fetch_value(database, query))
-
-
-def owner_of(database: Connection) -> str | None:
-    """Return the course that a database belongs to, or ``None`` if it is no course database."""
-    if fetch_value(database, "select pg_catalog.to_regclass('course.this_course')") is None:
-        return None
-    return str(fetch_value(database, "select course_id from course.this_course"))
 
 
 def _open(database: Connection, course: Course) -> None:

@@ -9,7 +9,7 @@ from pysync.db.errors import translated
 from pysync.db.transactions import patiently
 from pysync.diagnosis import checks
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
-from pysync.lifecycle import handover, replicas
+from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
@@ -99,7 +99,7 @@ def _opened(
         require_head(portal)
         course = registry.get_ready(portal, course_id)
         with closing(open_course(portal, course)) as database:
-            owner = replicas.owner_of(database)
+            owner = identities.owner_of(database)
             if owner != course_id:
                 raise UnsuitableDatabaseError(
                     f"database '{database.info.dbname}' isn't course '{course_id}''s: it belongs "

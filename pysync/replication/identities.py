@@ -91,6 +91,12 @@ def require_ours(
         )
 
 
+def owner_of(database: Connection) -> str | None:
+    """Return the course that a database belongs to, or ``None`` if it is no course database."""
+    found = _this_course(database)
+    return None if found is None else found.course_id
+
+
 def is_copy(database: Connection) -> bool:
     """Return whether a course's database is a copy of the one that its portal has."""
     found = _this_course(database)
