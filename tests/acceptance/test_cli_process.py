@@ -31,6 +31,8 @@ from psycopg.conninfo import make_conninfo
 
 import pysync
 from pysync.demo.servers import Server, make_folder, readable
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
 from tests.conftest import INSTALLATIONS, SETTINGS, SLOTS
 from tests.support import Cluster, Site, as_superuser, enroll, eventually, insert_user, run_cli
 
@@ -221,6 +223,21 @@ def footprint(*conninfos: str) -> list[object]:
                     rows = connection.execute(f"select * from {table} order by 1, 2").fetchall()
                     found.append((table, rows))
     return found
+
+
+@contextmanager
+def own_servers(major: int, folder: Path, name: str, *course_ids: str) -> Iterator[Site]:
+    """Give a portal and courses on servers that nobody else needs."""
+    portal_server = OwnCluster.start(major, folder, f"{name}-p")
+    course_server = OwnCluster.start(major, folder, f"{name}-c")
+    site = Site(portal_server, course_server, portal_server.create())
+    migrate(site.portal, PORTAL, "portal")
+    for course_id in course_ids:
+        site.add(course_id)
+    yield site
+    site.close_connections()
+    for cluster in (portal_server, course_server):
+        cluster.server.stop()
 
 
 class OwnCluster(Cluster):

@@ -14,10 +14,15 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pysync.demo.servers import Server, identity, make_folder
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_move import copy_database
-from tests.acceptance.test_cli_process import OwnCluster, cli, footprint, read_json, succeed
+from tests.acceptance.test_cli_process import (
+    OwnCluster,
+    cli,
+    footprint,
+    own_servers,
+    read_json,
+    succeed,
+)
 from tests.conftest import INSTALLATIONS
 from tests.support import Site, assert_live_rows, enroll, insert_user
 
@@ -191,19 +196,12 @@ def test_a_copy_of_a_courses_database_is_not_taken_for_it(original: Site) -> Non
 
 
 @pytest.fixture
-def own_servers(major: int, folder: Path) -> Iterator[Site]:
+def own_site(major: int, folder: Path) -> Iterator[Site]:
     """The same on servers that nobody else needs."""
-    portal_server = OwnCluster.start(major, folder, "copies-p")
-    course_server = OwnCluster.start(major, folder, "copies-c")
-    site = Site(portal_server, course_server, portal_server.create())
-    migrate(site.portal, PORTAL, "portal")
-    site.add("A")
-    enroll(site, insert_user(site, "ada"), "A")
-    site.wait()
-    yield site
-    site.close_connections()
-    for cluster in (portal_server, course_server):
-        cluster.server.stop()
+    with own_servers(major, folder, "copies", "A") as site:
+        enroll(site, insert_user(site, "ada"), "A")
+        site.wait()
+        yield site
 
 
 @contextmanager
@@ -235,8 +233,8 @@ def cloned(site: Site, folder: Path) -> Iterator[tuple[Server, Server]]:
 
 
 @pytest.mark.newest("processes and slots, as they are on every server")
-def test_a_cloned_server_takes_no_course_from_the_original(own_servers: Site, folder: Path) -> None:
-    site = own_servers
+def test_a_cloned_server_takes_no_course_from_the_original(own_site: Site, folder: Path) -> None:
+    site = own_site
     with cloned(site, folder) as (original, server):
         clone = server.conninfo(str(conninfo_to_dict(site.portal)["dbname"]))
         before = footprint(site.portal, site.databases["A"])

@@ -9,9 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
-from tests.acceptance.test_cli_process import OwnCluster, courses_of
+from tests.acceptance.test_cli_process import OwnCluster, courses_of, own_servers
 from tests.support import Site, assert_live_rows, eventually
 
 pytestmark = pytest.mark.oldest_and_newest(
@@ -24,17 +22,8 @@ COURSES = ("A", "B")
 @pytest.fixture
 def own_site(major: int, folder: Path) -> Iterator[Site]:
     """A portal and courses on servers that nobody else needs."""
-    portal_server = OwnCluster.start(major, folder, "crash-p")
-    course_server = OwnCluster.start(major, folder, "crash-c")
-    site = Site(portal_server, course_server, portal_server.create())
-    migrate(site.portal, PORTAL, "portal")
-    for course_id in COURSES:
-        site.add(course_id)
-    yield site
-    for connection in site._connections:
-        connection.close()
-    for cluster in (portal_server, course_server):
-        cluster.server.stop()
+    with own_servers(major, folder, "crash", *COURSES) as site:
+        yield site
 
 
 class Writer(threading.Thread):
