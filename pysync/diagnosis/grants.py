@@ -4,11 +4,11 @@ One list for each side: ``pysync grants`` prints it, ``doctor`` asks the catalog
 missing of it, and the administrators' page shows it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection, fetch_row
@@ -21,7 +21,7 @@ from pysync.replication.subscriptions import UNLOGGED
 from pysync.types import COURSE_ROLE, PORTAL_ROLES, SUPPORTED_MAJORS
 
 _QUERIES: Final = load(__file__)
-_LOGGING: Final = [name for name in UNLOGGED if "." not in name]
+_LOGGING: Final = {name: value for name, value in UNLOGGED.items() if "." not in name}
 """Those of the server's own; an extension's may not be there."""
 
 
@@ -35,6 +35,8 @@ class Grant:
     :param granted: an SQL expression that says whether we have it, in the database where it is
         needed; null where the server doesn't know of it.
     :param since: the first major version that knows it.
+    :param settings: what it lets us set. That is tried: a provider's extension may let its
+        administrator do so, of which no catalog knows.
     """
 
     right: str
@@ -42,6 +44,7 @@ class Grant:
     statement: sql.SQL
     granted: str
     since: int = SUPPORTED_MAJORS[0]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def to(self, role: str, database: str) -> str:
         """Return the statement that gives a role this right."""
@@ -59,11 +62,10 @@ def _attribute(name: str, why: str) -> Grant:
     return Grant(name.upper(), why, sql.SQL(f"alter role {{role}} {name}"), granted)
 
 
-def _parameters(why: str, *names: str) -> Grant:
-    granted = " and ".join(f"has_parameter_privilege('{name}', 'set')" for name in names)
-    listed = ", ".join(names)
+def _parameters(why: str, settings: Mapping[str, str]) -> Grant:
+    listed = ", ".join(settings)
     statement = sql.SQL(f"grant set on parameter {listed} to {{role}}")
-    return Grant(f"SET {listed}", why, statement, granted)
+    return Grant(f"SET {listed}", why, statement, "true", settings=settings)
 
 
 def _may_act_as(*roles: str) -> str:
@@ -106,7 +108,7 @@ MERGING: Final = (
     _parameters(
         "merges, repairs and tries changes as the apply worker does: past the guard, without"
         " ordinary triggers and foreign keys",
-        "session_replication_role",
+        {"session_replication_role": "replica"},
     ),
 )
 """What filling a course database by a merge takes."""
@@ -124,7 +126,7 @@ COURSE: Final = (
     _MONITOR,
     _SIGNAL,
     *MERGING,
-    _parameters("keeps the subscription's password out of the server's log", *_LOGGING),
+    _parameters("keeps the subscription's password out of the server's log", _LOGGING),
 )
 
 GRANTS: Final = {"portal": PORTAL, "course": COURSE}
@@ -201,7 +203,20 @@ def _asked(
 ) -> Iterator[tuple[Grant, bool | None]]:
     """Return which of these our role has, asked at once; ``None`` where the server has no such."""
     asked = sql.SQL(", ").join(sql.SQL(each.granted) for each in grants)
-    return zip(grants, fetch_row(connection, sql.SQL("select {}").format(asked)), strict=True)
+    found = fetch_row(connection, sql.SQL("select {}").format(asked))
+    for grant, granted in zip(grants, found, strict=True):
+        yield grant, granted and _may_set(connection, grant.settings)
+
+
+def _may_set(connection: Connection, settings: Mapping[str, str]) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            for name, value in settings.items():
+                statement = sql.SQL("set local {} = {}")
+                connection.execute(statement.format(sql.Identifier(name), sql.Literal(value)))
+    except errors.InsufficientPrivilege:
+        return False
+    return True
 
 
 def _tables(side: str) -> list[str]:

@@ -100,7 +100,11 @@ def _try(
             closing(connect_until(course.conninfo, deadline, connect_course)) as database,
             database.transaction(force_rollback=True),
         ):
-            database.execute(_QUERIES["act_as_apply_worker"], {"lock_timeout": _LOCK_TIMEOUT})
+            # Triggers fire, and foreign keys are checked, as for the apply worker.
+            database.execute("set local session_replication_role = replica")
+            database.execute(
+                "select pg_catalog.set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,)
+            )
             changes_left = source(portal)
             trial = _Trial(database)
             while batch := [*islice(changes_left, _BATCH)]:

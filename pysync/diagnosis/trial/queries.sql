@@ -1,8 +1,3 @@
--- name: act_as_apply_worker
--- Triggers fire, and foreign keys are checked, as for the apply worker; locks aren't waited for.
-select pg_catalog.set_config('session_replication_role', 'replica', true),
-       pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true);
-
 -- name: peek
 -- Pending changes of a slot, which stay in it.
 declare pending no scroll cursor for
