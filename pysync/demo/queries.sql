@@ -1,3 +1,18 @@
+-- name: administrator
+-- Make the role that pysync connects as. It is a superuser where nobody else makes subscriptions.
+do $$
+begin
+    create role dba login createdb createrole replication;
+    if pg_catalog.to_regrole('pg_create_subscription') is null then
+        alter role dba superuser;
+    end if;
+end
+$$;
+
+-- name: is_superuser
+-- Whether a role is one.
+select rolsuper from pg_catalog.pg_roles where rolname = %(role)s;
+
 -- name: insert_users
 -- Users with Django's password that nobody has.
 insert into public.auth_user (username, password, first_name, last_name, email, date_joined)

@@ -193,12 +193,14 @@ class Server:
     :param installation: what to run; see :func:`readable`.
     :param folder: where its data, socket and log go; see :func:`make_folder`.
     :param settings: parameters on top of what logical replication needs.
+    :param asks_for_password: a role that isn't trusted.
     """
 
     installation: Installation
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    asks_for_password: str | None = None
 
     @property
     def data(self) -> Path:
@@ -219,6 +221,10 @@ class Server:
             # Whether to sync is left to the settings.
             how = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync"
             self._run("initdb", "--pgdata", self.data, "--no-instructions", *how.split())
+            if self.asks_for_password:
+                hba = self.data / "pg_hba.conf"
+                rule = f"host all {self.asks_for_password} 127.0.0.1/32 scram-sha-256\n"
+                hba.write_text(rule + hba.read_text(encoding="utf-8"), encoding="utf-8")
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),

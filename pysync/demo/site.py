@@ -1,5 +1,6 @@
 """The demo's servers and databases: a portal, a server of courses, a database per course."""
 
+import secrets
 import shlex
 import shutil
 import signal
@@ -8,20 +9,29 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, LiteralString
 
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import connect
+from pysync.db.connections import connect, fetch_value
+from pysync.db.queries import load
 from pysync.demo.servers import Installation, Server, find_installation, readable, temporary_folder
+from pysync.diagnosis.grants import GRANTS
 from pysync.errors import PysyncError
 from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId, Progress
+
+ADMINISTRATOR: Final = "dba"
+"""The role that pysync connects as: it has what ``pysync grants`` prints."""
+
+SUBSCRIBER: Final = "courses"
+"""The role that the courses' server logs in as."""
 
 APPLICATION: Final = "portal_application"
 """The role the demo writes as: it has rights on the portal's tables and on none of pysync's."""
@@ -38,6 +48,8 @@ _APPLICATION: Final[tuple[LiteralString, ...]] = (
 
 _SYNC_WORKERS: Final = 4
 
+_QUERIES: Final = load(__file__)
+
 
 @dataclass
 class Site:
@@ -47,11 +59,12 @@ class Site:
     portal_server: Server
     course_server: Server
     databases: dict[CourseId, str] = field(default_factory=dict)
+    password: str = field(default_factory=secrets.token_hex, repr=False)
 
     @property
     def portal(self) -> str:
-        """Return the portal's conninfo, as superuser."""
-        return self.portal_server.conninfo("portal")
+        """Return the portal's conninfo, as its administrator."""
+        return make_conninfo(self.portal_server.conninfo("portal"), user=ADMINISTRATOR)
 
     @property
     def application(self) -> str:
@@ -81,7 +94,7 @@ def open_site(wanted: list[CourseId], progress: Progress, *, keep: bool) -> Iter
         settings = _settings(installation, len(wanted))
         site = Site(
             folder,
-            Server(installation, folder / "portal", settings),
+            Server(installation, folder / "portal", settings, asks_for_password=SUBSCRIBER),
             Server(installation, folder / "courses", settings),
         )
         with _interrupts_deferred(), ThreadPoolExecutor() as threads:
@@ -119,7 +132,13 @@ def _settings(installation: Installation, course_count: int) -> dict[str, str]:
 
 
 def _create_portal(site: Site) -> None:
-    site.portal_server.create_database("portal")
+    for server in (site.portal_server, site.course_server):
+        with closing(connect(server.conninfo())) as superuser:
+            superuser.execute(_QUERIES["administrator"])
+    with closing(connect(site.portal_server.conninfo())) as superuser:
+        make = sql.SQL("create role {} login replication password {}")
+        superuser.execute(make.format(sql.Identifier(SUBSCRIBER), sql.Literal(site.password)))
+    _create_database(site.portal_server, "portal", "portal")
     migrate(site.portal, PORTAL, "portal")
     places = {
         "role": sql.Identifier(APPLICATION),
@@ -130,14 +149,35 @@ def _create_portal(site: Site) -> None:
             portal.execute(sql.SQL(statement).format(**places))
 
 
+def _create_database(server: Server, side: str, name: str) -> str:
+    """Create a database of the administrator's; returns how that connects."""
+    conninfo = server.conninfo(name)
+    with closing(connect(server.conninfo())) as superuser:
+        create = sql.SQL("create database {} owner {}")
+        superuser.execute(create.format(sql.Identifier(name), sql.Identifier(ADMINISTRATOR)))
+    with closing(connect(conninfo)) as superuser:
+        if not fetch_value(superuser, _QUERIES["is_superuser"], role=ADMINISTRATOR):
+            for each in GRANTS[side]:
+                superuser.execute(each.to(ADMINISTRATOR, name).encode())
+    return make_conninfo(conninfo, user=ADMINISTRATOR)
+
+
 def _add_courses(site: Site, wanted: list[CourseId], progress: Progress) -> None:
     """Add the courses one by one, while a thread goes ahead and creates their databases."""
     progress.step("adding courses", len(wanted))
     ahead = ThreadPoolExecutor(max_workers=1)
     try:
-        databases = ahead.map(site.course_server.create_database, wanted)
+        create = partial(_create_database, site.course_server, "course")
+        databases = ahead.map(create, wanted)
+        subscriber = make_conninfo("", user=SUBSCRIBER, password=site.password)
         for number, (course_id, conninfo) in enumerate(zip(wanted, databases, strict=True), 1):
-            courses.add(site.portal, course_id, conninfo, _Quiet(progress))
+            courses.add(
+                site.portal,
+                course_id,
+                conninfo,
+                _Quiet(progress),
+                portal_conninfo_for_course=subscriber,
+            )
             site.databases[course_id] = conninfo
             progress.advance(number)
     finally:
