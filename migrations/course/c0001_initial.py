@@ -199,6 +199,13 @@ OWN_TABLES = [
             server_default=sa.text("false"),
             comment="whether that role goes on owning it",
         ),
+        sa.Column(
+            "revoked",
+            postgresql.ARRAY(sa.Text),
+            nullable=False,
+            server_default=sa.text("'{}'"),
+            comment="statements that grant again what others had",
+        ),
         sa.PrimaryKeyConstraint("table_name", name="adoption_pkey"),
         schema="course",
     ),
@@ -248,29 +255,10 @@ end
 $$
 """
 
-# What is revoked when a table is taken over is granted again by the downgrade.
 RECORD_OWNERS = """
 update course.adoption
    set owner = pg_catalog.pg_get_userbyid(moved.relowner),
-       keeps_owner = {keeps_owner},
-       undo = array(
-           select format('grant %s on course.%I to %s%s', granted.what, moved.relname,
-                         case granted.grantee
-                             when 0 then 'public'
-                             else quote_ident(pg_catalog.pg_get_userbyid(granted.grantee))
-                         end,
-                         case when granted.is_grantable then ' with grant option' end)
-             from (select privilege_type as what, on_table.*
-                     from aclexplode(moved.relacl) as on_table
-                    union all
-                   select format('%s (%I)', privilege_type, attname), on_column.*
-                     from pg_catalog.pg_attribute as moved_column
-                    cross join aclexplode(moved_column.attacl) as on_column
-                    where moved_column.attrelid = moved.oid) as granted
-            where granted.privilege_type in ('REFERENCES', 'TRIGGER')
-              and granted.grantee <> moved.relowner
-              and not {keeps_owner}
-       ) || undo
+       keeps_owner = {keeps_owner}
   from pg_catalog.pg_class as moved
  where moved.oid = format('course.%I', adoption.table_name)::regclass
 """

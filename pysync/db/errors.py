@@ -59,13 +59,18 @@ def meaning(error: psycopg.Error, subject: str) -> PysyncError:
                 "run the command again once the server is back; it goes on where it stopped",
             )
         case _ if error.sqlstate == RUNS_CODE:
-            return UnsuitableDatabaseError(
-                f"{subject} can't have its tables: {said(error)}",
-                "leave that out, or let the tables' owner keep them: run 'pysync course add' with "
-                "--keep-owner",
-            )
+            return runs_code(subject, said(error))
         case _:
             return PysyncError(f"{subject} failed: {said(error, hinted=True)}", LOOK_INTO_LOG)
+
+
+def runs_code(subject: str, found: str) -> UnsuitableDatabaseError:
+    """Return the error for tables that can't become pysync's, since others' code is on them."""
+    return UnsuitableDatabaseError(
+        f"{subject} can't have its tables: {found}",
+        "leave that out, or let the tables' owner keep them: run 'pysync course add' with "
+        "--keep-owner",
+    )
 
 
 def said(error: psycopg.Error, *, detailed: bool = False, hinted: bool = False) -> str:

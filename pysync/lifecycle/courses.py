@@ -132,6 +132,8 @@ def opened(
             keep_owner=keep_owner,
         )
         steps.refuse(work, adopt=adopt)
+        if registered is None:
+            replicas.require_no_code(work)
         if subscription is None:
             checks.check_reachable(portal, database, course.replication_name, subscriber)
         yield work

@@ -7,6 +7,13 @@ select c.oid::pg_catalog.regclass::text, r.rolname::text
  where r.rolname <> 'pysync_course'
  order by 1;
 
+-- name: code_of_others
+-- What on tables would run code of others, by a function that is gone afterwards.
+select t.name, code
+  from unnest(%(tables)s::text[]) as t (name)
+ cross join lateral pg_temp.code_of_others(t.name::pg_catalog.regclass) as code
+ order by 1, 2;
+
 -- name: retained_wal
 -- How much WAL a slot keeps, and how much it may keep at most, in bytes.
 select (select greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint

@@ -6,7 +6,7 @@ from typing import Final
 from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value, parse
-from pysync.db.errors import translated
+from pysync.db.errors import runs_code, translated
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import frozen, statements
@@ -20,6 +20,7 @@ from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, R
 from pysync.replication import identities, subscriptions
 from pysync.replication.databases import open_course
 from pysync.replication.registry import Course
+from pysync.texts import quoted
 
 _QUERIES: Final = load(__file__)
 _GUARD_TRIGGERS: Final = (
@@ -71,6 +72,26 @@ def to_take_over(work: Work) -> dict[str, str]:
         return {}
     tables = [f"{schema}.{name}" for schema in ("public", "course") for name in REPLICATED_TABLES]
     return dict(work.database.execute(_QUERIES["owners"], {"tables": tables}).fetchall())
+
+
+def require_no_code(work: Work) -> None:
+    """Refuse a database whose tables can't become pysync's, before anything is changed.
+
+    That is asked by the function that the migration will install.
+
+    :raises UnsuitableDatabaseError: if code of others is on them.
+    """
+    tables = list(to_take_over(work))
+    if not tables:
+        return
+    (function, *_) = statements(frozen("course")["code_of_others.sql"])
+    with translated(work.subject), work.database.transaction(force_rollback=True):
+        temporary = function.replace("function course.", "function pg_temp.")
+        work.database.execute(temporary.encode())
+        found = work.database.execute(_QUERIES["code_of_others"], {"tables": tables}).fetchall()
+    if found:
+        codes = (f"table {name} would run code of others: {quoted(code)}" for name, code in found)
+        raise runs_code(work.subject, "; ".join(codes))
 
 
 def keeps_owner(database: Connection) -> bool:

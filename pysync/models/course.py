@@ -126,6 +126,9 @@ class CourseAdoption(CourseDatabaseBase):
     keeps_owner: Mapped[bool] = mapped_column(
         server_default=text("false"), comment="whether that role goes on owning it"
     )
+    revoked: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), comment="statements that grant again what others had"
+    )
 
 
 class Loan(CourseDatabaseBase):

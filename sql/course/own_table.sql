@@ -7,17 +7,19 @@ as $$
 declare
     before constant name := (select pg_get_userbyid(relowner) from pg_class where oid = relation);
     grantee text;
+    revoked text;
     found text;
 begin
     call course.hand_over(relation, 'pysync_course');
     if not pg_has_role(before, 'pysync_course', 'usage') then
         execute format('grant select, insert, update, delete on %s to %I', relation, before);
     end if;
-    for grantee in
-        select distinct case granted.grantee
+    loop
+        select case granted.grantee
                    when 0 then 'public'
                    else quote_ident(pg_get_userbyid(granted.grantee))
                end
+          into grantee
           from pg_catalog.pg_class as owned
          cross join lateral (
                    select * from aclexplode(owned.relacl)
@@ -30,8 +32,19 @@ begin
          where owned.oid = relation
            and granted.privilege_type in ('REFERENCES', 'TRIGGER')
            and granted.grantee <> owned.relowner
-    loop
+         order by 1
+         limit 1;
+        exit when grantee is null;
+        if grantee = revoked then
+            -- A member of one who may grant it, too, doesn't revoke as the owner.
+            raise exception using
+                errcode = 'PY008',
+                message = format('table %s can''t belong to pysync: role %s keeps TRIGGER or '
+                                 'REFERENCES on it', relation, grantee),
+                hint = 'Revoke that as the table''s owner.';
+        end if;
         execute format('revoke trigger, references on %s from %s cascade', relation, grantee);
+        revoked := grantee;
     end loop;
     select string_agg(code, '; ') into found from course.code_of_others(relation) as code;
     if found is not null then

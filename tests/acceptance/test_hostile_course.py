@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from uuid import uuid4
@@ -12,6 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.errors import AdoptionError, UnsuitableDatabaseError
 from pysync.lifecycle import adopt, courses, erase, move, resync
+from pysync.migrate import migrate
+from pysync.migrate.lineage import COURSE
 from pysync.types import CourseId
 from pysync.verification import repair, verify
 from pysync.watching.doctor import examine
@@ -178,8 +182,16 @@ def test_a_hostile_site_gains_nothing_from_any_command(site: Site, neighbour: Ne
     course_id, silent = CourseId("A"), Silent()
     # It is taken over only without that code.
     with pytest.raises(UnsuitableDatabaseError, match="would run code of others") as refused:
-        courses.add(site.portal, course_id, neighbour.database, silent, adopt=True)
+        migrate(neighbour.database, COURSE, "course", course=course_id, merging=True)
     assert "--keep-owner" in str(refused.value.remedy)
+    for command in (adopt.preview, partial(courses.add, adopt=True)):
+        with pytest.raises(UnsuitableDatabaseError, match="would run code of others") as named:
+            command(site.portal, course_id, neighbour.database, silent)
+        # What is named beforehand is what the migration would refuse.
+        there = f"{refused.value}".replace("course.", "public.")
+        found = re.findall(r"\w+ \w+ on table [\w.]+ uses", there)
+        assert found
+        assert [each for each in found if each not in f"{named.value}"] == []
     assert "trigger" not in neighbour.met()
     outcome = adopt.preview(site.portal, course_id, neighbour.database, silent, keep_owner=True)
     assert [(each.table, each.rows) for each in outcome.foreign_keys if each.rows] == [

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pysync.errors import AdoptionError
+from pysync.errors import AdoptionError, UnsuitableDatabaseError
 from pysync.lifecycle import courses
 from pysync.migrate.lineage import COURSE
 from pysync.types import CourseId
@@ -367,6 +367,15 @@ ALTERED = """
         editor.alter_field(User, before, wide)
 """
 
+GRANTS = """
+select format('%s %s %s', g.privilege_type, g.grantee::regrole, g.is_grantable)
+  from pg_class c, pg_attribute a, lateral (select * from aclexplode(c.relacl)
+                                             union all select * from aclexplode(a.attacl)) as g
+ where c.oid = to_regclass('auth_user') and a.attrelid = c.oid and a.attname = 'id'
+   and g.grantee <> c.relowner and g.privilege_type in ('REFERENCES', 'TRIGGER')
+ order by 1
+"""
+
 OWNER = "select relowner::regrole::text from pg_class where oid = 'course.auth_user'::regclass"
 
 
@@ -383,9 +392,23 @@ def test_a_site_goes_on_migrating_while_its_course_streams(
     change(course, "".join(f"alter table public.{name} owner to {role};" for name in tables))
     if rights == GRANTED:
         change(course, f"grant {role} to granted")
+    with_grants = "grant trigger, references (id) on auth_user to {} with grant option"
+    change(
+        course, with_grants.format("pg_checkpoint") + "; grant references on auth_user to public"
+    )
+    change(course, f"create role {role}_gone; grant trigger on auth_user to {role}_gone")
+    granted = fetch(course, GRANTS)
     enroll(site, insert_user(site, "ada"), "A")
     site.databases["A"] = database
+    if rights == GRANTED and not keep_owner:
+        # Of which it is a member, and so would revoke in that one's name.
+        change(course, with_grants.format("pg_monitor"))
+        with pytest.raises(UnsuitableDatabaseError, match="keeps TRIGGER or REFERENCES"):
+            courses.add(site.portal, CourseId("A"), database, Silent())
+        change(course, "revoke trigger, references (id) on auth_user from pg_monitor")
     courses.add(site.portal, CourseId("A"), database, Silent(), keep_owner=keep_owner)
+    assert fetch(course, GRANTS) == (granted if keep_owner else [])
+    change(course, f"drop owned by {role}_gone; drop role {role}_gone")
     assert fetch(course, OWNER) == [role if keep_owner else "pysync_course"]
     as_site = make_conninfo(course, user=role)
     change(course, f"grant execute on procedure course.lend_table(text) to {role}")
@@ -420,3 +443,4 @@ def test_a_site_goes_on_migrating_while_its_course_streams(
     assert (report.state, report.cause) == (State.STREAMING, None)
     courses.remove(site.portal, CourseId("A"))
     assert fetch(course, OWNER) == [role]
+    assert fetch(course, GRANTS) == [each for each in granted if "_gone" not in each]

@@ -15,6 +15,28 @@ begin
                             where adoption.table_name = replicated.relname
                               and adoption.keeps_owner)
     loop
+        -- What is revoked here is granted again when the table is given back.
+        update course.adoption
+           set revoked = revoked || array(
+                   select format('grant %s on %s to %s%s', granted.what, relation,
+                                 case granted.grantee
+                                     when 0 then 'public'
+                                     else quote_ident(pg_get_userbyid(granted.grantee))
+                                 end,
+                                 case when granted.is_grantable then ' with grant option' end)
+                     from (select privilege_type as what, on_table.*
+                             from aclexplode(taken.relacl) as on_table
+                            union all
+                           select format('%s (%I)', privilege_type, attname), on_column.*
+                             from pg_catalog.pg_attribute as taken_column
+                            cross join aclexplode(taken_column.attacl) as on_column
+                            where taken_column.attrelid = taken.oid) as granted
+                    where granted.privilege_type in ('REFERENCES', 'TRIGGER')
+                      and granted.grantee <> taken.relowner)
+          from pg_catalog.pg_class as taken
+         where taken.oid = relation
+           and taken.relname = adoption.table_name
+           and taken.relowner <> 'pysync_course'::regrole;
         call course.own_table(relation);
     end loop;
 end
