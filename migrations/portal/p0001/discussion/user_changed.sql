@@ -26,7 +26,9 @@ begin
                     null;  -- a pusher has taken it since our snapshot
                 end;
             else
-                null;  -- what is read could make transactions fail
+                -- What is read could make transactions fail. A note per change then: no more rows
+                -- than the transaction itself writes, and less than each of these leaves.
+                null;
         end case;
         if not is_noted then
             insert into pysync.discussion_change (user_id) values (user_changed.user_id);
