@@ -32,15 +32,22 @@ select slot_name::text
    and database = current_database();
 
 -- name: options_of_slot
--- What a copy of slots lacks and can be given, where it is set on them or wanted: it can be altered
--- on servers that have the column named second.
-select option.name
+-- What a copy of slots lacks, where it is set on them or wanted, and whether a slot can be altered
+-- so: on servers that have the column named second.
+select option.name, bool_or(to_jsonb(slot) ? option.since)
   from (values ('failover', 'failover'), ('two_phase', 'two_phase_at')) as option (name, since)
- where exists (
-           select from pg_catalog.pg_replication_slots as slot
-            where slot.slot_name = any (%(slots)s)
-              and to_jsonb(slot) ? option.since
-              and ((to_jsonb(slot) ->> option.name)::boolean or option.name = any (%(wanted)s)));
+  join pg_catalog.pg_replication_slots as slot
+    on slot.slot_name = any (%(slots)s) and to_jsonb(slot) ? option.name
+ where (to_jsonb(slot) ->> option.name)::boolean or option.name = any (%(wanted)s)
+ group by option.name;
+
+-- name: set_two_phase
+-- Have a slot decode prepared transactions from where it stands, which it does for good once
+-- somebody has asked for them: up to 17 there is no other way. Nothing is consumed.
+select count(*)
+  from pg_catalog.pg_logical_slot_peek_binary_changes(
+           %(slot)s, '0/1', null, 'proto_version', '3', 'publication_names', 'none',
+           'two_phase', 'on');
 
 -- name: settings_of_subscriptions
 -- Which of these settings of a subscription this server has.

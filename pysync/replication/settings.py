@@ -18,6 +18,7 @@ _SETTINGS: Final = {
     "suborigin": "origin",
     "subfailover": "failover",
     "subtwophasestate": "two_phase",
+    "subrunasowner": "run_as_owner",
 }
 """What the columns of ``pg_subscription`` are called in statements."""
 
@@ -36,10 +37,7 @@ QUERIES = load(__file__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What is set on a subscription that was made as ours are, or changed on it since.
-
-    That it must not act as its owner isn't up to anybody: see :mod:`pysync.replication.workers`.
-    """
+    """What is set on a subscription that was made as ours are, or changed on it since."""
 
     options: Mapping[str, str]
     owner: str | None = None
@@ -71,8 +69,11 @@ def read(database: Connection, name: str) -> Settings:
 
 
 def known(database: Connection, settings: Settings) -> dict[str, str]:
-    """Return of these settings those that this server has."""
-    has = {_SETTINGS[column] for column in _columns(database)}
+    """Return of these settings those that this server has, for a subscription in its place.
+
+    That it acts as its owner isn't among them: see :mod:`pysync.replication.workers`.
+    """
+    has = {_SETTINGS[column] for column in _columns(database)} - {"run_as_owner"}
     return {name: value for name, value in settings.options.items() if name in has}
 
 

@@ -146,10 +146,14 @@ def keep_slot(
     asked = {"slots": [source, like], "wanted": list(wanted)}
     with translated(f"slot '{name}'"):
         portal.execute(copy, (source, name))
-        options = [option for (option,) in portal.execute(QUERIES["options_of_slot"], asked)]
-        if options:
+        options: dict[str, bool] = dict(
+            portal.execute(QUERIES["options_of_slot"], asked).fetchall()
+        )
+        if options == {"two_phase": False}:  # 17 has it or failover
+            portal.execute(QUERIES["set_two_phase"], {"slot": name})
+        elif altered := [option for option, can in options.items() if can]:
             alter = sql.SQL("ALTER_REPLICATION_SLOT {} ({})").format(
-                sql.Identifier(name), sql.SQL(", ").join(map(sql.SQL, options))
+                sql.Identifier(name), sql.SQL(", ").join(map(sql.SQL, altered))
             )
             with closing(_replication_connection(portal_conninfo)) as replication:
                 replication.execute(alter)

@@ -229,3 +229,7 @@ def test_a_durable_course_stays_durable(site: Site) -> None:
     assert (setting(), state_of(site, "A")) == ("off", "streaming")
     succeed("course", "durable", "A", portal=site.portal)
     assert setting() == "on"
+    new = site.new_database()
+    succeed("course", "move", "A", new, "--fresh", portal=site.portal)
+    site.databases["A"], course = new, site.connect(new)
+    assert (setting(), state_of(site, "A")) == ("on", "streaming")

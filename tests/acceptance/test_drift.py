@@ -14,6 +14,7 @@ from pysync.migrate import migrate
 from pysync.migrate.installed import differences
 from pysync.migrate.lineage import COURSE, PORTAL
 from tests.acceptance.test_cli_process import cli, read_json, succeed
+from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.acceptance.test_faults import IN_COURSE, ON_PORTAL, become
 from tests.support import Site, enroll, insert_user
 
@@ -221,6 +222,49 @@ def test_whatever_is_changed_by_hand_is_named_and_comes_back(
     assert drift(site) == []
     site.execute("update auth_user set email = 'new@example.org'")
     become(site, "streaming")
+
+
+@pytest.mark.oldest_and_newest(
+    "15 has neither origin nor run_as_owner, and a superuser in its stead"
+)
+def test_what_a_subscription_is_to_bring_is_named_and_comes_back(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    name = replication_name(site, "A")
+    site.execute("create publication other for table course.mark")
+    wrong = {
+        "set publication other with (refresh = false)": "follows publication 'other'",
+        "set (slot_name = other)": "follows slot 'other'",
+    }
+    if read_columns(course, "subrunasowner"):
+        wrong["set (run_as_owner = true)"] = "applies rows with the rights of its own owner"
+        wrong["set (origin = none)"] = "leaves out what others replicate"
+    else:
+        wrong["owner to current_user"] = "applies rows with the rights of its own owner"
+    # The operator's own business.
+    alter_subscription(site, "A", "set (binary = true, disable_on_error = true)")
+    alter_subscription(site, "A", "set (synchronous_commit = local)")
+    assert drift(site) == []
+    for action, cause in wrong.items():
+        alter_subscription(site, "A", action)
+        (found,) = drift(site)
+        assert found["object"] == f"subscription '{name}'"
+        assert found["cause"].startswith(cause)
+        for command in found["commands"]:
+            if command.startswith("pysync "):
+                succeed(*shlex.split(command)[1:], portal=site.portal)
+                continue
+            for statement in command.split("; "):
+                course.execute(statement.encode())
+        become(site, "streaming")
+
+
+def read_columns(course: psycopg.Connection[Any], name: str) -> list[tuple[Any, ...]]:
+    return course.execute(
+        "select attname from pg_attribute where attrelid = 'pg_subscription'::regclass"
+        " and attname = %s",
+        (name,),
+    ).fetchall()
 
 
 @pytest.mark.newest("names of ours")

@@ -33,6 +33,15 @@ insert into student_courseenrollment (user_id, course_id) select id, 'A' from au
 """
 
 
+def set_on_slot(site: Site, course_id: str) -> str | None:
+    """Have a course's slot be one that fails over, where the server has such."""
+    columns = "select true from pg_attribute where attrelid = 'pg_subscription'::regclass"
+    if not site.execute(f"{columns} and attname = 'subfailover'"):
+        return None
+    alter_subscription(site, course_id, "set (failover = true)")
+    return "true"
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.granted("what it takes, command by command")
 @pytest.mark.every_major("membership in roles, MAINTAIN, who subscribes, slots that fail over")
@@ -62,6 +71,7 @@ def test_no_command_takes_a_superuser(site: Site, start: Start) -> None:
     assert cli("verify", "A", portal=portal).returncode == 1
     succeed("repair", "A", portal=portal)
     succeed("course", "pause", "A", portal=portal)
+    chosen = set_on_slot(site, "A")
     enroll(site, insert_user(site, "eve"), "A")
     succeed("course", "resume", "A", portal=portal)
     succeed("resync", "A", portal=portal)
@@ -99,6 +109,7 @@ def test_no_command_takes_a_superuser(site: Site, start: Start) -> None:
     site.databases["A"] = moved
     assert_equal_to_the_fan_out(site, "A")
     assert slots(site) == [replication_name(site, "A")]
+    assert site.one("select to_jsonb(s) ->> 'failover' from pg_replication_slots s") == chosen
     succeed("course", "remove", "A", "--yes", portal=portal)
     succeed("migrate", "portal", "--to", "base", portal=portal)
     assert site.one("select array_agg(username::text order by id) from auth_user") == [

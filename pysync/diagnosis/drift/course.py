@@ -9,9 +9,10 @@ from typing import Final
 from psycopg import errors, sql
 
 from pysync.adoption import FoundTable, Side, inspect, plan
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift.objects import object_findings, revision_findings
+from pysync.diagnosis.drift.subscription import subscription_findings
 from pysync.errors import AdoptionError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import COURSE
@@ -47,7 +48,7 @@ def course_findings(database: Connection, course: Course) -> list[Finding]:
             for role, path in database.execute(_QUERIES["own_search_paths"], names).fetchall()
             for finding in _own_path_findings(database, role, path, others)
         ),
-        *_durability_findings(database, course),
+        *subscription_findings(database, course),
         *(
             finding
             for name in REPLICATED_TABLES
@@ -147,17 +148,6 @@ def _before_course(entries: list[str]) -> list[str]:
 def _with_course(search_path: str) -> sql.Composed:
     entries = filter(None, [*_entries(search_path), "course"])
     return sql.SQL(", ").join(map(sql.Identifier, entries))
-
-
-def _durability_findings(database: Connection, course: Course) -> list[Finding]:
-    name = course.replication_name
-    if not course.durable or fetch_value(database, _QUERIES["synchronous"], name=name) is not False:
-        return []
-    statement = sql.SQL("alter subscription {} set (synchronous_commit = 'on')").format(
-        sql.Identifier(name)
-    )
-    cause = "confirms changes before they are flushed, though the course is to be durable"
-    return [Finding(f"subscription '{name}'", cause, run(statement.as_string(database), IN_COURSE))]
 
 
 def _table_findings(course: Course, name: str, found: FoundTable | None) -> list[Finding]:

@@ -25,11 +25,12 @@ select c.relname::text, r.rolname::text
                     where a.table_name = c.relname and a.keeps_owner)
  order by 1;
 
--- name: synchronous
--- Whether a subscription's workers flush changes before they confirm them.
-select s.subsynccommit in ('on', 'remote_apply', 'remote_write', 'local')
+-- name: subscription
+-- What a subscription follows, and whether its owner is a superuser.
+select s.subslotname::text, s.subpublications::text[], r.rolsuper
   from pg_catalog.pg_subscription s
   join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = pg_catalog.current_database()
+  join pg_catalog.pg_roles r on r.oid = s.subowner
  where s.subname = %(name)s;
 
 -- name: surroundings

@@ -1,13 +1,12 @@
 """A course's server and database: settings, tables, triggers, foreign keys, clock, roles."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
-from psycopg import errors, sql
+from psycopg import sql
 
 from pysync.db.catalog import quoted_name
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.backups import backup_findings
 from pysync.diagnosis.checks import course_server
@@ -17,7 +16,7 @@ from pysync.diagnosis.references import reference_findings
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.registry import Course
-from pysync.texts import Text, word
+from pysync.texts import word
 from pysync.types import COURSE_ROLE
 from pysync.watching.doctor import tls
 from pysync.watching.doctor.portal import unindexed
@@ -46,7 +45,6 @@ def examine_course(
     ]
     return of_server, [
         *course_findings(database, course),
-        *_worker(database, course),
         *missing(database, "course", IN_COURSE),
         *_code_of_others(database),
         *_triggers(database),
@@ -67,20 +65,6 @@ def _clock(database: Connection, clock: Clock) -> Iterator[Finding]:
             "portal's: times that both write can't be compared",
             "synchronize both servers' clocks (NTP)",
             must=False,
-        )
-
-
-def _worker(database: Connection, course: Course) -> Iterator[Finding]:
-    role = None
-    with suppress(errors.InsufficientPrivilege):  # it reads all of pg_subscription
-        role = fetch_value(database, _QUERIES["powerful_worker"], name=course.replication_name)
-    if role is not None:
-        name = word(course.course_id)
-        yield Finding(
-            f"subscription '{course.replication_name}'",
-            f"applies rows with the rights of superuser '{role}' {IN_COURSE}: so would whatever "
-            "owners of its tables hang on them",
-            Text(f"run 'pysync course pause {name}', then 'pysync course resume {name}'"),
         )
 
 

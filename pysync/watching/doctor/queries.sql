@@ -63,15 +63,6 @@ select c.relname::text, t.tgname::text
    and t.tgenabled in ('A', 'R') and not t.tgisinternal and not t.tgname ^@ 'pysync_'
  order by 1, 2;
 
--- name: powerful_worker
--- The superuser with whose rights a subscription's worker applies all tables' rows; 15 has no choice.
-select r.rolname::text
-  from pg_catalog.pg_subscription s
-  join pg_catalog.pg_database d on d.oid = s.subdbid and d.datname = pg_catalog.current_database()
-  join pg_catalog.pg_roles r on r.oid = s.subowner
- where s.subname = %(name)s and r.rolsuper
-   and coalesce(to_jsonb(s) ->> 'subrunasowner', 'true') = 'true';
-
 -- name: our_plain_connection
 -- True if our own connection comes from another machine, without TLS; else no row.
 select true
