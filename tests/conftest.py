@@ -10,9 +10,10 @@ is; the test's own mark counts before the module's. Of the supported ones that a
 ``newest(reason)``
     what no server's version changes.
 
-A test that is marked ``also_granted`` runs once more on the newest, with :func:`rights` of a role
-that has what ``pysync grants`` prints, and is no superuser. One that is marked ``granted`` runs as
-such a role only, on older versions: on those whose subscriptions don't take a superuser.
+A test that is marked ``also_granted`` runs twice: with :func:`rights` of a superuser on the oldest
+of its versions, and on the newest with those of a role that has what ``pysync grants`` prints. One
+that is marked ``granted`` runs as such a role only, on older versions: on those whose subscriptions
+don't take a superuser.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ SETTINGS = {
     "shared_buffers": "64MB",
     "max_wal_size": "128MB",
     "lc_messages": "C",
+    # Only some of the servers are built with it.
+    "jit": "off",
 }
 
 
@@ -119,7 +122,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         majors = MAJORS_OF_MARK[mark.name](list(INSTALLATIONS))
         cases = [(major, SUPERUSER) for major in majors]
         if metafunc.definition.get_closest_marker("also_granted"):
-            cases.append((majors[0], GRANTED))
+            cases = [*(cases[1:] or cases), (majors[0], GRANTED)]
         if metafunc.definition.get_closest_marker("granted"):
             cases = [(major, GRANTED) for major in majors[1:] if major >= _SINCE]
         ids = [f"pg{major}" + f"-{who}" * (who != SUPERUSER) for major, who in cases]

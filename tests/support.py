@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import psycopg
 import pytest
@@ -113,13 +113,21 @@ class Cluster:
             connection.execute(statement)
         return self.conninfo(name)
 
-    def course_template(self, course_id: str) -> str | None:
-        """Return a database as migration makes it for a course, to copy; none if few tests add it."""
+    def course_template(self, course_id: str, *, granted: bool = False) -> str | None:
+        """Return a database as migration makes it for a course, to copy; none if few tests add it.
+
+        :param granted: migrated by the role that has what ``pysync grants`` prints.
+        """
         if course_id not in TEMPLATED_COURSES:
             return None
-        name = f"course_template_{course_id}"
+        name = f"course_template_{course_id}" + "_granted" * granted
         if name not in self._course_templates:
-            migrate(self.create(name), COURSE, name, course=CourseId(course_id))
+            conninfo = self.create(name)
+            if granted:
+                conninfo = grant(self, "course", conninfo)
+            migrate(conninfo, COURSE, name, course=CourseId(course_id))
+            with psycopg.connect(conninfo) as connection:
+                connection.execute("call course.take_over()")
             self._course_templates.add(name)
         return name
 
@@ -195,6 +203,7 @@ def drop_slot(connection: psycopg.Connection[Any], slot: str) -> None:
 class Site:
     """A portal and its courses."""
 
+    granted: ClassVar[bool] = False
     portal_server: Cluster
     course_server: Cluster
     portal: str
@@ -238,7 +247,7 @@ class Site:
 
     def _course_database(self, course_id: str) -> str:
         """Create a database that is migrated already if the course is one that many tests add."""
-        template = self.course_server.course_template(course_id)
+        template = self.course_server.course_template(course_id, granted=self.granted)
         conninfo = self.new_database(template=template)
         if template:
             with psycopg.connect(conninfo) as connection:
@@ -316,6 +325,8 @@ def as_superuser(conninfo: str) -> str:
 class GrantedSite(Site):
     """A site whose administrator isn't a superuser and has what ``pysync grants`` prints."""
 
+    granted = True
+
     def __init__(self, portal_server: Cluster, course_server: Cluster, template: str) -> None:
         portal = grant(portal_server, "portal", portal_server.create(template=template))
         super().__init__(portal_server, course_server, portal)
@@ -332,10 +343,6 @@ class GrantedSite(Site):
                 ).fetchall():
                     connection.execute(f"alter table {table} owner to {cluster.granted['user']}")
         return grant(cluster, "course", conninfo)
-
-    def _course_database(self, course_id: str) -> str:
-        """Create a database that the role migrates itself: all there is to be its own."""
-        return self.new_database()
 
 
 def grant(cluster: Cluster, side: str, conninfo: str) -> str:

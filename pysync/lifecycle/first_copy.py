@@ -36,7 +36,7 @@ def wait(work: Work) -> None:
     rows = {each.name: snapshots.count(work.portal, queries[each.name]) for each in REPLICATED}
     total = sum(rows.values())
     progress.step("first copy", max(total, 1))
-    pause_seconds = 0.02
+    pause_seconds = 0.05
     while not (state := positions.copy_state(database, course)).complete:
         if state.ready > before.ready:
             before = state

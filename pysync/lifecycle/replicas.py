@@ -1,6 +1,8 @@
 """A course database as pysync keeps it: closed to local writes, or given back."""
 
 from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from psycopg import sql
@@ -8,7 +10,7 @@ from psycopg import sql
 from pysync.db.connections import Connection, fetch_value, parse
 from pysync.db.errors import runs_code, translated
 from pysync.db.queries import load
-from pysync.db.restricted import as_owner_of
+from pysync.db.restricted import as_owner_of, lock_owner, restricted
 from pysync.db.sql_files import frozen, statements
 from pysync.errors import (
     DatabaseUnreachableError,
@@ -35,9 +37,11 @@ def make_vacant(database: Connection, course: Course) -> None:
     """Clear what an interrupted first copy left, and put the write guard (back) in place."""
     with translated(f"course '{course.course_id}'"), database.transaction():
         _set_guard(database, enabled=False)
-        for table in reversed(PUBLISHED):
-            with as_owner_of(database, "course", table.name) as owner:
-                owner.execute(sql.SQL("delete from {}").format(table.identifier))
+        owners = [(lock_owner(database, "course", t.name), t) for t in reversed(PUBLISHED)]
+        for role, tables in groupby(owners, itemgetter(0)):
+            with restricted(database, role) as owner:
+                delete = sql.SQL("delete from {}")
+                owner.execute_all((delete.format(t.identifier), None) for _, t in tables)
         database.execute("delete from course.missing_mark")
         _set_guard(database, enabled=True)
 

@@ -36,14 +36,16 @@ class Difference:
     installer: str
 
 
-def record(lineage: Lineage, *, again: bool = False) -> list[sql.Composed]:
-    """Return the statements that record what there is now.
-
-    :param again: only how this major of the server spells it, should another have recorded it.
-    """
-    if again:
-        return [_query("refresh", lineage)]
+def record(lineage: Lineage) -> list[sql.Composed]:
+    """Return the statements that record what there is now."""
     return [sql.SQL("delete from {}").format(_table(lineage)), _query("record", lineage)]
+
+
+def respell(connection: Connection, lineage: Lineage) -> None:
+    """Record how this major of the server spells what there is, if another one recorded it."""
+    query = _QUERIES["recorded_elsewhere"].format(table=_table(lineage))
+    if connection.execute(query).fetchone() is not None:
+        connection.execute(_query("respell", lineage))
 
 
 def differences(connection: Connection, lineage: Lineage) -> list[Difference]:

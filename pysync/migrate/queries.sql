@@ -173,7 +173,14 @@ select kind, relation, name, facts, definition,
        pg_catalog.current_setting('server_version_num')::integer / 10000
   from {objects} as present
 
--- name: refresh
+-- name: recorded_elsewhere
+-- Whether another major recorded what there is.
+select true
+  from {table}
+ where major <> pg_catalog.current_setting('server_version_num')::integer / 10000
+ limit 1
+
+-- name: respell
 -- Remember how this major spells what another one recorded, where the facts are the same.
 update {table} as recorded
    set definition = present.definition,

@@ -29,7 +29,7 @@ from pysync.errors import (
     UnsuitableDatabaseError,
 )
 from pysync.findings import IN_COURSE, ON_PORTAL
-from pysync.migrate.installed import Difference, differences, record
+from pysync.migrate.installed import Difference, differences, record, respell
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
 from pysync.models.replicated import REPLICATED_TABLES
@@ -85,8 +85,6 @@ def migrate(
     :raises DatabaseUnreachableError: if it can't be reached.
     :raises LockedError: if locks aren't free in time; nothing is changed.
     """
-    from alembic import command
-
     config = _config(lineage)
     target = _resolve(lineage, target, reinstall=reinstall)
     with _transaction(conninfo, lineage, subject) as (sqlalchemy_connection, connection):
@@ -110,16 +108,12 @@ def migrate(
             script = _script(config, lineage, before, target, reinstall=reinstall)
             return Migrated(before, before, script)
         config.attributes["connection"] = sqlalchemy_connection
-        if _is_downgrade(lineage, before, target):
-            command.downgrade(config, target)
+        if before == target:
+            respell(connection, lineage)
         else:
-            command.upgrade(config, target)
+            _run(config, connection, lineage, before, target)
         if target == "base":
-            connection.execute(sql.SQL("drop table {}").format(_own(lineage, VERSION_TABLE)))
-            connection.execute(sql.SQL("drop schema {}").format(_own(lineage)))
             return Migrated(before, None)
-        for statement in record(lineage, again=before == target):
-            connection.execute(statement)
         if not reinstall:
             return Migrated(before, target)
         for copied in _objects(lineage):
@@ -297,6 +291,24 @@ def _objects(lineage: Lineage) -> Iterator[str]:
     copies = {Path(name): copy for name, copy in frozen(lineage.name).items()}
     # What has no living file any more a revision has dropped.
     return in_order(lineage.name, {n: copy for n, copy in copies.items() if (living / n).exists()})
+
+
+def _run(
+    config: Config, connection: Connection, lineage: Lineage, before: str | None, target: str
+) -> None:
+    """Run the revisions from one to another, and record what they made."""
+    from alembic import command
+
+    if _is_downgrade(lineage, before, target):
+        command.downgrade(config, target)
+    else:
+        command.upgrade(config, target)
+    if target == "base":
+        connection.execute(sql.SQL("drop table {}").format(_own(lineage, VERSION_TABLE)))
+        connection.execute(sql.SQL("drop schema {}").format(_own(lineage)))
+        return
+    for statement in record(lineage):
+        connection.execute(statement)
 
 
 def _script(

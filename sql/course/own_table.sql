@@ -10,7 +10,9 @@ declare
     revoked text;
     found text;
 begin
-    call course.hand_over(relation, 'pysync_course');
+    if before <> 'pysync_course' then
+        call course.hand_over(relation, 'pysync_course');
+    end if;
     if not pg_has_role(before, 'pysync_course', 'usage') then
         execute format('grant select, insert, update, delete on %s to %I', relation, before);
     end if;

@@ -20,7 +20,7 @@ from tests.support import Cluster, Site, assert_live_rows, eventually
 
 pytestmark = pytest.mark.newest("how the work grows with courses is ours")
 
-COURSES = [f"{name}/{term}" for name in "ABCDEFGHIJK" for term in ("2013J", "2014B")]
+COURSES = [f"{name}/{term}" for name in "ABCDE" for term in ("2013J", "2014B")]
 
 
 @pytest.fixture
@@ -35,17 +35,17 @@ def wide_site(major: int, folder: Path, portal_server: Cluster) -> Iterator[Site
 
 
 @pytest.mark.timeout(240)
-def test_22_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
+def test_ten_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
     site = wide_site
     enroll_users(site, "unregistered", 200)
     for number, course_id in enumerate(COURSES):
         site.databases[course_id] = site.new_database()
         site.execute(
             "insert into student_courseenrollment (user_id, course_id)"
-            " select id, %s from auth_user where id %% 22 in (%s, %s)",
+            " select id, %s from auth_user where id %% 10 in (%s, %s)",
             course_id,
             number,
-            (number + 1) % 22,
+            (number + 1) % 10,
         )
 
     def add(course_id: str) -> str:

@@ -164,7 +164,6 @@ def test_nothing_in_flight_is_taken_for_a_difference(busy: Site) -> None:
     assert_live_rows(busy, "A")
 
 
-@pytest.mark.oldest_and_newest("locks of apply workers beside ours")
 def test_repair_beside_the_apply_worker_loses_nothing(busy: Site) -> None:
     """Rows are wrong everywhere, and rewritten all the time by the stream."""
     karma = "select id, karma from auth_user where id <= 100 order by id"
