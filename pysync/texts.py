@@ -158,7 +158,7 @@ class Text(str):
         for i, (piece, copied) in enumerate(merged):
             prose = piece if i == 0 else f"  {piece.lstrip(' ,;')}"
             if i + 1 < len(merged):
-                prose = f"{prose.rstrip(' :')}:"
+                prose = f"{prose.rstrip(' :;')}:"
             if copied:
                 found.append(f"    {piece}")
             elif prose.strip(" :"):

@@ -46,7 +46,8 @@ def meaning(error: psycopg.Error, subject: str) -> PysyncError:
         case errors.InsufficientPrivilege():
             return UnsuitableServerError(
                 f"{subject} refused: {said(error)}",
-                "connect as a role with these rights, see 'Roles' in migrations/README.md",
+                "run 'pysync doctor' to see what the role lacks, or connect as one with these "
+                'rights, see "Roles" in migrations/README.md',
             )
         case errors.QueryCanceled():
             return PysyncError(f"{subject} took too long: {said(error)}", "try again")

@@ -11,10 +11,10 @@ from typing import Final
 from psycopg import errors, sql
 
 from pysync.db.catalog import quoted_name
-from pysync.db.connections import Connection, fetch_row
+from pysync.db.connections import Connection, fetch_row, fetch_value
 from pysync.db.queries import load
 from pysync.errors import UnsuitableServerError
-from pysync.findings import IN_COURSE, Finding, run
+from pysync.findings import IN_COURSE, ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL as PORTAL_LINEAGE
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.subscriptions import UNLOGGED
@@ -22,7 +22,7 @@ from pysync.types import COURSE_ROLE, PORTAL_ROLES, SUPPORTED_MAJORS
 
 _QUERIES: Final = load(__file__)
 _LOGGING: Final = {name: value for name, value in UNLOGGED.items() if "." not in name}
-"""Those of the server's own; an extension's may not be there."""
+"""Without those of an extension, which may not be there."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class Grant:
     :param granted: an SQL expression that says whether we have it, in the database where it is
         needed; null where the server doesn't know of it.
     :param since: the first major version that knows it.
-    :param settings: what it lets us set. That is tried: a provider's extension may let its
-        administrator do so, of which no catalog knows.
+    :param settings: what it lets us set: tried, since a provider's extension may let us, too.
     """
 
     right: str
@@ -68,10 +67,11 @@ def _parameters(why: str, settings: Mapping[str, str]) -> Grant:
     return Grant(f"SET {listed}", why, statement, "true", settings=settings)
 
 
-def _may_act_as(*roles: str) -> str:
-    return " and ".join(
+def _own_roles(which: str, why: str, statement: sql.SQL, *roles: str) -> Grant:
+    granted = " and ".join(
         f"coalesce(pg_has_role(to_regrole('{name}'), 'usage'), false)" for name in roles
     )
+    return Grant(f"membership in pysync's own {which}", why, statement, granted)
 
 
 _DATABASE: Final = Grant(
@@ -91,14 +91,25 @@ _SIGNAL: Final = _member(
     "pg_signal_backend", "ends the worker or walsender of a course that stops or leaves"
 )
 
-PORTAL: Final = (
-    _attribute("replication", "makes slots and takes snapshots"),
-    Grant(
-        "membership in pysync's own roles",
+OWN_ROLES: Final = {
+    "portal": _own_roles(
+        "roles",
         "makes the roles that its functions run as, and gives these to them",
         _QUERIES["grant_roles"],
-        _may_act_as(*PORTAL_ROLES),
+        *PORTAL_ROLES,
     ),
+    "course": _own_roles(
+        "role",
+        "makes the role that the replicated tables belong to, and gives them to it",
+        _QUERIES["grant_course_role"],
+        COURSE_ROLE,
+    ),
+}
+"""Without which nothing is changed."""
+
+PORTAL: Final = (
+    _attribute("replication", "makes slots and takes snapshots"),
+    OWN_ROLES["portal"],
     _DATABASE,
     _PUBLIC,
     _MONITOR,
@@ -115,12 +126,7 @@ MERGING: Final = (
 
 COURSE: Final = (
     _member("pg_create_subscription", "makes the subscription", since=16),
-    Grant(
-        "membership in pysync's own role",
-        "makes the role that the replicated tables belong to, and gives them to it",
-        _QUERIES["grant_course_role"],
-        _may_act_as(COURSE_ROLE),
-    ),
+    OWN_ROLES["course"],
     _DATABASE,
     _PUBLIC,
     _MONITOR,
@@ -183,19 +189,31 @@ def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
         )
 
 
-def require_merging(database: Connection, subject: str) -> None:
-    """Refuse to begin a merge that our role couldn't finish.
+def require_own_roles(portal: Connection, database: Connection | None = None) -> None:
+    """Refuse to begin what our role couldn't finish where it may not act as pysync's own roles.
 
-    :param subject: what messages call the course.
-    :raises UnsuitableServerError: if it lacks a right.
+    :param database: a course's, if it is concerned; before it is migrated its role may be missing.
+    :raises UnsuitableServerError: if it may not.
     """
-    for grant, granted in _asked(database, MERGING):
+    _require(portal, (OWN_ROLES["portal"],), ON_PORTAL)
+    there = "select true from pg_catalog.pg_roles where rolname = %s"
+    if database and fetch_value(database, there, COURSE_ROLE):
+        _require(database, (OWN_ROLES["course"],), IN_COURSE)
+
+
+def require_merging(database: Connection, subject: str) -> None:
+    """Refuse to begin a merge of a course, as messages call it, that our role couldn't finish."""
+    _require(database, MERGING, IN_COURSE, f"{subject} can't be merged: ")
+
+
+def _require(
+    connection: Connection, grants: tuple[Grant, ...], where: str, refused: str = ""
+) -> None:
+    for grant, granted in _asked(connection, grants):
         if not granted:
-            role, name = str(database.info.user), str(database.info.dbname)
-            raise UnsuitableServerError(
-                f"{subject} can't be merged: role '{role}' lacks {grant.right}",
-                run(grant.to(role, name), IN_COURSE),
-            )
+            role, name = str(connection.info.user), str(connection.info.dbname)
+            cause = f"role '{role}' lacks {grant.right} {where}: it {grant.why}"
+            raise UnsuitableServerError(refused + cause, run(grant.to(role, name), where))
 
 
 def _asked(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.restricted import as_owner_of
-from pysync.diagnosis import checks
+from pysync.diagnosis import checks, grants
 from pysync.lifecycle import replicas, steps
 from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
@@ -114,6 +114,7 @@ def opened(
             course_system_identifier=replicas.system_identifier(database),
         )
         require_head(portal)
+        grants.require_own_roles(portal, database)
         subscription = subscriptions.find(database, course.replication_name)
         has_slot = slots.exists(portal, course.replication_name)
         checks.enforce(checks.portal_server(portal, adds=not has_slot), progress)
@@ -173,6 +174,7 @@ def remove(
         registry.locked(portal, course_id),
     ):
         course = registry.get(portal, course_id)
+        grants.require_own_roles(portal)
         members = fan_out.count_members(portal, course_id)
         released = replicas.release(
             portal, course, conninfo or course.conninfo, force=force, dry_run=dry_run

@@ -12,7 +12,7 @@ from pysync.db.connections import (
     without_secrets,
 )
 from pysync.db.errors import translated
-from pysync.diagnosis import checks
+from pysync.diagnosis import checks, grants
 from pysync.errors import (
     DatabaseUnreachableError,
     ForeignDatabaseError,
@@ -67,6 +67,7 @@ def move(
         closing(connect_course(conninfo)) as database,
     ):
         require_head(portal)
+        grants.require_own_roles(portal, database)
         course = registry.get_ready(portal, course_id)
         with _old_database(portal, course, conninfo, force=force) as old:
             _check_target(portal, database, course, old, fresh=fresh)

@@ -12,6 +12,7 @@ from pysync.db.errors import runs_code, translated
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of, lock_owner, restricted
 from pysync.db.sql_files import frozen, statements
+from pysync.diagnosis import grants
 from pysync.errors import (
     DatabaseUnreachableError,
     ForeignDatabaseError,
@@ -67,15 +68,18 @@ def take_over(database: Connection, course: Course, *, keep_owner: bool) -> None
     """
     with translated(f"course '{course.course_id}'"), database.transaction():
         database.execute("update course.adoption set keeps_owner = %s", (keep_owner,))
-        database.execute("call course.take_over()")
+        if _owners(database):
+            database.execute("call course.take_over()")
 
 
 def to_take_over(work: Work) -> dict[str, str]:
     """Return the tables that adding a course makes pysync's, and the roles that own them now."""
-    if work.keep_owner:
-        return {}
+    return {} if work.keep_owner else _owners(work.database)
+
+
+def _owners(database: Connection) -> dict[str, str]:
     tables = [f"{schema}.{name}" for schema in ("public", "course") for name in REPLICATED_TABLES]
-    return dict(work.database.execute(_QUERIES["owners"], {"tables": tables}).fetchall())
+    return dict(database.execute(_QUERIES["owners"], {"tables": tables}).fetchall())
 
 
 def require_no_code(work: Work) -> None:
@@ -153,6 +157,7 @@ def release(
                     f"database '{database.info.dbname}' belongs to course '{owner}'",
                     f"give the connection string of course '{course.course_id}'",
                 )
+            grants.require_own_roles(portal, database)
             if not dry_run:
                 _open(database, course)
         if not dry_run:

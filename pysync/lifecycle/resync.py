@@ -7,7 +7,7 @@ from typing import Final
 from pysync.db.connections import connect
 from pysync.db.errors import translated
 from pysync.db.transactions import patiently
-from pysync.diagnosis import checks
+from pysync.diagnosis import checks, grants
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
@@ -99,6 +99,7 @@ def _opened(
         require_head(portal)
         course = registry.get_ready(portal, course_id)
         with closing(open_course(portal, course)) as database:
+            grants.require_own_roles(portal, database)
             owner = identities.owner_of(database)
             if owner != course_id:
                 raise UnsuitableDatabaseError(

@@ -1,6 +1,7 @@
 """Replication slots on the portal: a course's own, and those of its tables' first copies."""
 
 import time
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -130,7 +131,9 @@ def drop_one(portal: Connection, name: str, timeout_seconds: float = 20) -> None
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            portal.execute(QUERIES["end_slots_walsender"], {"name": name})
+            # Whoever may not end it waits until it has ended by itself.
+            with suppress(errors.InsufficientPrivilege):
+                portal.execute(QUERIES["end_slots_walsender"], {"name": name})
             portal.execute("select pg_catalog.pg_drop_replication_slot(%s)", (name,))
         except errors.UndefinedObject:
             return

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.diagnosis import grants
 from pysync.errors import ChangesMissingError, ReplicationError
 from pysync.migrate import require_head
 from pysync.models.replicated import ReplicatedTable
@@ -94,6 +95,7 @@ def sides(portal_conninfo: str, course: Course) -> Iterator[Sides]:
     ):
         require_head(portal)
         identities.require_claimed(portal)
+        grants.require_own_roles(portal, database)
         identities.require_ours(database, course.course_id, course.portal_id)
         subscription = subscriptions.find(database, course.replication_name)
         if subscription is None or not subscription.enabled:

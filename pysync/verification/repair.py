@@ -8,6 +8,7 @@ from itertools import count
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
+from pysync.diagnosis import grants
 from pysync.errors import ReplicationError
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED, ReplicatedTable
@@ -193,6 +194,7 @@ def rebuild(
     rebuilt = []
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         require_head(portal)
+        grants.require_own_roles(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registry.courses(portal)
         for course in wanted:
             if not course.fans_out:

@@ -57,6 +57,14 @@ def test_what_is_printed_runs_for_any_role(side: str, portal_server: Cluster) ->
         portal_server.drop(conninfo)
 
 
+REFUSED_WITHOUT_ROLES = [
+    ("resync", "A"),
+    ("repair", "A"),
+    ("course", "remove", "A", "--yes"),
+    ("rebuild",),
+]
+
+
 @pytest.mark.also_granted("what it takes")
 @pytest.mark.newest("what is refused, whatever the server")
 def test_a_merge_that_could_not_be_finished_is_not_begun(site: Site, rights: str) -> None:
@@ -70,6 +78,23 @@ def test_a_merge_that_could_not_be_finished_is_not_begun(site: Site, rights: str
             assert refused.returncode == 1
             lacks = "can't be merged: role 'granted' lacks SET session_replication_role"
             assert lacks in refused.stderr
+            assert footprint(site.portal, site.databases["A"]) == before
+            statement = refused.stderr.splitlines()[-1].partition("pg_temp; ")[2]
+            superuser.execute(statement.encode())
+    succeed("resync", "A", portal=site.portal)
+    if rights != GRANTED:
+        return
+    for place, roles, commands in (
+        (site.portal, "pysync_fan_out, pysync_owner", REFUSED_WITHOUT_ROLES),
+        (site.databases["A"], "pysync_course", REFUSED_WITHOUT_ROLES[:3]),
+    ):
+        with psycopg.connect(as_superuser(place), autocommit=True) as superuser:
+            superuser.execute(f"revoke {roles} from granted".encode())
+            before = footprint(site.portal, site.databases["A"])
+            for command in commands:
+                refused = cli(*command, portal=site.portal)
+                assert refused.returncode == 1
+                assert "role 'granted' lacks membership in pysync's own role" in refused.stderr
             assert footprint(site.portal, site.databases["A"]) == before
             statement = refused.stderr.splitlines()[-1].partition("pg_temp; ")[2]
             superuser.execute(statement.encode())
