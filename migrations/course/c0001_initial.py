@@ -201,10 +201,10 @@ OWN_TABLES = [
         ),
         sa.Column(
             "revoked",
-            postgresql.ARRAY(sa.Text),
+            postgresql.JSONB,
             nullable=False,
-            server_default=sa.text("'{}'"),
-            comment="statements that grant again what others had",
+            server_default=sa.text("'[]'"),
+            comment="rights of others on it, which they have again when it is given back",
         ),
         sa.PrimaryKeyConstraint("table_name", name="adoption_pkey"),
         schema="course",

@@ -1,10 +1,11 @@
 """A course database: the replicated tables, and what pysync keeps beside them."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, MetaData, String, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.dialects.postgresql import JSONB, OID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pysync.models.columns import (
@@ -126,8 +127,10 @@ class CourseAdoption(CourseDatabaseBase):
     keeps_owner: Mapped[bool] = mapped_column(
         server_default=text("false"), comment="whether that role goes on owning it"
     )
-    revoked: Mapped[list[str]] = mapped_column(
-        server_default=text("'{}'"), comment="statements that grant again what others had"
+    revoked: Mapped[list[dict[str, Any]]] = mapped_column(
+        JSONB,
+        server_default=text("'[]'"),
+        comment="rights of others on it, which they have again when it is given back",
     )
 
 

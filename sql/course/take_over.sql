@@ -16,22 +16,24 @@ begin
     loop
         -- What is revoked here is granted again when the table is given back.
         update course.adoption
-           set revoked = revoked || array(
-                   select format('grant %s on %s to %s%s', granted.what, relation,
-                                 case granted.grantee
-                                     when 0 then 'public'
-                                     else quote_ident(pg_get_userbyid(granted.grantee))
-                                 end,
-                                 case when granted.is_grantable then ' with grant option' end)
-                     from (select privilege_type as what, on_table.*
+           set revoked = revoked || coalesce((
+                   select jsonb_agg(jsonb_build_object(
+                              'privilege', granted.privilege_type,
+                              'on_column', granted.on_column,
+                              'grantee', case granted.grantee
+                                             when 0 then null
+                                             else pg_get_userbyid(granted.grantee)
+                                         end,
+                              'grantable', granted.is_grantable))
+                     from (select null as on_column, on_table.*
                              from aclexplode(taken.relacl) as on_table
                             union all
-                           select format('%s (%I)', privilege_type, attname), on_column.*
+                           select attname, on_column.*
                              from pg_catalog.pg_attribute as taken_column
                             cross join aclexplode(taken_column.attacl) as on_column
                             where taken_column.attrelid = taken.oid) as granted
                     where granted.privilege_type in ('REFERENCES', 'TRIGGER')
-                      and granted.grantee <> taken.relowner)
+                      and granted.grantee <> taken.relowner), '[]')
           from pg_catalog.pg_class as taken
          where taken.oid = relation
            and taken.relname = adoption.table_name
