@@ -1,14 +1,21 @@
-"""Open connections with timeouts, and name servers without their secrets."""
+"""Open connections with timeouts, and name servers without their secrets.
 
+What a session of ours is to have set is asked for when it is opened: no statement sets what a
+pooler could leave behind in a session of somebody else's.
+"""
+
+from contextlib import closing
 from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from pysync.db.errors import unconnected
-from pysync.errors import DatabaseUnreachableError
+from pysync.db.queries import load
+from pysync.errors import DatabaseUnreachableError, UnsuitableServerError
+from pysync.texts import quoted
 
 Connection = psycopg.Connection[TupleRow]
 AsyncConnection = psycopg.AsyncConnection[TupleRow]
@@ -26,6 +33,24 @@ KEEPALIVES: Final = {
 }
 """A server whose machine went away without a word is given up, instead of awaited for hours."""
 
+_SEARCH_PATH: Final = "pg_catalog, pg_temp"
+_SETTINGS: Final = {
+    "search_path": _SEARCH_PATH,
+    "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
+    "idle_in_transaction_session_timeout": "0",
+    # A command that was killed gives up its locks, also while its statement waits.
+    "client_connection_check_interval": "500ms",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "row_security": "on",
+}
+"""What all our sessions have set, whatever their role, their database or ``PGOPTIONS`` say."""
+
+_READ_ONLY_COUNTS: Final = ("read-write", "read-only")
+
+_QUERIES: Final = load(__file__)
+
+_LEADING: Final = ("host", "hostaddr", "port", "dbname", "user")
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
 
 
@@ -46,8 +71,13 @@ def parse(conninfo: str) -> dict[str, Any]:
 
 def without_secrets(conninfo: str) -> str:
     """Return the conninfo string without passwords: what may be stored and shown."""
-    parameters = parse(conninfo)
-    return make_conninfo("", **{k: v for k, v in parameters.items() if k not in _SECRETS})
+    return compose({k: v for k, v in parse(conninfo).items() if k not in _SECRETS})
+
+
+def compose(parameters: dict[str, Any]) -> str:
+    """Return parameters as a conninfo string, in the order in which people look for them."""
+    names = [*_LEADING, *sorted(parameters.keys() - set(_LEADING))]
+    return make_conninfo("", **{name: parameters[name] for name in names if name in parameters})
 
 
 def has_secrets(conninfo: str) -> bool:
@@ -64,10 +94,44 @@ def same_database(one: str, other: str) -> bool:
 def describe(conninfo: str) -> str:
     """Return ``dbname on host:port`` for messages."""
     parameters = parse(conninfo)
-    host = parameters.get("host") or parameters.get("hostaddr") or "local socket"
-    port = parameters.get("port")
+    hosts = str(parameters.get("host") or parameters.get("hostaddr") or "local socket").split(",")
+    ports = str(parameters.get("port") or "").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    places = [
+        f"[{host}]:{port}" if port and ":" in host else f"{host}:{port}" if port else host
+        for host, port in zip(hosts, ports, strict=False)
+    ]
     database = parameters.get("dbname") or parameters.get("user") or "(default)"
-    return f"{database} on {host}{f':{port}' if port else ''}"
+    return f"{database} on {', '.join(places)}"
+
+
+def resolve(conninfo: str) -> dict[str, Any]:
+    """Return what libpq makes of a string, of service files and of ``PG*`` variables.
+
+    Nothing is connected to; secrets are among it, libpq's own defaults aren't.
+
+    :raises DatabaseUnreachableError: if libpq can't make anything of it.
+    """
+    given = parse(conninfo)
+    # It says what it has gathered as soon as it finds something wrong, before it connects.
+    unusable = make_conninfo("", **{**given, "ssl_max_protocol_version": "none"})
+    gathered = pq.PGconn.connect_start(unusable.encode())
+    found = {
+        option.keyword.decode(): option.val.decode(errors="replace")
+        for option in gathered.info
+        if option.val and option.val != option.compiled
+    }
+    if "user" not in found:
+        reason = gathered.error_message.decode(errors="replace").strip()
+        raise DatabaseUnreachableError(
+            f"connection string refused: {quoted(reason)}",
+            "name host, dbname and user in it, or look into the service file",
+        )
+    gathered.finish()
+    found.pop("ssl_max_protocol_version", None)
+    # The service stays: of what was made unusable only libpq knows what it says.
+    return {**found, **given}
 
 
 def connect(
@@ -83,13 +147,22 @@ def connect(
     :param connect_timeout_seconds: how long to wait for the server, unless the string says.
     :param statement_timeout_seconds: how long a statement may take; unlimited by default.
     :raises DatabaseUnreachableError: if the server can't be reached or refuses.
+    :raises UnsuitableServerError: if a pooler answers in its place.
     """
-    target = _target(conninfo, connect_timeout=connect_timeout_seconds)
+    plain = _target(conninfo, connect_timeout=connect_timeout_seconds)
+    target = _with_settings(plain, statement_timeout_seconds)
     try:
         connection = psycopg.connect(target, autocommit=True)
     except psycopg.Error as error:
-        raise _unreachable(conninfo, error) from None
-    connection.execute(_settings(statement_timeout_seconds))
+        raise _refused(plain, error) from None
+    try:
+        found = connection.execute(_QUERIES["own_session"], _own(connection)).fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    if not found or not found[0]:
+        connection.close()
+        raise _pooled(plain)
     return connection
 
 
@@ -100,50 +173,66 @@ async def connect_async(
 
     It is meant to last: a server that is gone without a word is noticed within half a minute.
 
-    :raises DatabaseUnreachableError: if the server can't be reached or refuses.
+    :raises PysyncError: as :func:`connect`.
     """
-    target = _target(conninfo, connect_timeout=CONNECT_TIMEOUT_SECONDS, **KEEPALIVES)
+    plain = _target(conninfo, connect_timeout=CONNECT_TIMEOUT_SECONDS, **KEEPALIVES)
+    target = _with_settings(plain, statement_timeout_seconds)
     try:
         connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
     except psycopg.Error as error:
-        raise _unreachable(conninfo, error) from None
-    await connection.execute(_settings(statement_timeout_seconds))
+        raise _refused(plain, error) from None
+    cursor = await connection.execute(_QUERIES["own_session"], _own(connection))
+    found = await cursor.fetchone()
+    if not found or not found[0]:
+        await connection.close()
+        raise _pooled(plain)
     return connection
 
 
-def _target(conninfo: str, **defaults: int) -> str:
-    return make_conninfo("application_name=pysync", **{**defaults, **parse(conninfo)})
+def _target(conninfo: str, **defaults: int) -> dict[str, Any]:
+    # psycopg goes from host to host itself, and knows nothing of service files.
+    given = {**defaults, "application_name": "pysync", **parse(conninfo)}
+    return {**resolve(conninfo), **given, "client_encoding": "UTF8"}
 
 
-def _settings(statement_timeout_seconds: float | None) -> sql.Composed:
-    """Return one statement for all: reports open a hundred connections."""
+def _with_settings(target: dict[str, Any], statement_timeout_seconds: float | None) -> str:
     settings = {
-        "search_path": "pg_catalog, pg_temp",
-        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
+        **_SETTINGS,
         "statement_timeout": f"{int((statement_timeout_seconds or 0) * 1000)}ms",
-        "idle_in_transaction_session_timeout": "0",
-        # A command that was killed gives up its locks, also while its statement waits.
-        "client_connection_check_interval": "500ms",
-        "default_transaction_isolation": "read committed",
-        "default_transaction_read_only": "off",
-        "row_security": "on",
     }
-    calls = sql.SQL(", ").join(
-        sql.SQL("pg_catalog.set_config({}, {}, false)").format(name, value)
-        for name, value in settings.items()
-    )
-    # What we commit in one database, and it says so, we rely on in another.
-    calls += sql.SQL(
-        ", pg_catalog.set_config('synchronous_commit', coalesce(nullif("
-        "pg_catalog.current_setting('synchronous_commit'), 'off'), 'local'), false)"
-    )
-    return sql.SQL("select {}").format(calls)
+    if target.get("target_session_attrs") in _READ_ONLY_COUNTS:
+        # By this one libpq tells whether a server takes writes.
+        del settings["default_transaction_read_only"]
+    ours = [f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()]
+    # The last one counts.
+    return make_conninfo("", **{**target, "options": " ".join([target.get("options", ""), *ours])})
 
 
-def _unreachable(conninfo: str, error: psycopg.Error) -> DatabaseUnreachableError:
+def _own(connection: Connection | AsyncConnection) -> dict[str, Any]:
+    return {"pid": connection.info.backend_pid, "search_path": _SEARCH_PATH}
+
+
+def _refused(plain: dict[str, Any], error: psycopg.Error) -> Exception:
+    """Return why there is no connection: a pooler may take no settings when a session is opened."""
+    if "FATAL" in str(error):  # something answers
+        try:
+            with closing(psycopg.connect(make_conninfo("", **plain), autocommit=True)) as other:
+                pid = fetch_value(other, "select pg_catalog.pg_backend_pid()")
+                if pid != other.info.backend_pid:
+                    return _pooled(plain)
+        except psycopg.Error:
+            pass
     return DatabaseUnreachableError(
-        f"database '{describe(conninfo)}' can't be reached: {unconnected(error)}",
+        f"database '{describe(make_conninfo('', **plain))}' can't be reached: {unconnected(error)}",
         "check host, port, database, role and password (PGPASSWORD or a password file)",
+    )
+
+
+def _pooled(plain: dict[str, Any]) -> UnsuitableServerError:
+    return UnsuitableServerError(
+        f"database '{describe(make_conninfo('', **plain))}' is reached through a connection "
+        "pooler: what a session of pysync's has set would stay in sessions of applications",
+        "connect directly: name host and port of the PostgreSQL server itself",
     )
 
 

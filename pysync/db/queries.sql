@@ -88,3 +88,12 @@ select c.relname::text, coalesce(r.rolname::text, 'public')
    and not coalesce(r.rolsuper, false)
  order by 1, 2
  limit 1;
+
+-- name: own_session
+-- Whether this is the session that was opened, with what was asked for: a pooler gives another one, or
+-- leaves that out. What we commit in one database, and it says so, we rely on in another.
+select session.is_own,
+       case when session.is_own and pg_catalog.current_setting('synchronous_commit') = 'off'
+            then pg_catalog.set_config('synchronous_commit', 'local', false) end
+  from (select pg_catalog.pg_backend_pid() = %(pid)s
+               and pg_catalog.current_setting('search_path') = %(search_path)s) as session (is_own);

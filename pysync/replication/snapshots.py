@@ -17,7 +17,7 @@ from pysync.db.connections import (
     connect,
     fetch_row,
     fetch_value,
-    parse,
+    resolve,
 )
 from pysync.db.errors import meaning, translated, unconnected
 from pysync.db.queries import load
@@ -166,7 +166,7 @@ def begin(reader: Connection) -> None:
 
 
 def _replication_connection(conninfo: str) -> Connection:
-    parameters = parse(conninfo)
+    parameters = resolve(conninfo)
     parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
     parameters |= {"application_name": "pysync", "replication": "database"}
     try:
