@@ -5,6 +5,8 @@ Neither ever holds a password. Both are one line of visible characters, whatever
 message quotes; a remedy has none of those.
 """
 
+from collections.abc import Sequence
+
 from pysync.texts import Text, visible
 
 
@@ -103,13 +105,15 @@ class PortalUnreachableError(ReplicationError):
     """A course's server can't reach the portal.
 
     :param reason: what its server says of that.
+    :param files: parameters of its connection that are files, on that server.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, files: Sequence[str] = ()) -> None:
         self.reason = reason
+        there = f" ({', '.join(files)} being files of that server)" if files else ""
         super().__init__(
             f"course server can't reach the portal: {reason}",
-            "set --portal-conninfo to how the course's server reaches it, and allow it in "
+            f"set --portal-conninfo to how the course's server reaches it{there}, and allow it in "
             "pg_hba.conf",
         )
 

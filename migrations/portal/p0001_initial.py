@@ -309,6 +309,11 @@ REGISTRY_TABLES = [
             comment="of the course's server: part of its synchronization slots' names",
         ),
         sa.Column(
+            "course_database_oid",
+            postgresql.OID,
+            comment="of the course database: tells it from others of its server",
+        ),
+        sa.Column(
             "subscription_oid",
             postgresql.OID,
             comment="in the course database: part of its synchronization slots' names",

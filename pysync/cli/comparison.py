@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import astuple
 
-from pysync.cli.output import Format, plain, print_rows
+from pysync.cli.output import Format, plain, print_rows, say
+from pysync.db.addresses import files
 from pysync.replication.merge import Outcome
 
 
@@ -14,6 +15,23 @@ def taken_over(tables: Mapping[str, str]) -> list[str]:
         "to alter it, unless you give --keep-owner"
         for table, role in tables.items()
     ]
+
+
+def way_back(portal_conninfo: str) -> str:
+    """Return what is to be told of how a course's server reaches the portal."""
+    there = f"; {', '.join(named)}: on that server" if (named := files(portal_conninfo)) else ""
+    return f"its server reaches the portal by: {portal_conninfo}{there}"
+
+
+def print_move(found: Outcome | None, format: Format, *, course: str, dry_run: bool) -> None:
+    """Print what a move did, or would do; ``None`` if the course was there."""
+    ending = "dry run: nothing was changed" if dry_run else f"course '{course}' moved"
+    if found is not None:
+        print_comparison(found, format, course=course, done=not dry_run, ending=ending)
+    elif format is Format.JSON:
+        print_comparison(Outcome([]), format, course=course, done=False, ending=ending)
+    else:
+        say(f"course '{course}' hasn't moved: it is in that database already")
 
 
 def print_comparison(
@@ -40,6 +58,8 @@ def print_comparison(
             "rows that point at them stay with the old id"
         )
     notes += taken_over(found.taken_over)
+    if found.portal_conninfo:
+        notes.append(way_back(found.portal_conninfo))
     print_rows(
         format,
         {"course_id": course, "done": done, **plain(found)},

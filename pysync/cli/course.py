@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pysync.cli.comparison import print_comparison, taken_over
-from pysync.cli.output import Format, bytes_text, say, steps
+from pysync.cli.comparison import print_comparison, print_move, taken_over, way_back
+from pysync.cli.output import Format, bytes_text, say, say_aside, steps
 from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
@@ -101,6 +101,7 @@ def add(
         name = added.course.replication_name
         for line in taken_over(added.taken_over):
             say(line)
+        say_aside(way_back(added.course.portal_conninfo))
         say(
             f"dry run: course '{course}' is there already; it would be checked and finished"
             if added.already_there
@@ -108,6 +109,7 @@ def add(
             f"publication, slot and subscription '{name}'; nothing was changed"
         )
         return
+    say_aside(way_back(added.course.portal_conninfo))
     done = "is streaming already" if added.already_there else "added"
     say(f"course '{course}' {done}: {added.users:,} users there")
 
@@ -239,8 +241,7 @@ def move(
             portal_conninfo_for_course=portal_for_course,
             dry_run=dry_run,
         )
-    ending = "dry run: nothing was changed" if dry_run else f"course '{course}' moved"
-    print_comparison(found, format, course=course, done=not dry_run, ending=ending)
+    print_move(found, format, course=course, dry_run=dry_run)
 
 
 @app.command("list")

@@ -9,9 +9,8 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from pysync.db.connections import Connection, describe, fetch_row, fetch_value, parse, same_database
+from pysync.db.connections import Connection, describe, fetch_row, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
@@ -244,36 +243,20 @@ def has_users(database: Connection) -> bool:
         return owner.value("select true from course.auth_user limit 1", "boolean") is not None
 
 
-def check_same_database(course: Course, conninfo: str) -> None:
+def check_same_database(course: Course, database: Connection) -> None:
     """Refuse to move a registered course to another database in passing.
 
-    :raises UnsuitableDatabaseError: if the connection string leads elsewhere.
+    :raises UnsuitableDatabaseError: if this isn't the one that it has.
     """
-    if not same_database(course.conninfo, conninfo):
+    identities.require_ours(database, course.course_id, course.portal_id)
+    if None in course.place:
         raise UnsuitableDatabaseError(
-            f"course '{course.course_id}' is registered with database "
-            f"'{describe(course.conninfo)}' already",
+            f"course '{course.course_id}' is registered, but not with which database",
             f"run 'pysync course remove {word(course.course_id)}' first",
         )
-
-
-def portal_conninfo_for_course(
-    portal: Connection, given: str | None, before: str | None = None
-) -> str:
-    """Return how the course's server is to reach the portal, with a password if there is one.
-
-    :param given: what it leaves out is taken from our own connection; its password only if the role
-        is the same.
-    :param before: how the server reached it until now: used if no more than a password is given.
-    """
-    info = portal.info
-    parameters = parse(given or "")
-    if parameters.keys() <= {"password"}:
-        parameters = {**parse(before or ""), **parameters}
-    ours = {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
-    if "hostaddr" in parameters or "service" in parameters:
-        ours.pop("host")
-    merged = {**ours, **parameters}
-    if "password" not in merged and info.password and merged["user"] == info.user:
-        merged["password"] = info.password
-    return make_conninfo("", **merged)
+    if identities.place(database) != course.place:
+        raise UnsuitableDatabaseError(
+            f"course '{course.course_id}' is elsewhere: it has database "
+            f"'{describe(course.conninfo)}', which isn't this one",
+            f"run 'pysync course move {word(course.course_id)} CONNINFO' to have it go on there",
+        )

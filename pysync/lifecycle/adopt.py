@@ -51,4 +51,8 @@ def preview(
         outcome = merge.preview(
             portal_conninfo, work.database, queries, progress, schema=schema, found=columns
         )
-        return replace(outcome, taken_over=replicas.to_take_over(work))
+        return replace(
+            outcome,
+            taken_over=replicas.to_take_over(work),
+            portal_conninfo=work.course.portal_conninfo,
+        )

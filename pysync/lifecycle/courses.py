@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
+from pysync.db import addresses
 from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks, grants
@@ -11,7 +12,14 @@ from pysync.lifecycle import replicas, steps
 from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
-from pysync.replication import fan_out, publications, registry, slots, subscriptions
+from pysync.replication import (
+    fan_out,
+    identities,
+    publications,
+    registry,
+    slots,
+    subscriptions,
+)
 from pysync.replication.databases import connect_course, require_followed
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress, replication_name
@@ -101,17 +109,24 @@ def opened(
         registry.locked(portal, course_id),
         closing(connect_course(conninfo)) as database,
     ):
-        subscriber = checks.portal_conninfo_for_course(portal, portal_conninfo_for_course)
         registered = registry.find(portal, course_id)
+        before = None
         if registered is not None:
-            checks.check_same_database(registered, conninfo)
+            checks.check_same_database(registered, database)
+            before = subscriptions.connection_string(database, registered.replication_name)
+            before = before or registered.portal_conninfo
+        subscriber = addresses.for_course(
+            portal, portal_conninfo, portal_conninfo_for_course, before
+        )
+        system_identifier, oid = identities.place(database)
         name = replication_name(portal.info.dbname, course_id)
         course = replace(
             registered or Course(course_id, name, "", "", "", adopts=adopt),
-            conninfo=without_secrets(conninfo),
+            conninfo=addresses.written_out(database, conninfo),
             portal_conninfo=without_secrets(subscriber),
             replication_role=parse(subscriber)["user"],
-            course_system_identifier=replicas.system_identifier(database),
+            course_system_identifier=system_identifier,
+            course_database_oid=oid,
         )
         require_head(portal)
         grants.require_own_roles(portal, database)

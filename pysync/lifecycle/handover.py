@@ -15,7 +15,7 @@ from typing import Final
 
 import psycopg
 
-from pysync.db.connections import Connection
+from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.errors import translated
 from pysync.db.transactions import patiently
 from pysync.diagnosis import checks, grants
@@ -56,22 +56,41 @@ def subscribe(work: Work, chosen: Settings = AS_MADE) -> None:
     portal, database, course = work.portal, work.database, work.course
     grants.require_merging(database, work.subject)
     found = subscriptions.find(database, course.replication_name)
-    conninfo = None
     if found is not None:
         subscriptions.stop(database, course)
         settle(work.portal_conninfo, portal, database, course)
         # Positions of a portal that was restored or replaced may be past all that it has now.
         if found.copied and not positions.is_past(database, course, slots.position(portal)):
             return
-        conninfo = subscriptions.connection_string(database, course.replication_name)
-        conninfo = conninfo or work.subscriber
-        checks.check_reachable(portal, database, course.replication_name, conninfo)
+        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
         chosen = settings.read(database, course.replication_name)
         subscriptions.drop(database, course)
         # The positions that its slots kept for it are gone with it.
         slots.drop(portal, course)
-    conninfo = conninfo or work.subscriber
-    subscriptions.create(database, course, conninfo, copy_data=False, settings=chosen)
+    subscriptions.create(database, course, work.subscriber, copy_data=False, settings=chosen)
+
+
+def readdress(work: Work, registered: Course, *, probe: bool = False) -> None:
+    """Have a course's subscription reach the portal as it is to, if it does so otherwise.
+
+    :param registered: the course as it was until now: where we may not read what its subscription
+        says, it is known from there, and a password counts as another one.
+    :param probe: make sure that its server arrives also where nothing is changed.
+    :raises ReplicationError: if the course's server doesn't arrive at this portal by it.
+    """
+    database, name = work.database, work.course.replication_name
+    if subscriptions.find(database, name) is None:
+        return
+    before = subscriptions.connection_string(database, name)
+    if before is not None:
+        is_new = parse(before) != parse(work.subscriber)
+    else:
+        is_new = registered.portal_conninfo != without_secrets(work.subscriber)
+        is_new |= "password" in parse(work.subscriber)
+    if is_new or (probe and before is not None):
+        checks.check_reachable(work.portal, database, name, work.subscriber)
+    if is_new:
+        subscriptions.reconnect(database, work.course, work.subscriber)
 
 
 def record(work: Work) -> Work:

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
+from pysync.db import addresses
 from pysync.db.connections import (
     Connection,
-    describe,
     parse,
-    same_database,
     without_secrets,
 )
 from pysync.db.errors import translated
@@ -47,7 +46,7 @@ def move(
     force: bool = False,
     portal_conninfo_for_course: str | None = None,
     dry_run: bool = False,
-) -> Outcome:
+) -> Outcome | None:
     """Have another database take over a course; the old one is given back, writable.
 
     Until the new database holds everything, the course is registered with the old one. We may be
@@ -59,6 +58,7 @@ def move(
         subscription enabled: it would take the changes meant for the new one.
     :param portal_conninfo_for_course: how the new server reaches the portal; by default as the old.
     :param dry_run: only check, and count what would be merged.
+    :returns: what was merged; ``None`` if the course is in that database already.
     :raises PysyncError: one of its kinds for everything that isn't as needed.
     """
     with (
@@ -69,32 +69,38 @@ def move(
         require_head(portal)
         grants.require_own_roles(portal, database)
         course = registry.get_ready(portal, course_id)
-        with _old_database(portal, course, conninfo, force=force) as old:
-            _check_target(portal, database, course, old, fresh=fresh)
+        if identities.place(database) == course.place and _is_settled(database, course):
+            return None
+        with _old_database(portal, course, database, force=force) as old:
+            _check_target(portal, database, course, fresh=fresh)
             found = subscriptions.connection_string(old or database, course.replication_name)
-            subscriber = checks.portal_conninfo_for_course(
-                portal, portal_conninfo_for_course, found or course.portal_conninfo
+            subscriber = addresses.for_course(
+                portal,
+                portal_conninfo,
+                portal_conninfo_for_course,
+                found or course.portal_conninfo,
             )
             work = Work(portal_conninfo, portal, course, conninfo, database, subscriber, progress)
             if not dry_run:
                 return _move(work, old)
             with translated(work.subject):
                 queries = snapshots.fan_out(course_id)
-                return merge.preview(
+                outcome = merge.preview(
                     portal_conninfo,
                     database,
                     lambda _: queries,
                     progress,
                     found={} if fresh else None,
                 )
+            return replace(outcome, portal_conninfo=without_secrets(subscriber))
 
 
 @contextmanager
 def _old_database(
-    portal: Connection, course: Course, conninfo: str, *, force: bool
+    portal: Connection, course: Course, database: Connection, *, force: bool
 ) -> Iterator[Connection | None]:
     """Open the database a course is to leave; ``None`` if it has left, or is given up."""
-    if same_database(course.conninfo, conninfo):
+    if identities.place(database) == course.place:
         yield None
         return
     try:
@@ -111,21 +117,21 @@ def _old_database(
         yield None
         return
     with closing(old):
-        yield old
+        # Where it was may be another one now, even the new one.
+        yield old if identities.place(old) == course.place else None
 
 
-def _check_target(
-    portal: Connection, database: Connection, course: Course, old: Connection | None, *, fresh: bool
-) -> None:
-    identity = "select system_identifier, current_database() from pg_catalog.pg_control_system()"
-    if old is not None and (
-        old.execute(identity).fetchone() == database.execute(identity).fetchone()
-    ):
-        raise UnsuitableDatabaseError(
-            f"course '{course.course_id}' is in that database already: it is the one at "
-            f"'{describe(course.conninfo)}'",
-            "name another database",
-        )
+def _is_settled(database: Connection, course: Course) -> bool:
+    """Return whether a course has its subscription in a database: no move there was interrupted."""
+    found = subscriptions.find(database, course.replication_name)
+    return (
+        found is not None
+        and found.slot_name == course.replication_name
+        and (found.enabled or course.paused_position is not None)
+    )
+
+
+def _check_target(portal: Connection, database: Connection, course: Course, *, fresh: bool) -> None:
     checks.check_version(database, "course")
     checks.check_database(portal, database, course.course_id, course.replication_name)
     owner = identities.owner_of(database)
@@ -139,7 +145,8 @@ def _check_target(
 
 def _move(work: Work, old: Connection | None) -> Outcome:
     portal, database, course, progress = work.portal, work.database, work.course, work.progress
-    arrived = same_database(course.conninfo, work.conninfo)
+    here = identities.place(database)
+    arrived = here == course.place
     chosen = settings.read(old or database, course.replication_name)
     progress.step("checking the way back to the portal")
     if not arrived:
@@ -153,10 +160,11 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     identities.take(portal, database)
     new = replace(
         course,
-        conninfo=without_secrets(work.conninfo),
+        conninfo=addresses.written_out(database, work.conninfo),
         portal_conninfo=without_secrets(work.subscriber),
         replication_role=parse(work.subscriber)["user"],
-        course_system_identifier=replicas.system_identifier(database),
+        course_system_identifier=here[0],
+        course_database_oid=here[1],
     )
     publications.grant_reading(portal, new.replication_role)
     publications.ensure(portal, course)
@@ -169,4 +177,4 @@ def _move(work: Work, old: Connection | None) -> Outcome:
             replicas.release(portal, course, course.conninfo, force=False)
         registry.reregister(portal, new)
         handover.start(handover.record(work))
-        return Outcome(differences)
+        return Outcome(differences, portal_conninfo=new.portal_conninfo)

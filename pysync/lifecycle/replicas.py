@@ -135,7 +135,7 @@ def release(
     """
     parse(conninfo)
     try:
-        database = open_course(portal, course, conninfo)
+        database = _reach(portal, course, conninfo)
     except ForeignDatabaseError as error:
         if force:
             return False
@@ -165,10 +165,21 @@ def release(
         return True
 
 
-def system_identifier(database: Connection) -> int:
-    """Return what tells a database's server from all others."""
-    query = "select system_identifier from pg_catalog.pg_control_system()"
-    return int(fetch_value(database, query))
+def _reach(portal: Connection, course: Course, conninfo: str) -> Connection:
+    """Connect to a course's database; to none that is nobody's and stands elsewhere.
+
+    :raises ForeignDatabaseError: if it is such a one.
+    """
+    database = open_course(portal, course, conninfo)
+    elsewhere = None not in course.place and identities.place(database) != course.place
+    if elsewhere and identities.owner_of(database) is None:
+        name = database.info.dbname
+        database.close()
+        raise ForeignDatabaseError(
+            f"database '{name}' isn't the one that course '{course.course_id}' has",
+            "say by --conninfo how that is reached",
+        )
+    return database
 
 
 def _open(database: Connection, course: Course) -> None:

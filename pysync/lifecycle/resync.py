@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Final
 
-from pysync.db.connections import connect
+from pysync.db import addresses
+from pysync.db.connections import connect, parse, without_secrets
 from pysync.db.errors import translated
 from pysync.db.transactions import patiently
-from pysync.diagnosis import checks, grants
+from pysync.diagnosis import grants
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
@@ -49,8 +51,8 @@ def resync(
     course that has lost its slot. We may be interrupted anywhere and run again.
 
     :param table: only this one; the course must be streaming.
-    :param portal_conninfo_for_course: how the course's server reaches the portal, should its
-        subscription be missing.
+    :param portal_conninfo_for_course: how the course's server reaches the portal from now on; what
+        it leaves out stays as it is.
     :raises UnknownCourseError: if the course isn't registered.
     :raises ReplicationError: if it isn't in a state to be resynchronised.
     """
@@ -58,6 +60,7 @@ def resync(
         if table is not None:
             return Outcome([_one_table(opened, table)])
         identities.take(opened.portal, opened.database)
+        _readdress(opened)
         publications.ensure(opened.portal, opened.course)
         progress.step("stopping the subscription")
         before = subscriptions.find(opened.database, opened.course.replication_name)
@@ -67,12 +70,26 @@ def resync(
             with handover.merged(work) as differences:
                 before = None
                 handover.start(work)
-                return Outcome(differences)
+                way_back = work.course.portal_conninfo
+                return Outcome(differences, portal_conninfo=way_back)
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.
             if before is not None and before.enabled:
                 _go_on(work)
             raise
+
+
+def _readdress(work: Work) -> None:
+    """Have the course's server reach the portal as it is to from now on."""
+    new = replace(
+        work.course,
+        portal_conninfo=without_secrets(work.subscriber),
+        replication_role=parse(work.subscriber)["user"],
+    )
+    publications.grant_reading(work.portal, new.replication_role)
+    # A merge that can't be followed by streaming would have been in vain.
+    handover.readdress(work, work.course, probe=True)
+    registry.reregister(work.portal, new)
 
 
 def preview(
@@ -108,8 +125,12 @@ def _opened(
                     f"run 'pysync course move {word(course_id)} CONNINFO' if the course has "
                     "a new database",
                 )
-            subscriber = checks.portal_conninfo_for_course(
-                portal, portal_conninfo_for_course, course.portal_conninfo
+            found = subscriptions.connection_string(database, course.replication_name)
+            subscriber = addresses.for_course(
+                portal,
+                portal_conninfo,
+                portal_conninfo_for_course,
+                found or course.portal_conninfo,
             )
             yield Work(
                 portal_conninfo, portal, course, course.conninfo, database, subscriber, progress

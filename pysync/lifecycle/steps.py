@@ -9,7 +9,6 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
-from pysync.db.connections import parse
 from pysync.diagnosis import checks
 from pysync.diagnosis.references import reference_findings
 from pysync.errors import ReplicationError, UnsuitableDatabaseError
@@ -135,14 +134,7 @@ def _prepare(work: Work, at: State) -> None:
         # One that was removed has given its tables back.
         replicas.take_over(database, course, keep_owner=work.keep_owner)
         return
-    before = registry.get(portal, course.course_id)
-    # Whether a password is another one than before can't be told: it isn't ours to read.
-    is_new = before.portal_conninfo != course.portal_conninfo or "password" in parse(
-        work.subscriber
-    )
-    if is_new and subscriptions.find(database, course.replication_name) is not None:
-        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
-        subscriptions.reconnect(database, course, work.subscriber)
+    handover.readdress(work, registry.get(portal, course.course_id))
     registry.reregister(portal, course)
 
 

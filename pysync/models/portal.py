@@ -184,6 +184,9 @@ class Course(PortalBase):
     course_system_identifier: Mapped[int | None] = mapped_column(
         comment="of the course's server: part of its synchronization slots' names"
     )
+    course_database_oid: Mapped[int | None] = mapped_column(
+        OID, comment="of the course database: tells it from others of its server"
+    )
     subscription_oid: Mapped[int | None] = mapped_column(
         OID, comment="in the course database: part of its synchronization slots' names"
     )

@@ -91,6 +91,15 @@ def require_ours(
         )
 
 
+def place(database: Connection) -> tuple[int, int]:
+    """Return what tells a database from all others, however it is reached: its server, and its oid.
+
+    Both stay when it is renamed, or its standby promoted.
+    """
+    system_identifier, oid = fetch_row(database, QUERIES["place"])
+    return system_identifier, oid
+
+
 def owner_of(database: Connection) -> str | None:
     """Return the course that a database belongs to, or ``None`` if it is no course database."""
     found = _this_course(database)

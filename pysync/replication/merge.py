@@ -64,12 +64,14 @@ class Outcome:
 
     ``renamed`` are users whose name the portal has under another id: rows that point at them don't
     follow. ``taken_over`` are tables that become pysync's, and the roles that own them until then.
+    ``portal_conninfo`` is how the course's server reaches the portal, where that was looked at.
     """
 
     differences: list[Changes]
     foreign_keys: list[ForeignKey] = field(default_factory=list)
     renamed: int = 0
     taken_over: dict[str, str] = field(default_factory=dict)
+    portal_conninfo: str | None = None
 
 
 class ReferencedError(UnsuitableDatabaseError):

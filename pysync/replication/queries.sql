@@ -244,6 +244,12 @@ select this_course.course_id, this_course.portal_id,
   from course.this_course, pg_catalog.pg_control_system() as server, pg_catalog.pg_database
  where pg_database.datname = pg_catalog.current_database();
 
+-- name: place
+-- What tells a database from all others: its server, and its oid there.
+select server.system_identifier, pg_database.oid::bigint
+  from pg_catalog.pg_control_system() as server, pg_catalog.pg_database
+ where pg_database.datname = pg_catalog.current_database();
+
 -- name: take_course
 -- Have this database be the course's, of this portal.
 update course.this_course
@@ -278,17 +284,19 @@ select course.*, portal_status.portal_id
 -- name: register
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.
 insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,
-                           replication_role, course_system_identifier, adopts, durable)
+                           replication_role, course_system_identifier, course_database_oid,
+                           adopts, durable)
 values (%(course_id)s, %(replication_name)s, %(conninfo)s, %(portal_conninfo)s,
-        %(replication_role)s, %(course_system_identifier)s, %(adopts)s,
-        %(durable)s);
+        %(replication_role)s, %(course_system_identifier)s, %(course_database_oid)s,
+        %(adopts)s, %(durable)s);
 
 -- name: reregister
 -- Update how an entered course and its server are reached.
 update pysync.course
    set conninfo = %(conninfo)s, portal_conninfo = %(portal_conninfo)s,
        replication_role = %(replication_role)s,
-       course_system_identifier = %(course_system_identifier)s
+       course_system_identifier = %(course_system_identifier)s,
+       course_database_oid = %(course_database_oid)s
  where course_id = %(course_id)s;
 
 -- name: witness

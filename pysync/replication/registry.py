@@ -30,6 +30,7 @@ class Course:
     replication_role: str
     fans_out: bool = True
     course_system_identifier: int | None = None
+    course_database_oid: int | None = None
     subscription_oid: int | None = None
     ready_at: datetime | None = None
     adopts: bool = False
@@ -42,6 +43,11 @@ class Course:
     missed_changes: int | None = None
     durable: bool = False
     portal_id: UUID | None = None
+
+    @property
+    def place(self) -> tuple[int | None, int | None]:
+        """Return which database it has, as :func:`pysync.replication.identities.place` does."""
+        return self.course_system_identifier, self.course_database_oid
 
     @property
     def ready(self) -> bool:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
+from pysync.db.addresses import files
 from pysync.db.connections import Connection, describe, fetch_value
 from pysync.db.errors import meaning, translated, unconnected
 from pysync.db.queries import load
@@ -162,7 +163,7 @@ def subscribing(
             )
             yield
     except (errors.ConnectionFailure, errors.SqlclientUnableToEstablishSqlconnection) as error:
-        raise PortalUnreachableError(unconnected(error)) from None
+        raise PortalUnreachableError(unconnected(error), files(portal_conninfo)) from None
     except MISSING_TABLE:
         raise
     except psycopg.Error as error:
