@@ -209,7 +209,7 @@ def test_databases_that_have_another_part_to_play(site: Site) -> None:
             ("is a portal", "database of its own"),
         ),
         ("B", other_portal, ("is a portal", "database of its own")),
-        ("A", database, ("course 'A' is registered with", "course remove")),
+        ("A", database, ("course 'A' is elsewhere", "course move")),
         ("B", foreign, ("schema 'course'", "isn't pysync's", "another database")),
         ("B", full, ("public.auth_user", "holds rows", "without users")),
         ("B", latin, ("encoding LATIN1", "ENCODING 'UTF8'")),

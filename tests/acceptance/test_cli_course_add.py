@@ -125,6 +125,7 @@ def test_a_course_with_members_is_added_once(site: Site) -> None:
         "copying members into the fan-out (3) …",
         "subscribing …",
         "first copy (9) …",
+        f"its server reaches the portal by: {site.one('select portal_conninfo from pysync.course')}",
     ]
     assert_whole(site, "MITx/6.002x")
     before = footprint(site.portal, database)

@@ -16,7 +16,7 @@ from pysync.db.connections import connect, fetch_value
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.watching.doctor import examine, tls
-from tests.acceptance.test_cli_process import succeed
+from tests.acceptance.test_cli_process import cli, succeed
 from tests.conftest import INSTALLATIONS, start_server
 from tests.support import Cluster, Site, missing
 
@@ -106,6 +106,17 @@ def test_doctor_names_connections_without_tls(
         succeed(
             *("course", "add", "A", site.databases["A"], "--portal-conninfo", way), portal=verified
         )
+        site.wait()
+        assert without_tls(verified) == {to_course}
+
+        # Another course takes it over from us; files are those of its server.
+        site.portal = make_conninfo(verified, sslcert=f"{root}.none")
+        nowhere = ("--portal-conninfo", f"sslrootcert={root}.none")
+        refused = cli("course", "add", "B", site.new_database(), *nowhere, portal=site.portal)
+        assert f"{root}.none" in refused.stderr
+        assert "sslrootcert" in refused.stderr.partition("being files of that server")[0]
+        said = site.add("B").course.portal_conninfo
+        assert f"sslcert={root}.none sslmode=verify-full sslrootcert={root}" in said
         site.wait()
         assert without_tls(verified) == {to_course}
     site.close()

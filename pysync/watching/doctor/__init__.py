@@ -4,11 +4,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from pysync.db.addresses import written_out
 from pysync.errors import PysyncError
 from pysync.findings import Finding
 from pysync.replication import registry
 from pysync.replication.polling import ask_each, server_of
 from pysync.types import CourseId
+from pysync.watching.doctor.addresses import our_way, written_down
 from pysync.watching.doctor.course import examine_course
 from pysync.watching.doctor.portal import examine_portal
 from pysync.watching.status.portal import read_clock
@@ -38,11 +40,14 @@ def examine(portal_conninfo: str, course_id: CourseId | None = None) -> list[Dia
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         registered = registry.courses(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registered
+        way = written_out(portal, portal_conninfo)
         found = [Diagnosis(None, each) for each in examine_portal(portal, registered, wanted)]
+        found += [Diagnosis(None, each) for each in our_way(way)]
         clock = read_clock(portal)
-    answers = ask_each(wanted, partial(examine_course, clock=clock))
+    answers = ask_each(wanted, partial(examine_course, clock=clock, portal_conninfo=way))
     told: set[tuple[object, ...]] = set()
     for course, answer in zip(wanted, answers, strict=True):
+        found += [Diagnosis(course.course_id, each) for each in written_down(course)]
         if isinstance(answer, PysyncError):
             finding = Finding(
                 "course database",

@@ -18,7 +18,7 @@ from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.registry import Course
 from pysync.texts import word
 from pysync.types import COURSE_ROLE
-from pysync.watching.doctor import tls
+from pysync.watching.doctor import addresses, tls
 from pysync.watching.doctor.portal import unindexed
 from pysync.watching.status.portal import Clock, read_clock
 
@@ -29,11 +29,12 @@ _QUERIES: Final = load(__file__)
 
 
 def examine_course(
-    database: Connection, course: Course, *, clock: Clock
+    database: Connection, course: Course, *, clock: Clock, portal_conninfo: str
 ) -> tuple[list[Finding], list[Finding]]:
     """Examine a course's server and its database.
 
     :param clock: the portal's.
+    :param portal_conninfo: how we reach it.
     :returns: what concerns every course of the server, and what this one alone.
     """
     again = f"run 'pysync course add {word(course.course_id)} CONNINFO'"
@@ -45,6 +46,7 @@ def examine_course(
     ]
     return of_server, [
         *course_findings(database, course),
+        *addresses.subscription(database, course, portal_conninfo),
         *missing(database, "course", IN_COURSE),
         *_code_of_others(database),
         *_triggers(database),
