@@ -125,7 +125,7 @@ def _try(
         # Up to 17 decoding stops there for ever, whatever is made anew.
         return Tried(_unpublished(course), tried)
     except errors.InsufficientPrivilege:
-        return Tried(None, tried, "our role may not try them: that takes superusers")
+        return Tried(None, tried, "our role lacks a right that trying them takes")
     return Tried(None, tried)
 
 
