@@ -474,12 +474,16 @@ REGISTRY_TABLES = [
         "verification",
         ours,
         sa.Column("course_id", sa.String(255), nullable=False),
-        sa.Column("verified_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "verified_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when that began: of what began before, nothing is recorded any more",
+        ),
         sa.Column(
             "differences",
             sa.BigInteger,
-            nullable=False,
-            comment="rows that differed, on either side, or couldn't be settled",
+            comment="rows that differed on either side, or couldn't be settled; null after a merge",
         ),
         sa.PrimaryKeyConstraint("course_id", name="verification_pkey"),
         sa.ForeignKeyConstraint(

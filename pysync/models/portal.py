@@ -240,7 +240,7 @@ class Erasure(PortalBase):
 
 
 class Verification(PortalBase):
-    """When a course was last compared with the portal, and how much differed."""
+    """When a course was last compared with the portal, and how much differed; or merged since."""
 
     __tablename__ = "verification"
     __table_args__ = ({"schema": "pysync"},)
@@ -248,9 +248,11 @@ class Verification(PortalBase):
     course_id: Mapped[CourseIdText] = mapped_column(
         ForeignKey("pysync.course.course_id", ondelete="CASCADE"), primary_key=True
     )
-    verified_at: Mapped[datetime]
-    differences: Mapped[int] = mapped_column(
-        comment="rows that differed, on either side, or couldn't be settled"
+    verified_at: Mapped[datetime] = mapped_column(
+        comment="when that began: of what began before, nothing is recorded any more"
+    )
+    differences: Mapped[int | None] = mapped_column(
+        comment="rows that differed on either side, or couldn't be settled; null after a merge"
     )
 
 

@@ -299,6 +299,13 @@ update pysync.course
        course_database_oid = %(course_database_oid)s
  where course_id = %(course_id)s;
 
+-- name: forget_verification
+-- Make what was found before now, or is being looked for, count no more.
+insert into pysync.verification as latest (course_id, verified_at, differences)
+values (%s, clock_timestamp(), null)
+    on conflict (course_id) do update
+   set verified_at = excluded.verified_at, differences = excluded.differences;
+
 -- name: witness
 -- Since when a course's server runs, and how many changes met no row there.
 select pg_catalog.pg_postmaster_start_time() as server_started_at,

@@ -190,8 +190,8 @@ def record_merged(portal: Connection, course: CourseId) -> None:
             "update pysync.course set paused_position = null, lost_at = null where course_id = %s"
         )
         portal.execute(statement, (course,))
-        # What differed then is of no concern any more.
-        portal.execute("delete from pysync.verification where course_id = %s", (course,))
+        # What differed is of no concern any more, nor what a verification finds that is under way.
+        portal.execute(QUERIES["forget_verification"], (course,))
 
 
 def record_pause(portal: Connection, course: CourseId, position: int | None) -> None:

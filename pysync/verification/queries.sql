@@ -26,13 +26,16 @@ select table_name, id, kind, columns, user_ids, expected, found
  order by table_name, id;
 
 -- name: record
--- Remember when a course was verified and how much differed.
+-- Remember since when a course was verified and how much differed, unless another verification or a
+-- merge that began later has ended before.
 insert into pysync.verification as latest (course_id, verified_at, differences)
-select course_id, clock_timestamp(), %(differences)s
+select course_id, %(began_at)s, %(differences)s
   from pysync.course
  where course_id = %(course_id)s
     on conflict (course_id) do update
-   set verified_at = excluded.verified_at, differences = excluded.differences;
+   set verified_at = excluded.verified_at, differences = excluded.differences
+ where latest.verified_at < excluded.verified_at
+returning true;
 
 -- name: make_pointing
 -- Make a place for what rows of a course's own point at.

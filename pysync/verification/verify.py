@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import datetime
 from itertools import count
 from typing import Final
 
 import psycopg
 
-from pysync.db.connections import Connection
+from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
 from pysync.migrate import require_head
@@ -82,6 +83,7 @@ def verify_course(
     try:
         with sides(portal_conninfo, course) as both:
             # What the course loses from here on is another verification's.
+            began_at = fetch_value(both.portal, "select clock_timestamp()")
             seen = witness.read(both.database, course)
             verification.differences += portal_leg.differences(
                 both.portal, course.course_id, with_values=with_values
@@ -97,8 +99,8 @@ def verify_course(
                 verification.unsettled += settled.unsettled
                 step()
             verification.dangling = dangling(both.database)
-            record(both.portal, verification)
-            if not verification.differences and not verification.unsettled:
+            recorded = record(both.portal, verification, began_at)
+            if recorded and not verification.differences and not verification.unsettled:
                 witness.record_whole(both.portal, course.course_id, seen)
     except PysyncError as error:
         verification.error = error
@@ -107,9 +109,16 @@ def verify_course(
     return verification
 
 
-def record(portal: Connection, verification: Verification) -> None:
-    """Write to the portal when a course was verified and how much differed."""
+def record(portal: Connection, verification: Verification, began_at: datetime) -> bool:
+    """Write to the portal since when a course was verified and how much differed.
+
+    :returns: whether it counts: a course that was merged or repaired meanwhile is another one.
+    """
     differences = len(verification.differences) + verification.unsettled
     differences += sum(each.rows for each in verification.dangling)
-    found = {"course_id": verification.course_id, "differences": differences}
-    portal.execute(QUERIES["record"], found)
+    found = {
+        "course_id": verification.course_id,
+        "began_at": began_at,
+        "differences": differences,
+    }
+    return fetch_value(portal, QUERIES["record"], **found) is not None

@@ -14,7 +14,8 @@ from pysync.errors import ChangesMissingError, PysyncError
 from pysync.lifecycle import erase, pause, resync
 from pysync.replication import marks, publications, registry
 from pysync.types import CourseId
-from pysync.verification import repair, verify
+from pysync.verification import Verification, repair, verify
+from pysync.verification.verify import record
 from pysync.watching.status import CourseStatus, State, status
 from tests.support import Silent, Site, drop_slot, enroll, eventually, insert_user
 
@@ -221,6 +222,23 @@ def test_a_publication_dropped_and_made_again(site: Site, course: psycopg.Connec
         assert found.remedy == "run 'pysync resync A'"
         assert found.state in {State.LOST, State.STUCK}
     heal(site)
+
+
+def test_a_verification_that_a_merge_overtook_does_not_count(
+    site: Site, course: psycopg.Connection[Any]
+) -> None:
+    found = Verification(A, unsettled=3)
+    with site.connect() as portal:
+        began_at = site.one("select clock_timestamp()")
+        resync.resync(site.portal, A, Silent())
+        assert not record(portal, found, began_at)
+        become(site, State.STREAMING)
+        assert record(portal, found, site.one("select clock_timestamp()"))
+        become(site, State.DRIFTED, "3 rows differed")
+        # Of two, the one that began later counts, whichever ends first.
+        assert differences(site) == 0
+        assert not record(portal, found, began_at)
+        become(site, State.STREAMING)
 
 
 def _unless(site: Site, *states: State) -> CourseStatus | None:

@@ -15,7 +15,8 @@ select (case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_rec
 
 -- name: verifications
 -- When each course was last verified, and how many rows differed.
-select course_id, verified_at, differences from pysync.verification;
+select course_id, verified_at, differences from pysync.verification
+ where differences is not null;
 
 -- name: facts
 -- What a course database says of the subscription of this name. What isn't of the types that the
