@@ -8,7 +8,9 @@ import pytest
 from tests.integration.fan_out import TABLES, App, copy_of, differences, names
 from tests.support import Rows, Site, assert_live_rows
 
-pytestmark = pytest.mark.every_major("each kind of change on its way into a course")
+pytestmark = pytest.mark.oldest_and_newest(
+    "each kind of change on its way into a course: if both ends agree, those between do"
+)
 
 ID_CHANGE_REFUSED = "PY004"
 
