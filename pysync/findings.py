@@ -63,3 +63,11 @@ def run(statements: str, where: str) -> Text:
     return Text.plain(f"run {where}: ") + Text.sql(
         f"set search_path = pg_catalog, pg_temp; {statements}"
     )
+
+
+def alone(statement: str, where: str) -> Text:
+    """Return the remedy that is a statement which PostgreSQL takes only on its own.
+
+    That is one that can't be in a transaction block, which several in one string are.
+    """
+    return Text.plain(f"run {where}: ") + Text.sql(statement)

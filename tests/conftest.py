@@ -75,6 +75,7 @@ SETTINGS = {
     "max_connections": "200",
     "max_wal_senders": "100",
     "max_worker_processes": "120",
+    "max_prepared_transactions": "10",
     "max_logical_replication_workers": "100",
     "max_sync_workers_per_subscription": "4",
     "wal_retrieve_retry_interval": "100ms",

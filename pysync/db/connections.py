@@ -38,6 +38,7 @@ _SETTINGS: Final = {
     "search_path": _SEARCH_PATH,
     "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     # A command that was killed gives up its locks, also while its statement waits.
     "client_connection_check_interval": "500ms",
     "default_transaction_isolation": "read committed",
@@ -160,10 +161,10 @@ def connect(
     except BaseException:
         connection.close()
         raise
-    if not found or not found[0]:
-        connection.close()
-        raise _pooled(plain)
-    return connection
+    if found and found[0]:
+        return connection
+    connection.close()
+    raise _pooled(plain)
 
 
 async def connect_async(
@@ -181,8 +182,7 @@ async def connect_async(
         connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
     except psycopg.Error as error:
         raise _refused(plain, error) from None
-    cursor = await connection.execute(_QUERIES["own_session"], _own(connection))
-    found = await cursor.fetchone()
+    found = await (await connection.execute(_QUERIES["own_session"], _own(connection))).fetchone()
     if not found or not found[0]:
         await connection.close()
         raise _pooled(plain)
@@ -191,8 +191,8 @@ async def connect_async(
 
 def _target(conninfo: str, **defaults: int) -> dict[str, Any]:
     # psycopg goes from host to host itself, and knows nothing of service files.
-    given = {**defaults, "application_name": "pysync", **parse(conninfo)}
-    return {**resolve(conninfo), **given, "client_encoding": "UTF8"}
+    ours = {**defaults, "application_name": "pysync"}
+    return {**resolve(conninfo), **ours, **parse(conninfo), "client_encoding": "UTF8"}
 
 
 def _with_settings(target: dict[str, Any], statement_timeout_seconds: float | None) -> str:
@@ -203,8 +203,8 @@ def _with_settings(target: dict[str, Any], statement_timeout_seconds: float | No
     if target.get("target_session_attrs") in _READ_ONLY_COUNTS:
         # By this one libpq tells whether a server takes writes.
         del settings["default_transaction_read_only"]
-    ours = [f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()]
     # The last one counts.
+    ours = [f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()]
     return make_conninfo("", **{**target, "options": " ".join([target.get("options", ""), *ours])})
 
 

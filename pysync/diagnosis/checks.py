@@ -14,7 +14,7 @@ from pysync.db.connections import Connection, describe, fetch_row, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
-from pysync.findings import ON_PORTAL, Finding, run
+from pysync.findings import IN_COURSE, ON_PORTAL, Finding, alone, run
 from pysync.models.replicated import PUBLISHED_TABLES
 from pysync.replication import identities, subscriptions
 from pysync.replication.databases import a_portal
@@ -39,6 +39,13 @@ _SLOW: Final = (
     ),
 )
 _QUERIES: Final = load(__file__)
+
+
+_RELOAD: Final = "; then " + run("select pg_reload_conf()", IN_COURSE)
+
+
+def _set(name: str, value: object) -> Text:
+    return alone(f"alter system set {name} = {value}", IN_COURSE)
 
 
 def _settings(connection: Connection) -> dict[str, str]:
@@ -88,7 +95,7 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
         yield Finding(
             "portal server",
             f"has wal_level '{found['wal_level']}': logical replication needs 'logical'",
-            run("alter system set wal_level = logical", ON_PORTAL) + "; then restart it",
+            alone("alter system set wal_level = logical", ON_PORTAL) + "; then restart it",
         )
     used = fetch_row(portal, _QUERIES["slots_and_senders"])
     for name, in_use in zip(("max_replication_slots", "max_wal_senders"), used, strict=True):
@@ -99,7 +106,7 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
                 "portal server",
                 f"has {name} = {found[name]}, {taken} in use or needed for its courses: "
                 f"the first copy of one more takes at least {needed}",
-                run(f"alter system set {name} = {needed}", ON_PORTAL) + "; then restart it",
+                alone(f"alter system set {name} = {needed}", ON_PORTAL) + "; then restart it",
                 must=adds or _number(found, name) < courses,
             )
     plugins = found.get("output_plugin_libraries")
@@ -108,14 +115,14 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
         yield Finding(
             "setting output_plugin_libraries",
             f"is '{plugins}' on the portal: {PLUGIN} isn't allowed, so no course can stream",
-            run(f"alter system set output_plugin_libraries = {allowed}", ON_PORTAL)
+            alone(f"alter system set output_plugin_libraries = {allowed}", ON_PORTAL)
             + "; then reload it",
         )
     if courses and found["max_slot_wal_keep_size"] == "-1":
         yield Finding(
             "setting max_slot_wal_keep_size",
             "is unlimited on the portal: a course that stays away fills its disk",
-            run("alter system set max_slot_wal_keep_size = '…GB'", ON_PORTAL)
+            alone("alter system set max_slot_wal_keep_size = '…GB'", ON_PORTAL)
             + Text(" with what the disk can spare; then reload it, or run 'pysync guard'"),
             must=False,
         )
@@ -146,7 +153,7 @@ def course_server(database: Connection, *, adds: bool = False) -> Iterator[Findi
                 "course server",
                 f"has {name} = {found[name]}, and {enabled} subscriptions already: "
                 f"one more needs at least {enabled + more}",
-                f"set {name} to at least {enabled + more} on the course server and restart it",
+                _set(name, enabled + more) + "; then restart its server",
                 must=adds or _number(found, name) < enabled,
             )
     for name, most, why in _SLOW:
@@ -154,14 +161,14 @@ def course_server(database: Connection, *, adds: bool = False) -> Iterator[Findi
             yield Finding(
                 "course server",
                 f"has {name} = {found[name]}ms: {why}",
-                f"set it to {most}ms and reload",
+                _set(name, f"'{most}ms'") + _RELOAD,
                 must=False,
             )
     if workers < len(PUBLISHED_TABLES):
         yield Finding(
             "course server",
             f"has max_sync_workers_per_subscription = {workers}: its tables are copied in turns",
-            f"set it to {len(PUBLISHED_TABLES)} and reload",
+            _set("max_sync_workers_per_subscription", len(PUBLISHED_TABLES)) + _RELOAD,
             must=False,
         )
 

@@ -157,3 +157,67 @@ select name, reads, is_so
    and (reads and not passes
         or owns and not reads and not exists (select from roles where reads and passes))
  order by not reads, name;
+
+-- name: session_settings
+-- What out of these settings sessions of a role begin with in this database, in seconds, and whether
+-- that is said for the role; what the server has none of is left out. Said for the role here wins,
+-- then for the role, for the database, for all; else it is the server's, which our own session tells
+-- where it doesn't set it itself when it begins, and nothing is said for its role.
+with said as (
+    select split_part(entry, '=', 1) as name,
+           substr(entry, strpos(entry, '=') + 1) as value,
+           s.setrole, s.setdatabase
+      from pg_catalog.pg_db_role_setting as s
+     cross join unnest(s.setconfig) as entry
+     where s.setdatabase in (0, (select d.oid from pg_catalog.pg_database as d
+                                  where d.datname = pg_catalog.current_database()))
+), candidates as (
+    select said.name, said.value, said.setrole, said.setdatabase
+      from said
+     where said.setrole in (0, (select r.oid from pg_catalog.pg_roles as r
+                                 where r.rolname = %(role)s))
+    union all
+    select known.name, known.reset_val, null, null
+      from pg_catalog.pg_settings as known
+     where known.source <> 'client'
+       and not exists (
+               select from said
+                where said.name = known.name
+                  and said.setrole = (select r.oid from pg_catalog.pg_roles as r
+                                       where r.rolname = session_user))
+), first as (
+    select distinct on (candidates.name) candidates.*
+      from candidates
+      join pg_catalog.pg_settings as known on known.name = candidates.name
+     where candidates.name = any (%(names)s)
+     order by candidates.name, candidates.setrole is null,
+              candidates.setrole <> 0 and candidates.setdatabase <> 0 desc,
+              candidates.setrole <> 0 desc, candidates.setdatabase <> 0 desc
+)
+select name, value,
+       extract(epoch from case when value ~ '^[0-9]+$' then value || 'ms' else value end::interval)
+           ::double precision as seconds,
+       coalesce(setrole <> 0, false) as of_role,
+       coalesce(setrole <> 0 and setdatabase <> 0, false) as of_role_here
+  from first
+ order by name;
+
+-- name: subscription_owner
+-- With whose settings a subscription's workers begin; of one that isn't there yet whose they will be.
+select coalesce(
+           (select r.rolname::text
+              from pg_catalog.pg_subscription as s
+              join pg_catalog.pg_database as d on d.oid = s.subdbid
+              join pg_catalog.pg_roles as r on r.oid = s.subowner
+             where s.subname = %(name)s and d.datname = pg_catalog.current_database()),
+           -- Up to 15 it is given to a role of its name.
+           case when pg_catalog.to_regrole('pg_create_subscription') is null then %(name)s
+                else current_user::text end);
+
+-- name: connection_limit
+-- How many connections a role may have, null without a limit, and how many its courses take that are
+-- copied. Superusers have no limit.
+select (select nullif(r.rolconnlimit, -1)
+          from pg_catalog.pg_roles as r
+         where r.rolname = %(role)s and not r.rolsuper),
+       (select count(*) from pysync.course where replication_role = %(role)s and ready_at is not null);

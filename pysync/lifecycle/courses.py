@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pysync.db import addresses
 from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.restricted import as_owner_of
-from pysync.diagnosis import checks, grants
+from pysync.diagnosis import checks, grants, sessions
 from pysync.lifecycle import replicas, steps
 from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
@@ -150,7 +150,12 @@ def opened(
         steps.refuse(work, adopt=adopt)
         if registered is None:
             replicas.require_no_code(work)
-        if subscription is None:
+        if not course.ready:
+            copies = sessions.of_copies(portal, subscriber, adds=True)
+            checks.enforce((*copies, *sessions.of_workers(database, course)), progress)
+        if course.adopts and not course.ready:
+            grants.require_merging(database, work.subject)
+        if subscription is None or steps.leads_elsewhere(work):
             checks.check_reachable(portal, database, course.replication_name, subscriber)
         yield work
 

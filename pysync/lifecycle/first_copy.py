@@ -6,17 +6,22 @@ from typing import Final, NoReturn
 
 import psycopg
 
+from pysync.db import holders
+from pysync.diagnosis import sessions
 from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError
-from pysync.findings import Finding
+from pysync.findings import IN_COURSE, ON_PORTAL, Finding
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import REPLICATED
-from pysync.replication import positions, registry, slots, snapshots, subscriptions
+from pysync.replication import positions, processes, registry, slots, snapshots, subscriptions
 from pysync.texts import Text
 
 FAILURES_TO_GIVE_UP: Final = 5
 """Failed tries to copy, without a table getting ready in between: one may be bad luck."""
+
+HELD_SECONDS: Final = 3
+"""How long nothing must be copied before it is said who has its tables, or slots, locked."""
 
 _TRIAL_SECONDS: Final = 5
 
@@ -37,9 +42,15 @@ def wait(work: Work) -> None:
     total = sum(rows.values())
     progress.step("first copy", max(total, 1))
     pause_seconds = 0.05
+    moved, moved_at, warned = before, time.monotonic(), False
     while not (state := positions.copy_state(database, course)).complete:
         if state.ready > before.ready:
             before = state
+        if (state.ready, state.rows) != (moved.ready, moved.rows):
+            moved, moved_at, warned = state, time.monotonic(), False
+        elif not warned and time.monotonic() - moved_at > HELD_SECONDS and (held := _held(work)):
+            progress.warn(held.text)
+            warned = True
         if not course.ready and state.errors > errors:
             errors = state.errors
             cause = _cause(work, state)
@@ -53,11 +64,26 @@ def wait(work: Work) -> None:
     handover.catch_up(work, "copied", 30)
 
 
+def _held(work: Work) -> Finding | None:
+    """Return whom those who copy wait for."""
+    workers = [each.pid for each in processes.workers(work.database, work.course)]
+    course = registry.get(work.portal, work.course.course_id)
+    for connection, pids, where in (
+        (work.database, workers, IN_COURSE),
+        (work.portal, [*processes.senders(work.portal, course)], ON_PORTAL),
+    ):
+        if found := holders.holder(connection, pids):
+            cause = f"waits for a lock that {found} holds {where}"
+            return Finding("the first copy", cause, found.end(where, connection.info.dbname))
+    return None
+
+
 def _cause(work: Work, state: positions.CopyState) -> Finding | None:
     deadline = time.monotonic() + _TRIAL_SECONDS
     reached = replace(work.course, conninfo=work.conninfo)  # with its password
     try:
-        return attempt_copy(work.portal_conninfo, reached, state.uncopied, deadline).finding
+        tried = attempt_copy(work.portal_conninfo, reached, state.uncopied, deadline).finding
+        return tried or next(sessions.of_copies(work.portal, work.subscriber), None)
     except (PysyncError, psycopg.Error):
         return None
 
@@ -69,7 +95,7 @@ def _give_up(work: Work, cause: Finding | None) -> NoReturn:
     if cause is None:
         raise ReplicationError(
             f"{subject}: its server reports an error for each try",
-            "see the course server's log for the cause, mend it and run the command again",
+            "see 'pysync doctor', or that server's log; then run the command again",
         )
     raise ReplicationError(
         f"{subject}: {cause}", Text(cause.remedy) + ", and run the command again"

@@ -16,10 +16,11 @@ from typing import Final
 import psycopg
 
 from pysync.db.connections import Connection, parse, without_secrets
-from pysync.db.errors import translated
+from pysync.db.holders import waiting
 from pysync.db.transactions import patiently
 from pysync.diagnosis import checks, grants
 from pysync.errors import LockedError, PysyncError, ReplicationError, WaitTimeoutError
+from pysync.findings import IN_COURSE
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import (
@@ -113,7 +114,7 @@ def merged(work: Work) -> Iterator[list[Changes]]:
         with (
             snapshots.consistent_point(work.portal_conninfo, work.portal) as point,
             closing(connect_course(work.conninfo)) as session,
-            translated(work.subject),
+            waiting(session, work.subject, IN_COURSE),
         ):
             _stage(work, point, session)
             work.progress.step("merging")

@@ -27,6 +27,7 @@ from pysync.replication import (
     publications,
     registry,
     settings,
+    slots,
     snapshots,
     subscriptions,
 )
@@ -149,11 +150,13 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     arrived = here == course.place
     chosen = settings.read(old or database, course.replication_name)
     progress.step("checking the way back to the portal")
+    grants.require_merging(database, work.subject)
+    if not arrived:
+        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
+    checks.enforce(checks.course_server(database, adds=not arrived), progress)
     if not arrived:
         # A dump brings a subscription with it.
         subscriptions.drop(database, course)
-        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
-    checks.enforce(checks.course_server(database, adds=not arrived), progress)
     progress.step("migrating the new database")
     migrate(work.conninfo, COURSE, work.subject, course=course.course_id)
     replicas.adjust(database, course)
@@ -168,13 +171,27 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     )
     publications.grant_reading(portal, new.replication_role)
     publications.ensure(portal, course)
-    if old is not None and subscriptions.find(old, course.replication_name) is not None:
-        progress.step("stopping the old subscription")
-        subscriptions.stop(old, course)
-    handover.subscribe(work, chosen)
-    with handover.merged(work) as differences:
-        if old is not None:
-            replicas.release(portal, course, course.conninfo, force=False)
-        registry.reregister(portal, new)
-        handover.start(handover.record(work))
-        return Outcome(differences, portal_conninfo=new.portal_conninfo)
+    before = subscriptions.find(old, course.replication_name) if old else None
+    try:
+        if old is not None and before is not None:
+            progress.step("stopping the old subscription")
+            subscriptions.stop(old, course)
+        handover.subscribe(work, chosen)
+        with handover.merged(work) as differences:
+            before = None
+            if old is not None:
+                replicas.release(portal, course, course.conninfo, force=False)
+            registry.reregister(portal, new)
+            handover.start(handover.record(work))
+            return Outcome(differences, portal_conninfo=new.portal_conninfo)
+    except BaseException:
+        # Nothing was changed for the old database: it goes on, if it streamed.
+        if old is not None and before is not None and before.enabled:
+            _go_on(work, old)
+        raise
+
+
+def _go_on(work: Work, old: Connection) -> None:
+    name = work.course.replication_name
+    if not (old.closed or work.portal.closed) and slots.is_usable(work.portal, name):
+        subscriptions.enable(old, work.course)

@@ -57,7 +57,12 @@ def switch(
             if changed and not dry_run:
                 if on:
                     registry.record_pause(portal, course_id, None)
-                    subscriptions.enable(database, course)
+                    try:
+                        subscriptions.enable(database, course)
+                    except BaseException:
+                        if not portal.closed:
+                            registry.record_pause(portal, course_id, course.paused_position)
+                        raise
                 else:
                     subscriptions.stop(database, course)
                     registry.record_pause(portal, course_id, slots.await_confirmed(portal, name))

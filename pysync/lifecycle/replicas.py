@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value, parse
 from pysync.db.errors import runs_code, translated
+from pysync.db.holders import waiting
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of, lock_owner, restricted
 from pysync.db.sql_files import frozen, statements
@@ -18,6 +19,7 @@ from pysync.errors import (
     ForeignDatabaseError,
     UnsuitableDatabaseError,
 )
+from pysync.findings import IN_COURSE
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, ReplicatedTable
 from pysync.replication import identities, subscriptions
@@ -36,7 +38,7 @@ _GUARD_TRIGGERS: Final = (
 
 def make_vacant(database: Connection, course: Course) -> None:
     """Clear what an interrupted first copy left, and put the write guard (back) in place."""
-    with translated(f"course '{course.course_id}'"), database.transaction():
+    with waiting(database, f"course '{course.course_id}'", IN_COURSE), database.transaction():
         _set_guard(database, enabled=False)
         owners = [(lock_owner(database, "course", t.name), t) for t in reversed(PUBLISHED)]
         for role, tables in groupby(owners, itemgetter(0)):
@@ -57,7 +59,7 @@ def _set_guard(database: Connection, *, enabled: bool) -> None:
 
 def close(database: Connection, course: Course) -> None:
     """Put the write guard (back) in place; rows stay."""
-    with translated(f"course '{course.course_id}'"), database.transaction():
+    with waiting(database, f"course '{course.course_id}'", IN_COURSE), database.transaction():
         _set_guard(database, enabled=True)
 
 
@@ -66,7 +68,7 @@ def take_over(database: Connection, course: Course, *, keep_owner: bool) -> None
 
     :param keep_owner: but those that were there before pysync.
     """
-    with translated(f"course '{course.course_id}'"), database.transaction():
+    with waiting(database, f"course '{course.course_id}'", IN_COURSE), database.transaction():
         database.execute("update course.adoption set keeps_owner = %s", (keep_owner,))
         if _owners(database):
             database.execute("call course.take_over()")
@@ -117,7 +119,7 @@ def adjust(database: Connection, course: Course) -> None:
     for name in ("roles.sql", "search_path.sql"):
         for statement in statements(frozen("course")[name]):
             database.execute(statement.encode())
-    with translated(f"course '{course.course_id}'"):
+    with waiting(database, f"course '{course.course_id}'", IN_COURSE):
         database.execute("call course.take_over()")
 
 
@@ -187,7 +189,7 @@ def _open(database: Connection, course: Course) -> None:
     # Applications know no such column of auth_user.
     alter = sql.SQL("alter table {} alter column course_id set default {}")
     course_id = sql.Literal(str(course.course_id))
-    with translated(f"course '{course.course_id}'"), database.transaction():
+    with waiting(database, f"course '{course.course_id}'", IN_COURSE), database.transaction():
         _set_guard(database, enabled=False)
         identities.let_go(database)
         for table in REPLICATED:

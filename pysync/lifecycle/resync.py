@@ -8,9 +8,11 @@ from typing import Final
 from pysync.db import addresses
 from pysync.db.connections import connect, parse, without_secrets
 from pysync.db.errors import translated
+from pysync.db.holders import waiting
 from pysync.db.transactions import patiently
 from pysync.diagnosis import grants
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
+from pysync.findings import IN_COURSE
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
@@ -64,9 +66,9 @@ def resync(
         publications.ensure(opened.portal, opened.course)
         progress.step("stopping the subscription")
         before = subscriptions.find(opened.database, opened.course.replication_name)
-        handover.subscribe(opened)
-        work = handover.record(opened)
         try:
+            handover.subscribe(opened)
+            work = handover.record(opened)
             with handover.merged(work) as differences:
                 before = None
                 handover.start(work)
@@ -75,7 +77,7 @@ def resync(
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.
             if before is not None and before.enabled:
-                _go_on(work)
+                _go_on(opened)
             raise
 
 
@@ -141,8 +143,9 @@ def _go_on(work: Work) -> None:
     if work.portal.closed or work.database.closed:
         return
     name = work.course.replication_name
-    found = subscriptions.get(work.database, work.course)
-    if slots.is_usable(work.portal, name) and found.slot_name == name and found.copied:
+    found = subscriptions.find(work.database, name)
+    is_whole = found is not None and found.slot_name == name and found.copied
+    if is_whole and slots.is_usable(work.portal, name):
         subscriptions.enable(work.database, work.course)
 
 
@@ -155,7 +158,10 @@ def _one_table(work: Work, table: str) -> Changes:
     """
     _require_current(work, CURRENT_SECONDS)
     query = snapshots.fan_out(work.course.course_id)[table]
-    with closing(connect_course(work.conninfo)) as session, translated(work.subject):
+    with (
+        closing(connect_course(work.conninfo)) as session,
+        waiting(session, work.subject, IN_COURSE),
+    ):
 
         def attempt() -> list[Changes]:
             with (

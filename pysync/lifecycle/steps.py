@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
+from pysync.db.connections import parse
 from pysync.diagnosis import checks
 from pysync.diagnosis.references import reference_findings
 from pysync.errors import ReplicationError, UnsuitableDatabaseError
@@ -100,6 +101,15 @@ def refuse(work: Work, *, adopt: bool) -> None:
         raise subscriptions.lost("subscription", course)
     if course.ready and subscription and not slots.exists(work.portal, course.replication_name):
         raise subscriptions.lost("slot", course)
+
+
+def leads_elsewhere(work: Work) -> bool:
+    """Return whether the course's server is to reach the portal in another way than until now."""
+    before = registry.find(work.portal, work.course.course_id)
+    if before is None or before.portal_conninfo != work.course.portal_conninfo:
+        return True
+    # Whether a password is another one than before can't be told: it isn't ours to read.
+    return "password" in parse(work.subscriber)
 
 
 def run(work: Work) -> State:

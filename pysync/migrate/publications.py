@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from psycopg import errors, sql
+from psycopg import sql
 from sqlalchemy import Column
 from sqlalchemy.schema import DefaultClause
 
+from pysync.db import holders
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
+from pysync.db.holders import waiting
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.transactions import PAUSE_SECONDS, TRIES, patiently
 from pysync.errors import ChangesMissingError, LockedError
+from pysync.findings import ON_PORTAL
 from pysync.models.columns import type_name
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
 from pysync.replication import fan_out, marks, publications, registry, slots
@@ -91,11 +94,9 @@ def make(portal: Connection, course: Course, change: Change) -> None:
             for statement in change.statements:
                 portal.execute(statement)
 
-    with registry.locked(portal, course.course_id), translated(_subject(course)):
-        try:
-            patiently(run)
-        except errors.LockNotAvailable:
-            raise _busy(portal, course) from None
+    subject = _subject(course)
+    with registry.locked(portal, course.course_id), waiting(portal, subject, ON_PORTAL):
+        patiently(run)
 
 
 def await_withdrawal(portal: Connection, course: Course) -> None:
@@ -150,7 +151,12 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
                 time.sleep(PAUSE_SECONDS)
                 held = _write(portal, course, table, names, held)
             if held:
-                raise _busy(portal, course)
+                writer = holders.writer(portal, f"course.{table.name}")
+                busy = LockedError(
+                    f"{_subject(course)} is busy: rows of course.{table.name} stay locked",
+                    "run 'pysync migrate' again",
+                )
+                raise holders.blamed(busy, writer, ON_PORTAL, portal.info.dbname)
         forget = "update pysync.course set unfilled = '{}' where course_id = %s"
         portal.execute(forget, (course_id,))
 
@@ -251,16 +257,6 @@ def _write(
 def _batches(rows: list[tuple[int, ...]]) -> Iterator[list[int]]:
     for start in range(0, len(rows), BATCH):
         yield [row[0] for row in rows[start : start + BATCH]]
-
-
-def _busy(portal: Connection, course: Course) -> LockedError:
-    tables = [f"course.{name}" for name in _DECLARED]
-    who = portal.execute(QUERIES["writer"], {"tables": tables}).fetchone()
-    by = f": {who[1]} (pid {who[0]}) has been writing since {who[2]}" if who else ""
-    return LockedError(
-        f"{_subject(course)} is busy{by}",
-        "end that transaction or wait until it has ended, and run 'pysync migrate' again",
-    )
 
 
 def _subject(course: Course) -> str:

@@ -267,19 +267,6 @@ select wanted.user_id
   from wanted
  where not exists (select from free where free.id = wanted.id);
 
--- name: writer
--- Who has been writing in some tables for the longest time.
-select a.pid, coalesce(nullif(a.application_name, ''), a.usename, a.backend_type),
-       date_trunc('second', a.xact_start)::text
-  from pg_catalog.pg_locks l
-  join pg_catalog.pg_stat_activity a on a.pid = l.pid
- where l.relation = any (%(tables)s::text[]::regclass[])
-   and l.granted
-   and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock')
-   and l.pid <> pg_backend_pid()
- order by a.xact_start
- limit 1;
-
 -- name: not_valid
 -- Tables, names and conditions of constraints, out of these, that hold for new rows only.
 select c.relname::text, k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid)

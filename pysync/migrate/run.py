@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from pysync.adoption import Side, inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.errors import RUNS_CODE, detail, meaning
+from pysync.db.holders import Watch
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import folder, frozen, in_order
@@ -133,15 +134,18 @@ def _transaction(
         return connection
 
     engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
+    watch = None
     try:
-        with engine.begin() as sqlalchemy_connection:
+        with ExitStack() as unwatch, engine.begin() as sqlalchemy_connection:
             connection = sqlalchemy_connection.connection.driver_connection
             assert connection is not None  # noqa: S101
+            watch = unwatch.enter_context(closing(Watch(connection, _where(lineage))))
             yield sqlalchemy_connection, connection
     except (DBAPIError, psycopg.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, psycopg.Error):
-            raise _meaning(cause, subject) from error
+            meant = _meaning(cause, subject)
+            raise (watch.named(meant) if watch else meant) from error
         raise
 
 

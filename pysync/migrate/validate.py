@@ -8,10 +8,11 @@ from psycopg import sql
 from sqlalchemy import CheckConstraint
 
 from pysync.db.connections import Connection
-from pysync.db.errors import translated
+from pysync.db.holders import waiting
 from pysync.db.queries import load
 from pysync.db.restricted import Restricted, as_owner_of
 from pysync.errors import PysyncError
+from pysync.findings import ON_PORTAL
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.plan import exclusive
 from pysync.migrate.revisions import current_revision
@@ -50,7 +51,7 @@ def validate(portal_conninfo: str, *, dry_run: bool = False) -> Iterator[Check]:
             raise PysyncError("portal isn't migrated", "run 'pysync migrate' first")
         for table, constraint, condition in _not_valid(portal):
             with (
-                translated(f"constraint '{constraint}' of table '{table}'"),
+                waiting(portal, f"constraint '{constraint}' of table '{table}'", ON_PORTAL),
                 as_owner_of(portal, "public", table) as owner,
             ):
                 total, ids = _offending(owner, table, condition)

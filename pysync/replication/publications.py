@@ -6,6 +6,8 @@ from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import translated
+from pysync.db.holders import waiting
+from pysync.findings import ON_PORTAL
 from pysync.models.replicated import PUBLISHED
 from pysync.replication.registry import Course
 
@@ -25,7 +27,7 @@ def ensure(portal: Connection, course: Course) -> None:
     if exists(portal, course.replication_name):
         return
     create = sql.SQL("create publication {} for table {} with (publish = 'insert, update, delete')")
-    with translated(f"publication '{course.replication_name}'"):
+    with waiting(portal, f"publication '{course.replication_name}'", ON_PORTAL):
         portal.execute(create.format(sql.Identifier(course.replication_name), published(course)))
 
 
@@ -49,7 +51,7 @@ def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None)
 def drop(portal: Connection, course: Course) -> None:
     """Drop a course's publication, if it is there."""
     drop = sql.SQL("drop publication if exists {}")
-    with translated(f"publication '{course.replication_name}'"):
+    with waiting(portal, f"publication '{course.replication_name}'", ON_PORTAL):
         portal.execute(drop.format(sql.Identifier(course.replication_name)))
 
 

@@ -4,14 +4,6 @@ select plugin, database, database = current_database()
   from pg_catalog.pg_replication_slots
  where slot_name = %(name)s;
 
--- name: oldest_transaction
--- Whom the creation of a slot waits for longest.
-select pid, date_trunc('second', now() - xact_start)::text
-  from pg_catalog.pg_stat_activity
- where backend_xid is not null and pid <> pg_backend_pid()
- order by age(backend_xid) desc
- limit 1;
-
 -- name: slot_is_usable
 -- Whether a slot has all the WAL that it is to have.
 select wal_status is distinct from 'lost'
@@ -425,3 +417,34 @@ returning true;
 select pid, role_name, application_name, date_trunc('second', taken_at)::text
   from pysync.turn
  where name = %(name)s;
+
+-- name: workers
+-- A subscription's own processes: apply workers, their parallel workers, and those that copy. What
+-- one waits for matters if it is a lock, or another process than the portal's walsender.
+select activity.pid,
+       activity.xact_start is not null or activity.backend_xid is not null as in_transaction,
+       activity.xact_start as since,
+       case when activity.wait_event_type in ('Lock', 'IPC') then activity.wait_event end as waits_for
+  from pg_catalog.pg_stat_subscription as worker
+  join pg_catalog.pg_subscription as s on s.oid = worker.subid
+  join pg_catalog.pg_database as d
+    on d.oid = s.subdbid and d.datname = pg_catalog.current_database()
+  join pg_catalog.pg_stat_activity as activity on activity.pid = worker.pid
+ where s.subname = %(name)s
+ order by 1;
+
+-- name: senders
+-- The portal's processes for a course: of its stream, and of its tables' first copies; what each waits
+-- for, where our role may see that.
+select a.pid, a.wait_event
+  from pg_catalog.pg_replication_slots as slot
+  join pg_catalog.pg_stat_activity as a on a.pid = slot.active_pid
+ where slot.slot_name = any (%(names)s) or slot.slot_name ~ %(pattern)s;
+
+-- name: take_time
+-- Have a session wait as long as it takes.
+select pg_catalog.set_config('lock_timeout', '0', false),
+       pg_catalog.set_config('idle_session_timeout', '0', false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
+       case when pg_catalog.current_setting('transaction_timeout', true) is not null
+            then pg_catalog.set_config('transaction_timeout', '0', false) end;

@@ -10,10 +10,11 @@ from psycopg import Cursor
 from psycopg.rows import RowMaker
 
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
-from pysync.db.errors import translated
+from pysync.db.holders import waiting
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
 from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
+from pysync.findings import ON_PORTAL
 from pysync.replication import identities, turns
 from pysync.texts import word
 from pysync.types import CourseId
@@ -159,7 +160,7 @@ def register(portal: Connection, course: Course) -> None:
             mark = "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())"
             portal.execute(mark, (course.course_id,))
 
-    with translated(f"course '{course.course_id}'"):
+    with waiting(portal, f"course '{course.course_id}'", ON_PORTAL):
         patiently(enter)
 
 
@@ -226,5 +227,5 @@ def locked(portal: Connection, course: CourseId) -> AbstractContextManager[None]
 def unregister(portal: Connection, course: CourseId) -> None:
     """Delete a course's entry, once its rows in the fan-out are deleted."""
     statement = "delete from pysync.course where course_id = %s"
-    with translated(f"course '{course}'"):
+    with waiting(portal, f"course '{course}'", ON_PORTAL):
         patiently(lambda: portal.execute(statement, (course,)))

@@ -68,6 +68,12 @@ def read(database: Connection, name: str) -> Settings:
     return Settings(options, owner)
 
 
+def has_setting(database: Connection, column: str) -> bool:
+    """Return whether subscriptions have a setting on this server, by its column."""
+    asked = {"names": [column]}
+    return database.execute(QUERIES["settings_of_subscriptions"], asked).fetchone() is not None
+
+
 def known(database: Connection, settings: Settings) -> dict[str, str]:
     """Return of these settings those that this server has, for a subscription in its place.
 

@@ -2,16 +2,19 @@
 
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import errors
 
+from pysync.db import holders
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import meaning, translated
 from pysync.db.queries import load
 from pysync.errors import ReplicationError
+from pysync.findings import ON_PORTAL, run
 from pysync.replication.registry import Course
+from pysync.texts import Text
 
 SLOT_TIMEOUT_SECONDS: Final = 60
 """How long creating a slot may wait for older transactions on the portal."""
@@ -34,7 +37,7 @@ def exists(portal: Connection, name: str) -> bool:
     if plugin != "pgoutput" or not ours:
         raise ReplicationError(
             f"slot '{name}' belongs to something else: plugin {plugin}, database {database}",
-            f"drop it with pg_drop_replication_slot('{name}') if nothing needs it",
+            run(f"select pg_drop_replication_slot('{name}')", ON_PORTAL) + " if nothing needs it",
         )
     return True
 
@@ -61,12 +64,15 @@ def create(portal: Connection, name: str) -> None:
 
 def delayed(portal: Connection, name: str) -> ReplicationError:
     """Return the error for a slot that older transactions kept from being created in time."""
-    oldest = portal.execute(QUERIES["oldest_transaction"]).fetchone()
-    who = f"; the oldest has run for {oldest[1]} (pid {oldest[0]})" if oldest else ""
+    oldest = holders.oldest(portal)
+    who = f"; the oldest is {oldest}" if oldest else ""
+    again: Text | str = "run the command again when they have ended"
+    if oldest:
+        again = oldest.end(ON_PORTAL, portal.info.dbname) + "; then run the command again"
     return ReplicationError(
         f"slot '{name}' can't be created: older transactions on the portal's server "
         f"didn't end within {SLOT_TIMEOUT_SECONDS} s{who}",
-        "run the command again when they have ended",
+        again,
     )
 
 
@@ -108,18 +114,23 @@ def confirmed_position(portal: Connection, name: str) -> int | None:
     return fetch_value(portal, QUERIES["confirmed_position"], name=name)  # type: ignore[no-any-return]
 
 
+def names_of(course: Course) -> dict[str, Any]:
+    """Return the names of a course's own slots, and what those of its tables' copies look like.
+
+    PostgreSQL calls the latter ``pg_<subscription oid>_sync_<table oid>_<system identifier>``.
+    """
+    pattern = f"^pg_{course.subscription_oid}_sync_[0-9]+_{course.course_system_identifier}$"
+    names = [course.replication_name, merged(course.replication_name)]
+    return {"names": names, "pattern": pattern}
+
+
 def drop(portal: Connection, course: Course) -> None:
     """Drop a course's slot and its tables' synchronization slots, in use or not.
 
     :raises ReplicationError: if a course server keeps connecting to one for 20 s.
     """
-    # PostgreSQL calls the latter pg_<subscription oid>_sync_<table oid>_<system identifier>.
-    pattern = f"^pg_{course.subscription_oid}_sync_[0-9]+_{course.course_system_identifier}$"
-    names = [course.replication_name, merged(course.replication_name)]
     with translated(f"slot '{course.replication_name}'"):
-        for (name,) in portal.execute(
-            QUERIES["slots_of_course"], {"names": names, "pattern": pattern}
-        ).fetchall():
+        for (name,) in portal.execute(QUERIES["slots_of_course"], names_of(course)).fetchall():
             drop_one(portal, name)
 
 

@@ -170,13 +170,17 @@ def _replication_connection(conninfo: str) -> Connection:
     parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
     parameters |= {"application_name": "pysync", "replication": "database"}
     try:
-        return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        # Whatever its role has set: it may wait for long.
+        connection.execute("set statement_timeout = 0")
+        connection.execute(QUERIES["take_time"])
     except psycopg.Error as error:
         raise PysyncError(
             f"portal refuses a replication connection: {unconnected(error)}",
             "connect as a superuser, or as a role with REPLICATION, and see that max_wal_senders "
             "leaves room",
         ) from None
+    return connection
 
 
 def _create_slot(replication: Connection, name: str) -> tuple[str, str]:

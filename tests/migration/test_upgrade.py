@@ -289,14 +289,18 @@ def test_who_writes_on_and_on_is_named_and_not_waited_for(tree: Tree, streaming:
         bulk.execute("update auth_userprofile set goals = '' where user_id = 1")
         done = tree.pysync(site.portal, "migrate")
         assert done.returncode == 1
-        assert "course 'A' is busy: bulk (pid" in done.stderr
+        assert "course 'A' is busy: " in done.stderr
+        assert "it is held by process" in done.stderr
+        assert "(“bulk”, idle in transaction" in done.stderr
         assert site.execute("select unfilled from pysync.course") == [([],)] * 2
         bulk.rollback()
         kill(tree, site, "in the middle of filling")
         # Rows that are being written are left for later; nobody holds others meanwhile.
         bulk.execute("update auth_userprofile set goals = '' where user_id = 1")
         done = tree.pysync(site.portal, "migrate")
-        assert "course 'A' is busy: bulk (pid" in done.stderr
+        assert "course 'A' is busy: " in done.stderr
+        assert "it is held by process" in done.stderr
+        assert "(“bulk”, idle in transaction" in done.stderr
         (unfilled,) = site.execute("select unfilled from pysync.course where course_id = 'A'")
         assert unfilled == (["auth_userprofile.nickname"],)
         bulk.rollback()

@@ -6,6 +6,7 @@ import ast
 import copy
 import inspect
 import logging
+import re
 import shlex
 import subprocess
 import unicodedata
@@ -165,6 +166,17 @@ def test_every_way_out_shows_visible_lines(capsys: pytest.CaptureFixture[str]) -
 # What reads words of others, and what makes commands: one place each.
 
 _WORDS = {"message_primary", "message_detail", "message_hint", "context"}
+
+
+def test_no_remedy_has_psql_read_a_file() -> None:
+    """Whoever reads it sits elsewhere than our files, and not every client is psql."""
+    found = [
+        f"{name(module)}:{node.lineno}"
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and re.search(r"\\i[er]* ", str(node.value))
+    ]
+    assert found == []
 
 
 def misplaced(module: Path) -> Iterator[str]:

@@ -17,13 +17,16 @@ import psycopg
 from psycopg import errors, sql
 
 from pysync.db.connections import Connection
+from pysync.db.holders import Watch
 from pysync.db.queries import load
 from pysync.db.restricted import lock_owner, restricted
 from pysync.diagnosis.trial.copying import rows_to_copy, unreadable
 from pysync.diagnosis.trial.explain import explain
 from pysync.diagnosis.trial.pgoutput import Change, changes
 from pysync.diagnosis.trial.reach import connect_until, reach
-from pysync.findings import Finding
+from pysync.diagnosis.trial.worker import RefusedError, Worker
+from pysync.findings import IN_COURSE, Finding
+from pysync.replication import processes
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.texts import word
@@ -33,6 +36,7 @@ __all__ = ["Tried", "attempt", "attempt_copy", "reach"]
 _BATCH: Final = 200
 _CHANGES: Final = 1000
 _LOCK_TIMEOUT: Final = "300ms"
+_LOOK_SECONDS: Final = 0.05
 _QUERIES: Final = load(__file__)
 
 
@@ -106,17 +110,16 @@ def _try(
                 "select pg_catalog.set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,)
             )
             changes_left = source(portal)
-            trial = _Trial(database)
+            trial = _Trial(database, Worker.of(database, course))
             while batch := [*islice(changes_left, _BATCH)]:
                 if failure := trial.first_failure(batch):
-                    change, error = failure
-                    if copying and isinstance(error, errors.LockNotAvailable):
-                        return Tried(None, tried, "they are being copied at the moment")
-                    finding = explain(database, course, change, error, copying=copying)
-                    return Tried(finding, tried + batch.index(change))
+                    tried += batch.index(failure[0])
+                    return _failed(trial, course, *failure, tried, copying=copying)
                 tried += len(batch)
                 if time.monotonic() > deadline:
                     return Tried(None, tried, "there was no time to try more of them")
+    except RefusedError as refused:
+        return Tried(refused.finding, tried)
     except errors.ObjectInUse:
         return Tried(None, tried, "its slot was in use all the time, so they couldn't be tried")
     except errors.QueryCanceled:
@@ -129,6 +132,38 @@ def _try(
     return Tried(None, tried)
 
 
+def _failed(
+    trial: "_Trial",
+    course: Course,
+    change: Change,
+    error: psycopg.Error,
+    tried: int,
+    *,
+    copying: bool,
+) -> Tried:
+    if copying and isinstance(error, errors.LockNotAvailable):
+        return Tried(None, tried, "they are being copied at the moment")
+    if isinstance(error, errors.LockNotAvailable):
+        return _held(trial, course, change, tried)
+    if isinstance(error, errors.QueryCanceled):  # by us: workers have no such limit
+        return Tried(None, tried, f"the {change.kind} takes longer than there was time to try")
+    role = trial.roles.get((change.schema, change.table))
+    finding = explain(trial.database, course, change, error, role, copying=copying)
+    return Tried(finding, tried)
+
+
+def _held(trial: "_Trial", course: Course, change: Change, tried: int) -> Tried:
+    """Try a change once more, and see whose lock it waits for."""
+    with closing(Watch(trial.database, IN_COURSE, _LOOK_SECONDS)) as watch:
+        trial.first_failure([change])
+    workers = [each.pid for each in processes.workers(trial.database, course)]
+    if watch.found is None or watch.found.pid in workers:
+        return Tried(None, tried, "they are being applied at the moment")
+    cause = f"waits for a lock that {watch.found} holds {IN_COURSE}"
+    end = watch.found.end(IN_COURSE, trial.database.info.dbname)
+    return Tried(Finding(f"the pending {change.kind}", cause, end), tried)
+
+
 def _unpublished(course: Course) -> Finding:
     return Finding(
         f"publication '{course.replication_name}'",
@@ -139,21 +174,23 @@ def _unpublished(course: Course) -> Finding:
 
 @dataclass
 class _Trial:
-    """Changes that are tried in a transaction, each with the rights of its table's owner.
+    """Changes that are tried in a transaction, each with the rights that a worker has.
 
-    A worker has these rights: what the owner hung on the table finds no others here, either.
+    What others hung on the table finds no more of them here, and what the worker lacks is missing.
     """
 
     database: Connection
-    owners: dict[tuple[str, str], str] = field(default_factory=dict)
+    worker: Worker
+    roles: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def first_failure(self, batch: Sequence[Change]) -> tuple[Change, psycopg.Error] | None:
         """Try changes; of those after the first that fails, none."""
         for number, change in enumerate(batch):
-            if (key := (change.schema, change.table)) not in self.owners:
+            if (key := (change.schema, change.table)) not in self.roles:
                 try:
                     with self.database.transaction():
-                        self.owners[key] = lock_owner(self.database, *key)
+                        owner = lock_owner(self.database, *key)
+                        self.roles[key] = self.worker.role(self.database, owner)
                 except psycopg.Error as error:
                     return self._first_failure(batch[:number]) or (change, error)
         return self._first_failure(batch)
@@ -161,8 +198,8 @@ class _Trial:
     def _first_failure(self, batch: Sequence[Change]) -> tuple[Change, psycopg.Error] | None:
         try:
             with self.database.transaction():
-                for owner, group in groupby(batch, key=self._owner):
-                    with restricted(self.database, owner) as table:
+                for role, group in groupby(batch, key=self._role):
+                    with restricted(self.database, role) as table:
                         table.execute_all(_statement(change) for change in group)
         except psycopg.Error as error:
             if len(batch) == 1:
@@ -171,8 +208,8 @@ class _Trial:
             return self._first_failure(batch[:half]) or self._first_failure(batch[half:])
         return None
 
-    def _owner(self, change: Change) -> str:
-        return self.owners[change.schema, change.table]
+    def _role(self, change: Change) -> str:
+        return self.roles[change.schema, change.table]
 
 
 def _peek(portal: Connection, name: str, deadline: float) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from typing import Final
 import psycopg
 from psycopg import errors, sql
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection, fetch_row, fetch_value
 from pysync.db.errors import said
 from pysync.db.queries import load
 from pysync.diagnosis.trial.pgoutput import Change
@@ -18,10 +18,17 @@ _GOES_ON: Final = "; the first copy then goes on by itself"
 
 
 def explain(
-    database: Connection, course: Course, change: Change, error: psycopg.Error, *, copying: bool
+    database: Connection,
+    course: Course,
+    change: Change,
+    error: psycopg.Error,
+    role: str | None,
+    *,
+    copying: bool,
 ) -> Finding:
     """Return what a change failed with, exactly, and the command that mends it.
 
+    :param role: as which it was tried.
     :param copying: whether it is a row of a first copy.
     """
     # The detail of other errors may be the whole failing row: nobody needs to see that.
@@ -30,7 +37,26 @@ def explain(
     where = f"on {change.schema}.{change.table} fails {IN_COURSE}"
     cause = f"{where} with {error.sqlstate}: {exact}"
     what = "the first copy's insert" if copying else f"the pending {change.kind}"
+    if isinstance(error, errors.InsufficientPrivilege) and role is not None:
+        return Finding(what, cause, _grant(database, change, role))
     return Finding(what, cause, _remedy(database, course, change, error, copying=copying))
+
+
+def _grant(database: Connection, change: Change, role: str) -> str:
+    """Return what gives a worker the rights that it lacks."""
+    table = sql.Identifier(change.schema, change.table)
+    names = {"table": f"{change.schema}.{change.table}", "role": role}
+    lacks, unsecure = fetch_row(database, _QUERIES["lacks"], **names)
+    if lacks:
+        grant = sql.SQL("grant {} on {} to {}").format(sql.SQL(lacks), table, sql.Identifier(role))
+        return run(grant.as_string(database), IN_COURSE)
+    if unsecure:
+        action = sql.SQL(unsecure)
+        return _run(database, "alter table {} {} row level security", table, action)
+    return (
+        f"give role '{role}', as which changes are applied, that right {IN_COURSE}, or have the "
+        "trigger that needs it fire for local changes only"
+    )
 
 
 def _remedy(
@@ -58,8 +84,6 @@ def _remedy(
             return _missing_columns(database, change) + (_GOES_ON if copying else repair)
         case errors.UndefinedTable() | errors.InvalidSchemaName():
             return f"restore it {IN_COURSE}" + (_GOES_ON if copying else f", then {resync}")
-        case errors.LockNotAvailable():
-            return f"end the transaction that holds the lock {IN_COURSE}"
         case _ if error.sqlstate and error.sqlstate.startswith("22"):
             return f"make the column wide enough {IN_COURSE}: see 'pysync doctor'"
     return f"mend what raises it (a trigger that is enabled ALWAYS or REPLICA?) {IN_COURSE}"

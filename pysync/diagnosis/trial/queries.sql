@@ -29,3 +29,27 @@ select array(select attname::text
                from pg_catalog.pg_attribute
               where attrelid = pg_catalog.to_regclass(%(table)s)
                 and attnum > 0 and not attisdropped);
+
+-- name: worker
+-- A subscription's owner, and whether its workers act as that for all tables.
+select r.rolname::text, {as_owner}
+  from pg_catalog.pg_subscription as s
+  join pg_catalog.pg_database as d
+    on d.oid = s.subdbid and d.datname = pg_catalog.current_database()
+  join pg_catalog.pg_roles as r on r.oid = s.subowner
+ where s.subname = %(name)s;
+
+-- name: may_act_as
+-- Whether a role may set another one.
+select pg_catalog.pg_has_role(%s::name, %s::name, 'set');
+
+-- name: lacks
+-- What a role must be granted to write into a table, and what is to be done about row security.
+select (select string_agg(each.privilege, ', ')
+          from unnest('{select,insert,update,delete}'::text[]) as each (privilege)
+         where not pg_catalog.has_table_privilege(%(role)s, c.oid, each.privilege)) as privileges,
+       case when not c.relrowsecurity or r.rolsuper or r.rolbypassrls then null
+            when r.oid <> c.relowner then 'disable'
+            when c.relforcerowsecurity then 'no force' end
+  from pg_catalog.pg_class as c, pg_catalog.pg_roles as r
+ where c.oid = pg_catalog.to_regclass(%(table)s) and r.rolname = %(role)s;

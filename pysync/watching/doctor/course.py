@@ -8,6 +8,7 @@ from psycopg import sql
 from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.diagnosis import sessions
 from pysync.diagnosis.backups import backup_findings
 from pysync.diagnosis.checks import course_server
 from pysync.diagnosis.drift import course_findings
@@ -19,7 +20,7 @@ from pysync.replication.registry import Course
 from pysync.texts import word
 from pysync.types import COURSE_ROLE
 from pysync.watching.doctor import addresses, tls
-from pysync.watching.doctor.portal import unindexed
+from pysync.watching.doctor.portal import long_transactions, unindexed
 from pysync.watching.status.portal import Clock, read_clock
 
 CLOCK_SECONDS: Final = 2.0
@@ -47,6 +48,8 @@ def examine_course(
     return of_server, [
         *course_findings(database, course),
         *addresses.subscription(database, course, portal_conninfo),
+        *sessions.of_workers(database, course),
+        *long_transactions(database, IN_COURSE),
         *missing(database, "course", IN_COURSE),
         *_code_of_others(database),
         *_triggers(database),

@@ -7,18 +7,23 @@ from typing import Any, Final
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from pysync.db import holders
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.diagnosis import sessions
 from pysync.diagnosis.backups import backup_findings
 from pysync.diagnosis.checks import portal_server
 from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.diagnosis.grants import missing
-from pysync.findings import ON_PORTAL, Finding, run
+from pysync.findings import ON_PORTAL, Finding, alone, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import identities
 from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
 from pysync.watching.doctor import tls
+
+OPEN_SECONDS: Final = 60
+"""How long a transaction may be prepared, or idle, before it is worth a word."""
 
 _QUERIES: Final = load(__file__)
 
@@ -46,6 +51,13 @@ def examine_portal(
     yield from tls.subscriptions(portal, wanted)
     for role in sorted({each.replication_role for each in wanted}):
         yield from _replication_role(portal, role)
+    ended = [
+        finding
+        for way in sorted({each.portal_conninfo for each in wanted})
+        for finding in (*sessions.of_copies(portal, way), *sessions.of_streams(portal, way))
+    ]
+    yield from dict.fromkeys(ended)
+    yield from long_transactions(portal, ON_PORTAL)
     for (table,) in portal.execute(
         _QUERIES["replica_identities"], {"tables": list(PUBLISHED_TABLES)}
     ).fetchall():
@@ -109,6 +121,19 @@ def _replication_role(portal: Connection, name: str) -> Iterator[Finding]:
             yield Finding(subject, cause, run(remedy, ON_PORTAL))
 
 
+def long_transactions(connection: Connection, where: str) -> Iterator[Finding]:
+    """Name transactions that workers, and slots that are made, may have to wait for."""
+    makes_slots = where == ON_PORTAL
+    also = ", and so does the slot of a course that is added" if makes_slots else ""
+    for each in holders.long_open(connection, OPEN_SECONDS, everywhere=makes_slots):
+        yield Finding(
+            f"{each}",
+            f"is open for long {where}: workers wait for what it has locked{also}",
+            each.end(where, connection.info.dbname),
+            must=False,
+        )
+
+
 def unindexed(connection: Connection, schema: str, where: str) -> Iterator[Finding]:
     """Return foreign keys on replicated tables without an index: deletions read whole tables."""
     values = {"schema": schema, "tables": list(REPLICATED_TABLES)}
@@ -116,6 +141,6 @@ def unindexed(connection: Connection, schema: str, where: str) -> Iterator[Findi
         yield Finding(
             f"foreign key '{name}' of {table}",
             f"has no index on ({columns}) {where}: each deletion in {target} reads all of {table}",
-            run(f"create index concurrently on {table} ({columns})", where),
+            alone(f"create index concurrently on {table} ({columns})", where),
             must=False,
         )

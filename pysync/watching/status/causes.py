@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -9,13 +10,16 @@ from typing import Final
 import psycopg
 
 from pysync.db.errors import told
+from pysync.diagnosis import sessions
 from pysync.diagnosis.trial import Tried, attempt, attempt_copy, reach
+from pysync.diagnosis.trial.reach import connect_until
 from pysync.errors import PysyncError
+from pysync.findings import Finding
+from pysync.replication.databases import connect_course
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
-from pysync.watching.status.judge import Verdict
-from pysync.watching.status.model import State
-from pysync.watching.status.observe import Observation
+from pysync.watching.status.model import State, Verdict
+from pysync.watching.status.observation import Observation
 
 TRIAL_SECONDS: Final = 1.2
 """How long the cause of a stuck course is looked for."""
@@ -56,9 +60,24 @@ def _try(
         )
     except (PysyncError, psycopg.Error) as error:
         outcome = Tried(None, 0, f"they couldn't be tried: {told(error)}")
+    if outcome.finding is None:
+        with suppress(PysyncError, psycopg.Error):
+            outcome = replace(outcome, finding=_ended(portal_conninfo, seen, deadline))
     if outcome.finding is None and not seen.slots[1].slot_active:
         outcome = replace(outcome, finding=reach(course, deadline))
     return outcome
+
+
+def _ended(portal_conninfo: str, seen: Observation, deadline: float) -> Finding | None:
+    """Return the setting that ends a course's sessions, if there is one."""
+    course, way = seen.course, seen.course.portal_conninfo
+    with closing(connect_until(portal_conninfo, deadline)) as portal:
+        copies = seen.last is not None and seen.last.tables_uncopied
+        on_portal = [*(sessions.of_copies if copies else sessions.of_streams)(portal, way)]
+    with closing(connect_until(course.conninfo, deadline, connect_course)) as database:
+        in_course = [*sessions.of_workers(database, course)]
+    found = on_portal + in_course if copies else in_course + on_portal
+    return min(found, key=lambda each: not each.must, default=None)
 
 
 def _explained(seen: Observation, verdict: Verdict, tried: Tried | PysyncError) -> Verdict:

@@ -1,5 +1,6 @@
 """What a course database says of its replication."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, final
@@ -52,15 +53,6 @@ class Facts:
     altered: Finding | None = None
 
 
-@dataclass(frozen=True)
-class Blocker:
-    """A session that an apply worker waits for."""
-
-    pid: int
-    who: str
-    doing: str
-
-
 def read_facts(database: Connection, course: Course) -> Facts:
     """Read what a course database says; a view that is missing or altered is a finding."""
     names = {"name": course.replication_name, "course_id": course.course_id}
@@ -80,9 +72,10 @@ def read_facts(database: Connection, course: Course) -> Facts:
             facts = cursor.execute(QUERIES["subscription"], names).fetchone()
     assert facts is not None  # noqa: S101 - both queries have one row
     if facts.tells_position:
-        facts = replace(
-            facts, applied_at=fetch_value(database, QUERIES["applied_position"], **names)
-        )
+        # It reads a catalog, too, which isn't open to everybody either.
+        with suppress(errors.InsufficientPrivilege):
+            applied_at = fetch_value(database, QUERIES["applied_position"], **names)
+            facts = replace(facts, applied_at=applied_at)
     return replace(facts, altered=altered)
 
 
@@ -90,15 +83,6 @@ def read_mark(database: Connection, course: Course) -> int | None:
     """Return the newest mark that is visible here."""
     mark: int | None = fetch_value(database, QUERIES["newest_mark"], course_id=course.course_id)
     return mark
-
-
-def read_blocker(database: Connection, worker_pid: int | None) -> Blocker | None:
-    """Return whose lock an apply worker waits for, or ``None`` if it doesn't, or isn't told."""
-    with database.cursor(row_factory=class_row(Blocker)) as cursor:
-        try:
-            return cursor.execute(QUERIES["blocker"], {"pid": worker_pid}).fetchone()
-        except psycopg.Error:
-            return None
 
 
 def read_strangers(database: Connection, known: list[str]) -> tuple[tuple[str, str], ...]:

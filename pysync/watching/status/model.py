@@ -48,6 +48,16 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """A state with its cause and remedy; ``untold`` if the cause is worth a trial."""
+
+    state: State
+    cause: str | None = None
+    remedy: str | None = None
+    untold: bool = False
+
+
+@dataclass(frozen=True)
 class CourseStatus(Advice):
     """A course in the report, as ``status.schema.json`` describes it; ``None`` is not known.
 

@@ -3,31 +3,30 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from pysync.db import holders
 from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.diagnosis.drift import course_findings
 from pysync.errors import DatabaseUnreachableError, PysyncError
-from pysync.findings import Finding
+from pysync.replication import processes
 from pysync.replication.polling import Databases, ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.course import (
-    Blocker,
     Facts,
-    read_blocker,
     read_facts,
     read_mark,
     read_strangers,
 )
-from pysync.watching.status.portal import Mark, Slot
+from pysync.watching.status.observation import Observation
+from pysync.watching.status.portal import Slot
 
 ARRIVAL_SECONDS: Final = 0.8
 """How long a mark may take before a course counts as behind."""
@@ -41,48 +40,6 @@ _CROWDED_SECONDS: Final = 0.15
 _COPYING_SECONDS: Final = 0.3
 _SLACK_SECONDS: Final = 0.5
 _REFUSAL_SECONDS: Final = 1
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What was seen of a course.
-
-    :param slots: at the portal, before and after its database was asked.
-    :param error: why that couldn't be asked, if it couldn't.
-    :param first: what it said when it was first asked, ``last`` when it was last.
-    :param mark: the mark that was sent in between, if one was.
-    :param arrived: whether that mark, or a later one, was visible when it was last asked.
-    :param seen_at: when that was, on our monotonic clock.
-    :param ahead: whether the course knows more than the portal does.
-    :param verified: when it was last compared with the portal, and how many rows differed.
-    """
-
-    course: Course
-    slots: tuple[Slot, Slot]
-    error: PysyncError | None = None
-    first: Facts | None = None
-    last: Facts | None = None
-    drift: tuple[Finding, ...] = ()
-    strangers: tuple[tuple[str, str], ...] = ()
-    blocker: Blocker | None = None
-    mark: Mark | None = None
-    arrived: bool = False
-    seen_at: float = 0
-    ahead: bool = False
-    database_is_gone: bool = False
-    verified: tuple[datetime, int] | None = None
-
-    @property
-    def undecided(self) -> bool:
-        """Return whether it takes another look to tell whether the course moves."""
-        return (
-            self.error is None
-            and self.first is not None
-            and self.last is self.first
-            and not self.arrived
-            and self.first.mark is not None
-            and bool(self.first.subscription_enabled)
-        )
 
 
 def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> list[Observation]:
@@ -119,8 +76,16 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
             # In a crowd, and where no mark could be sent, nobody has waited yet.
             time.sleep(max(sent_at + ARRIVAL_SECONDS - time.monotonic(), 0))
             seen |= _round(databases, undecided, _ask_again, PATIENCE_SECONDS)
+    seen |= {i: _ask_portal(portal, each) for i, each in seen.items() if each.missed}
     after = before | portal_side.read_slots(portal)
     return [replace(each, slots=(before[i], after[i])) for i, each in seen.items()]
+
+
+def _ask_portal(portal: Connection, seen: Observation) -> Observation:
+    """See whom the portal's processes for a course wait for."""
+    senders = processes.senders(portal, seen.course)
+    found = holders.holder(portal, list(senders))
+    return replace(seen, senders=senders, holders=(seen.holders[0], found))
 
 
 def _round(
@@ -174,7 +139,9 @@ def _await(database: Connection, seen: Observation, *, crowded: bool) -> Observa
     if first.tables_ready < first.tables_total:
         # Marks arrive once all is copied; whether tries to copy fail shows in a while.
         time.sleep(_COPYING_SECONDS)
-        return replace(seen, last=read_facts(database, seen.course), seen_at=time.monotonic())
+        seen = replace(seen, last=read_facts(database, seen.course), seen_at=time.monotonic())
+        return _with_workers(database, seen)
+    seen = _with_workers(database, seen)
     healthy = seen.slots[0].slot_active and not first.apply_errors
     patience = PATIENCE_SECONDS if healthy else ARRIVAL_SECONDS
     deadline = time.monotonic() + (_CROWDED_SECONDS if crowded else patience)
@@ -190,7 +157,13 @@ def _ask_again(database: Connection, seen: Observation) -> Observation:
         return seen
     last = read_facts(database, seen.course)
     seen = replace(seen, last=last, seen_at=time.monotonic())
-    return replace(seen, blocker=read_blocker(database, last.worker_pid))
+    return _with_workers(database, seen)
+
+
+def _with_workers(database: Connection, seen: Observation) -> Observation:
+    now = processes.workers(database, seen.course)
+    found = holders.holder(database, [each.pid for each in now])
+    return replace(seen, workers=(seen.workers[1], now), holders=(found, seen.holders[1]))
 
 
 def _with_mark(database: Connection, seen: Observation) -> Observation:

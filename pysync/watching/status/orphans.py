@@ -15,7 +15,7 @@ from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 from pysync.watching.status.model import Orphan
-from pysync.watching.status.observe import Observation
+from pysync.watching.status.observation import Observation
 
 _QUERIES: Final = load(__file__)
 

@@ -66,18 +66,6 @@ select (pg_catalog.pg_replication_origin_progress(o.roname, false) - '0/0')::big
 -- The newest mark that is visible in the course.
 select max(number) from course.mark where course_id = %(course_id)s;
 
--- name: blocker
--- Whose lock an apply worker waits for: the oldest transaction's.
-select a.pid,
-       coalesce(nullif(a.application_name, ''), a.usename::text, a.backend_type, 'unknown') as who,
-       coalesce(a.state || ' for '
-                    || date_trunc('second', clock_timestamp() - a.xact_start)::text,
-                'running') as doing
-  from unnest(pg_catalog.pg_blocking_pids(%(pid)s)) as blocking (pid)
-  join pg_catalog.pg_stat_activity a on a.pid = blocking.pid
- order by a.xact_start
- limit 1;
-
 -- name: strangers
 -- Name and database of subscriptions of pysync's on this server that no course of ours has.
 select s.subname::text, d.datname::text

@@ -17,9 +17,10 @@ from pysync.replication.polling import ask_each
 from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
-from pysync.watching.status.judge import Verdict, judge, unverified_since
-from pysync.watching.status.model import CourseStatus, Report, Revision, State
-from pysync.watching.status.observe import Observation, observe
+from pysync.watching.status.judge import judge, unverified_since
+from pysync.watching.status.model import CourseStatus, Report, Revision, State, Verdict
+from pysync.watching.status.observation import Observation
+from pysync.watching.status.observe import observe
 from pysync.watching.status.orphans import find_orphans, subscriptions_without_course
 from pysync.watching.status.portal import Clock
 

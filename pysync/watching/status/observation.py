@@ -1,0 +1,68 @@
+"""What was seen of a course: what verdicts are made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pysync.db.holders import Holder
+from pysync.errors import PysyncError
+from pysync.findings import Finding
+from pysync.replication.processes import Worker
+from pysync.replication.registry import Course
+from pysync.watching.status.course import Facts
+from pysync.watching.status.portal import Mark, Slot
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of a course.
+
+    :param slots: at the portal, before and after its database was asked.
+    :param error: why that couldn't be asked, if it couldn't.
+    :param first: what it said when it was first asked, ``last`` when it was last.
+    :param workers: its subscription's own, when its mark was first missed, and last.
+    :param senders: the portal's for it, and what each waits for.
+    :param holders: whom the ones and the others wait for, if it isn't one another.
+    :param mark: the mark that was sent in between, if one was.
+    :param arrived: whether that mark, or a later one, was visible when it was last asked.
+    :param seen_at: when that was, on our monotonic clock.
+    :param ahead: whether the course knows more than the portal does.
+    :param verified: when it was last compared with the portal, and how many rows differed.
+    """
+
+    course: Course
+    slots: tuple[Slot, Slot]
+    error: PysyncError | None = None
+    first: Facts | None = None
+    last: Facts | None = None
+    drift: tuple[Finding, ...] = ()
+    strangers: tuple[tuple[str, str], ...] = ()
+    workers: tuple[tuple[Worker, ...], tuple[Worker, ...]] = ((), ())
+    senders: Mapping[int, str | None] = field(default_factory=dict)
+    holders: tuple[Holder | None, Holder | None] = (None, None)
+    mark: Mark | None = None
+    arrived: bool = False
+    seen_at: float = 0
+    ahead: bool = False
+    database_is_gone: bool = False
+    verified: tuple[datetime, int] | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Return whether it takes another look to tell whether the course moves."""
+        return (
+            self.missed
+            and self.last is self.first
+            and self.first is not None
+            and self.first.mark is not None
+        )
+
+    @property
+    def missed(self) -> bool:
+        """Return whether what it should have by now isn't there."""
+        return (
+            self.error is None
+            and self.first is not None
+            and not self.arrived
+            and bool(self.first.subscription_enabled)
+        )
