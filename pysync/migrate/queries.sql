@@ -145,8 +145,10 @@ select 'policy', r.name, p.polname::text,
 union all
 select 'function', '', f.oid::pg_catalog.regprocedure::text,
        pg_catalog.jsonb_build_object(
-           -- However a script's lines ended.
-           'body', pg_catalog.md5(pg_catalog.replace(f.prosrc, e'\r', '')),
+           -- Spaces and comments may differ; what is quoted may not.
+           'body', pg_catalog.md5(pg_catalog.btrim(pg_catalog.regexp_replace(
+                       pg_catalog.regexp_replace(f.prosrc, e'(''[^'']*'')|--[^\n]*', '\1', 'g'),
+                       '\s+', ' ', 'g'))),
            'language', l.lanname,
            'security', case when f.prosecdef then 'definer' else 'invoker' end,
            'settings', f.proconfig,
