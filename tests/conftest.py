@@ -75,7 +75,6 @@ SETTINGS = {
     "max_connections": "200",
     "max_wal_senders": "100",
     "max_worker_processes": "120",
-    "max_prepared_transactions": "10",
     "max_logical_replication_workers": "100",
     "max_sync_workers_per_subscription": "4",
     "wal_retrieve_retry_interval": "100ms",
@@ -222,8 +221,8 @@ def start_server(
     return executor
 
 
-def _cluster(major: int, folder: Path, name: str) -> Iterator[Cluster]:
-    executor = start_server(INSTALLATIONS[major], folder, name)
+def _cluster(major: int, folder: Path, name: str, **settings: str) -> Iterator[Cluster]:
+    executor = start_server(INSTALLATIONS[major], folder, name, settings)
     cluster = Cluster(executor, major)
     yield cluster
     executor.stop()
@@ -238,7 +237,13 @@ def portal_server(major: int, folder: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def course_server(major: int, folder: Path) -> Iterator[Cluster]:
     """The server that course databases live on, one per version and session."""
-    yield from _cluster(major, folder, "courses")
+    yield from _cluster(major, folder, "courses", max_prepared_transactions="10")
+
+
+@pytest.fixture(scope="session")
+def preparing_server(major: int, folder: Path) -> Iterator[Cluster]:
+    """A server for portals where transactions may be prepared, and so nobody is notified."""
+    yield from _cluster(major, folder, "preparing", max_prepared_transactions="10")
 
 
 @pytest.fixture(scope="session")

@@ -317,7 +317,14 @@ def test_a_role_without_rights_on_the_portal(site: Site) -> None:
 def test_a_role_without_rights_on_the_course_server(site: Site) -> None:
     database = site.new_database()
     before = footprint(site.portal, database)
+    site.course_server.course_template("A")  # with which pysync's own role is there
     conninfo = make_conninfo(database, user=make_role(site.course_server, "plain"))
+    result = cli("course", "add", "B", conninfo, portal=site.portal)
+    assert_refused(result, "lacks membership in pysync's own role", "grant pysync_course to")
+    assert footprint(site.portal, database) == before
+    with psycopg.connect(database) as connection:
+        connection.execute("grant pysync_course to plain")
+    before = footprint(site.portal, database)
     result = cli("course", "add", "B", conninfo, portal=site.portal)
     # The server's own words, which 16 changed.
     with (
@@ -327,7 +334,7 @@ def test_a_role_without_rights_on_the_course_server(site: Site) -> None:
         connection.execute(
             "create subscription x connection '' publication y with (connect = false)"
         )
-    assert_refused(result, str(refused.value.diag.message_primary), "connect as a role")
+    assert_refused(result, str(refused.value.diag.message_primary), "connect as one with these")
     assert footprint(site.portal, database) == before
 
 

@@ -113,10 +113,10 @@ def test_passwords_are_used_and_never_shown_stored_or_logged(
     said.append(output(added))
     # Such a server's defaults make the first copy slow; it is said so, with what would help.
     assert "warning: course server has wal_retrieve_retry_interval = 5000ms" in added.stderr
-    assert "set it to 200ms" in added.stderr
+    assert "alter system set wal_retrieve_retry_interval = '200ms'" in added.stderr
     assert "warning: course server has wal_writer_delay = 200ms" in added.stderr
     assert "warning: course server has max_sync_workers_per_subscription = 2" in added.stderr
-    assert "set it to 4" in added.stderr
+    assert "alter system set max_sync_workers_per_subscription = 4" in added.stderr
 
     # Later commands reach the course by PGPASSWORD, and say what is missing without it.
     enroll(site, insert_user(site, "bob"), "A")

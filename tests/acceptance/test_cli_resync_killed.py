@@ -233,7 +233,7 @@ def test_a_transaction_that_does_not_end_is_named_and_the_course_goes_on(
     application.execute("insert into auth_user (username, password) values ('held', '')")
     with pytest.raises(ReplicationError, match="older transactions") as refused:
         resync(site.portal, CourseId("A"), Silent())
-    assert f"(pid {application.info.backend_pid})" in refused.value.message
+    assert f"process {application.info.backend_pid} (" in refused.value.message
     application.execute("commit")
     assert slots(site) == [replication_name(site, "A")]
     enroll(site, insert_user(site, "meanwhile"), "A")

@@ -111,6 +111,9 @@ def test_no_command_takes_a_superuser(site: Site, start: Start) -> None:
     assert slots(site) == [replication_name(site, "A")]
     assert site.one("select to_jsonb(s) ->> 'failover' from pg_replication_slots s") == chosen
     succeed("course", "remove", "A", "--yes", portal=portal)
+    succeed("course", "add", "A", moved, "--adopt", "--yes", portal=portal)
+    assert_equal_to_the_fan_out(site, "A")
+    succeed("course", "remove", "A", "--yes", portal=portal)
     succeed("migrate", "portal", "--to", "base", portal=portal)
     assert site.one("select array_agg(username::text order by id) from auth_user") == [
         *("ada", "bob", "held", "dan")

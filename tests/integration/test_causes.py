@@ -26,6 +26,8 @@ from pysync.errors import (
 )
 from pysync.findings import IN_COURSE, ON_PORTAL
 from pysync.lifecycle import courses, durability, first_copy, move, pause, resync
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
 from pysync.replication import slots, snapshots, subscriptions
 from pysync.texts import Text
 from pysync.types import CourseId
@@ -33,7 +35,7 @@ from pysync.watching.doctor import examine
 from pysync.watching.doctor import portal as doctor
 from pysync.watching.status import CourseStatus, State, status
 from tests import support
-from tests.support import Silent, Site, enroll, eventually, insert_user
+from tests.support import Cluster, Silent, Site, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest("what workers wait for, and who may see it")
 
@@ -202,9 +204,19 @@ class Following(Silent):
         follow(self._connection, message.commands)
 
 
+@pytest.fixture
+def preparing_site(preparing_server: Cluster, course_server: Cluster) -> Iterator[Site]:
+    """A site whose portal, too, is on a server that takes prepared transactions."""
+    site = Site(preparing_server, course_server, preparing_server.create())
+    migrate(site.portal, PORTAL, "portal")
+    yield site
+    site.close()
+
+
 def test_prepared_transactions_in_the_way_of_a_course_that_is_added(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    preparing_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    site = preparing_site
     monkeypatch.setattr(slots, "SLOT_TIMEOUT_SECONDS", 1)
     monkeypatch.setattr(transactions, "TRIES", 1)
     monkeypatch.setattr(first_copy, "HELD_SECONDS", 0.5)
@@ -417,14 +429,16 @@ def test_what_is_refused_changes_nothing(
         monkeypatch.setattr(slots, "SLOT_TIMEOUT_SECONDS", 1)
         monkeypatch.setattr(snapshots, "SLOT_TIMEOUT_SECONDS", 1)
         elsewhere = site.new_database()
-        prepare(site, None, "create table public.elsewhere (id integer)")
-        with pytest.raises(ReplicationError, match="the oldest is prepared transaction"):
+        open_elsewhere = site.connect()
+        open_elsewhere.execute("begin")
+        open_elsewhere.execute("create table public.elsewhere (id integer)")
+        with pytest.raises(ReplicationError, match="the oldest is process"):
             move.move(site.portal, A, elsewhere, Silent(), fresh=True)
         assert state() == before
-        with pytest.raises(ReplicationError, match="the oldest is prepared transaction"):
+        with pytest.raises(ReplicationError, match="the oldest is process"):
             resync.resync(site.portal, A, Silent())
         assert state() == before
-        site.execute("rollback prepared 'it''s \\ “mine”'")
+        open_elsewhere.execute("rollback")
         heal(site)
 
 

@@ -322,28 +322,20 @@ def test_an_application_reaches_nothing_of_it(app: App, site: Site) -> None:
 
 
 @pytest.mark.newest("a server of its own, for one setting")
-def test_transactions_with_changes_can_be_prepared(
-    major: int, folder: Path, portal_server: Cluster
-) -> None:
+def test_transactions_with_changes_can_be_prepared(preparing_server: Cluster) -> None:
     """NOTIFY would forbid it: where transactions may be prepared there is none."""
-    executor = start_server(
-        INSTALLATIONS[major], folder, "prepared", {"max_prepared_transactions": "2"}
-    )
-    try:
-        portal = Cluster(executor, major).create("portal")
-        migrate(portal, PORTAL, "portal")
-        with psycopg.connect(portal, autocommit=True) as connection:
-            connection.execute("update pysync.setting set enabled = true")
-            connection.execute("begin")
-            connection.execute("insert into auth_user (username, password) values ('ada', '')")
-            connection.execute("update auth_user set email = 'x'")
-            connection.execute("prepare transaction 'x'")
-            connection.execute("commit prepared 'x'")
-            assert connection.execute(
-                "select queued from pysync.discussion_status()"
-            ).fetchall() == [(1,)]
-    finally:
-        executor.stop()
+    portal = preparing_server.create()
+    migrate(portal, PORTAL, "portal")
+    with psycopg.connect(portal, autocommit=True) as connection:
+        connection.execute("update pysync.setting set enabled = true")
+        connection.execute("begin")
+        connection.execute("insert into auth_user (username, password) values ('ada', '')")
+        connection.execute("update auth_user set email = 'x'")
+        connection.execute("prepare transaction 'x'")
+        connection.execute("commit prepared 'x'")
+        status = "select queued from pysync.discussion_status()"
+        assert connection.execute(status).fetchall() == [(1,)]
+    preparing_server.drop(portal)
 
 
 @pytest.mark.newest("each statement is one of ours")
