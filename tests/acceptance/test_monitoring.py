@@ -261,9 +261,11 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
         "alter table public.student_courseenrollment drop constraint"
         " student_courseenrollment_user_id_course_id_key"
     )
+    site.execute("update pysync.course set ready_at = ready_at - interval '2 days'")
     found = findings(site)
     new = {name: each["must"] for name, each in found.items() if name not in well}
     assert new == {
+        "course 'A'": False,
         "table course.auth_user": True,
         "replica identity of course.auth_user": True,
         "trigger 'pysync_refuse_rows' on course.mark": True,
@@ -274,6 +276,7 @@ def test_doctor_finds_what_will_stop_replication(site: Site) -> None:
             False
         ),
     }
+    assert "hasn't been compared" in found["course 'A'"]["cause"]
     assert "NOT NULL without a default" in found["table course.auth_user"]["cause"]
     said = cli("doctor", portal=site.portal)
     assert said.returncode == 1

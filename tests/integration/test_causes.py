@@ -184,7 +184,7 @@ def test_a_worker_that_is_ended_again_and_again_doesnt_get_on(
     end = "select pg_terminate_backend(pid) from pg_stat_subscription where pid is not null"
     killer = site.course("A")
     with again_and_again(lambda: killer.execute(end)):
-        for _ in range(3):
+        for _ in range(2):
             found = become(site, State.STUCK, "apply worker", "longer than there was time to try")
             # Which of the two is seen is chance; neither the trial's own end, nor progress, is.
             assert re.search("is started again|no apply worker is connected", f"{found.cause}")

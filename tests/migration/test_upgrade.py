@@ -279,6 +279,16 @@ def test_a_column_is_added_and_dropped_while_courses_stream(tree: Tree, streamin
     assert site.execute("select from pg_attribute where attname = 'nickname'") == []
 
 
+IMPATIENT = """
+from pysync.db import transactions
+from pysync.migrate import publications
+transactions.TRIES = publications.TRIES = 3
+from pysync.cli import main
+main()
+"""
+"""The command line, when it gives up sooner."""
+
+
 @pytest.mark.newest("our own waiting and naming")
 def test_who_writes_on_and_on_is_named_and_not_waited_for(tree: Tree, streaming: Site) -> None:
     site = streaming
@@ -287,7 +297,7 @@ def test_who_writes_on_and_on_is_named_and_not_waited_for(tree: Tree, streaming:
     site.execute("update auth_userprofile set nickname = 'before'")
     with psycopg.connect(site.portal, application_name="bulk") as bulk:
         bulk.execute("update auth_userprofile set goals = '' where user_id = 1")
-        done = tree.pysync(site.portal, "migrate")
+        done = tree.run(IMPATIENT, "migrate", portal=site.portal)
         assert done.returncode == 1
         assert "course 'A' is busy: " in done.stderr
         assert "it is held by process" in done.stderr
@@ -297,7 +307,7 @@ def test_who_writes_on_and_on_is_named_and_not_waited_for(tree: Tree, streaming:
         kill(tree, site, "in the middle of filling")
         # Rows that are being written are left for later; nobody holds others meanwhile.
         bulk.execute("update auth_userprofile set goals = '' where user_id = 1")
-        done = tree.pysync(site.portal, "migrate")
+        done = tree.run(IMPATIENT, "migrate", portal=site.portal)
         assert "course 'A' is busy: " in done.stderr
         assert "it is held by process" in done.stderr
         assert "(“bulk”, idle in transaction" in done.stderr

@@ -20,6 +20,7 @@ from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import identities
 from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
+from pysync.texts import word
 from pysync.watching.doctor import tls
 
 OPEN_SECONDS: Final = 60
@@ -58,6 +59,7 @@ def examine_portal(
     ]
     yield from dict.fromkeys(ended)
     yield from long_transactions(portal, ON_PORTAL)
+    yield from _unverified(portal, wanted)
     for (table,) in portal.execute(
         _QUERIES["replica_identities"], {"tables": list(PUBLISHED_TABLES)}
     ).fetchall():
@@ -130,6 +132,20 @@ def long_transactions(connection: Connection, where: str) -> Iterator[Finding]:
             f"{each}",
             f"is open for long {where}: workers wait for what it has locked{also}",
             each.end(where, connection.info.dbname),
+            must=False,
+        )
+
+
+def _unverified(portal: Connection, wanted: Sequence[Course]) -> Iterator[Finding]:
+    """Name courses that nobody compares with the portal."""
+    asked = {"courses": [each.course_id for each in wanted]}
+    for course_id, since in portal.execute(_QUERIES["unverified"], asked).fetchall():
+        yield Finding(
+            f"course '{course_id}'",
+            f"hasn't been compared with the portal since {since:%Y-%m-%d}: a difference that no "
+            "mark tells stays unseen",
+            f"have 'pysync serve' run, which does that in turn, or run 'pysync verify "
+            f"{word(course_id)}'",
             must=False,
         )
 

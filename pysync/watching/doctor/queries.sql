@@ -34,6 +34,18 @@ select c.relname::text
            select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))
  order by 1;
 
+-- name: unverified
+-- Courses that nobody has compared with the portal for a day, nor filled, and since when.
+select course.course_id, seen.at
+  from pysync.course
+  left join pysync.verification using (course_id)
+ cross join lateral (
+           select greatest(verification.verified_at, course.ready_at) as at
+       ) as seen
+ where course.course_id = any (%(courses)s::text[])
+   and seen.at < pg_catalog.now() - interval '1 day'
+ order by seen.at, course.course_id;
+
 -- name: unindexed
 -- Foreign keys on replicated tables without an index: each deletion reads the whole table.
 select k.conrelid::pg_catalog.regclass::text as table, k.conname::text as name,
