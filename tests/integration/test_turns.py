@@ -19,7 +19,7 @@ from pysync.types import CourseId
 from tests.integration.fan_out import role
 from tests.support import Site
 
-pytestmark = pytest.mark.oldest_and_newest("which privilege a lock needs has changed since 15")
+pytestmark = pytest.mark.every_major("which privilege a lock needs has changed since 15")
 
 A = CourseId("A")
 EVERY_LOCK = [
