@@ -26,7 +26,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from pytest_postgresql.executors import PostgreSQLExecutor
 
@@ -43,7 +45,7 @@ from pysync.diagnosis.grants import GRANTS
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import SUPPORTED_MAJORS
-from tests.support import Cluster, GrantedSite, Site, grant
+from tests.support import Cluster, GrantedSite, Site, enroll, grant, insert_user
 
 REQUIRED_MAJORS = "PYSYNC_TEST_MAJORS"
 """Environment variable: majors that must be there, such as ``15,18``, or ``all`` supported ones.
@@ -282,3 +284,12 @@ def site(
         site = Site(portal_server, course_server, portal_server.create(template=template))
     yield site
     site.close()
+
+
+@pytest.fixture
+def course(site: Site) -> psycopg.Connection[Any]:
+    """Course A of a site, which streams, with one user."""
+    site.add("A")
+    enroll(site, insert_user(site, "first"), "A")
+    site.wait()
+    return site.course("A")

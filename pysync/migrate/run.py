@@ -97,14 +97,15 @@ def migrate(
         elif before is None:
             _check_vacant(connection, lineage.schemas, subject)
         check_known(before, lineage, subject)
-        config.attributes |= {
-            "lineage": lineage,
-            "course_id": course,
-            "merging": course if merging else None,
-            "keep_owner": keep_owner,
-            "found_tables": _found_tables(connection, lineage),
-            "adopted_tables": _adopted_tables(connection, lineage) if before else None,
-        }
+        if before != target:
+            config.attributes |= {
+                "lineage": lineage,
+                "course_id": course,
+                "merging": course if merging else None,
+                "keep_owner": keep_owner,
+                "found_tables": _found_tables(connection, lineage),
+                "adopted_tables": _adopted_tables(connection, lineage) if before else None,
+            }
         if offline:
             script = _script(config, lineage, before, target, reinstall=reinstall)
             return Migrated(before, before, script)

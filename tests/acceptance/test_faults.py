@@ -67,15 +67,6 @@ def mend(site: Site, *command: str, course_id: str = "A") -> None:
     succeed("verify", course_id, portal=site.portal)
 
 
-@pytest.fixture
-def course(site: Site) -> psycopg.Connection[Any]:
-    """A course that streams, with one user."""
-    site.add("A")
-    enroll(site, insert_user(site, "first"), "A")
-    site.wait()
-    return site.course("A")
-
-
 def as_replica(connection: psycopg.Connection[Any], statement: str) -> None:
     with connection.transaction():
         connection.execute("set local session_replication_role = replica")

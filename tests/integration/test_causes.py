@@ -44,15 +44,6 @@ HOSTILE_GID = "it's \\ “mine”"
 """A transaction's number as its manager likes it."""
 
 
-@pytest.fixture
-def course(site: Site) -> psycopg.Connection[Any]:
-    """Course A, which streams, with one user."""
-    site.add("A")
-    enroll(site, insert_user(site, "first"), "A")
-    site.wait()
-    return site.course("A")
-
-
 def become(site: Site, state: State, *words: str) -> CourseStatus:
     """Wait until the course is in a state, and check what is said about it."""
     seen: list[CourseStatus] = []

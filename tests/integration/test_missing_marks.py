@@ -25,15 +25,6 @@ A = CourseId("A")
 CHANGES_MISSING = "PY007"
 
 
-@pytest.fixture
-def course(site: Site) -> psycopg.Connection[Any]:
-    """Course A, which streams, with one user."""
-    site.add("A")
-    enroll(site, insert_user(site, "first"), "A")
-    site.wait()
-    return site.course("A")
-
-
 def name_of(site: Site) -> str:
     return str(site.one("select replication_name from pysync.course"))
 
