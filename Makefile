@@ -42,8 +42,8 @@ format: $(INSTALLED) ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Print speed ratios, with and without pysync, measured in one run
-	$(BIN)/python -m tests.benchmarks
+bench: $(INSTALLED) ## Print what pysync costs (PEERS=1: beside others, SCALE=1: with 100 courses)
+	$(BIN)/python -m tests.benchmarks $(if $(PEERS),--peers) $(if $(SCALE),--scale)
 
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

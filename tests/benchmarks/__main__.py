@@ -1,7 +1,7 @@
 """Print what pysync costs, as ratios measured in one run on one pair of servers.
 
-Run as ``python -m tests.benchmarks [--quick] [a b c d]``. Nothing here is a test: a ratio that
-misses its target is printed, not failed.
+Run as ``python -m tests.benchmarks [--quick] [--format json] [NAME…]``. Nothing here is a test: a
+ratio that misses its target is printed, not failed.
 """
 
 from __future__ import annotations
@@ -10,22 +10,30 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import enrolling, latency, updates
-from tests.benchmarks.measure import FULL, QUICK, Comparison, Effort
-from tests.benchmarks.pair import Pair, describe, server_pair
+from tests.benchmarks import latency, linearity, mixed, singles, statements, updates
+from tests.benchmarks.measure import FULL, QUICK, Effort, Row
+from tests.benchmarks.pair import Pair, Say, describe, server_pair
+from tests.benchmarks.peers import bench as peers
 
-BENCHMARKS: dict[str, Callable[[Pair, Effort], list[Comparison]]] = {
-    # In this order: (a) and (b) are to have no subscription attached; (c) leaves disabled ones.
-    "a": updates.measure,
-    "b": enrolling.measure_statement,
-    "c": latency.measure,
-    "d": enrolling.measure_until_visible,
+BENCHMARKS: dict[str, Callable[[Pair, Effort], list[Row]]] = {
+    # In this order: up to the statements no subscription is to be attached; (c) leaves disabled ones.
+    "updates": updates.measure,
+    "singles": singles.measure,
+    "statements": statements.measure,
+    "linearity": linearity.measure,
+    "mixed": mixed.measure,
+    "latency": latency.measure,
+    "visible": statements.measure_until_visible,
 }
+
+ALONE: dict[str, Callable[[Say, Effort], list[Row]]] = {"peers": peers.measure}
+"""Those with servers of their own, which are run when they are named."""
 
 BUSY = 0.5
 """The load average, before anything is started, from which on ratios are doubtful."""
@@ -35,13 +43,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--quick", action="store_true", help="half a minute, less to rely on")
+    parser.add_argument("--quick", action="store_true", help="a quarter of it, less to rely on")
+    parser.add_argument("--format", choices=["table", "json"], default="table")
+    names = [*BENCHMARKS, *ALONE]
+    for name in ALONE:
+        parser.add_argument(f"--{name}", action="append_const", dest="more", const=name, default=[])
     parser.add_argument(
-        "names", nargs="*", metavar="a b c d", help="which ones to run; all by default"
+        "names", nargs="*", metavar="NAME", help=f"which to run, of: {', '.join(names)}"
     )
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(BENCHMARKS):
+    if unknown := set(arguments.names) - set(names):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    wanted = {*(arguments.names or BENCHMARKS), *arguments.more}
     effort = QUICK if arguments.quick else FULL
     begin = time.monotonic()
     load = os.getloadavg()[0]
@@ -50,43 +63,57 @@ def main() -> None:
     def say(text: str) -> None:
         aside.print(f"{time.monotonic() - begin:5.0f} s  {text}", markup=False)
 
-    lines: list[Comparison] = []
-    say("starting two servers")
-    with server_pair(say) as pair:
-        about = describe(pair)
-        for name, measure in BENCHMARKS.items():
-            if name in (arguments.names or BENCHMARKS):
-                lines += measure(pair, effort)
-    show(lines, about, effort, time.monotonic() - begin)
+    rows: list[Row] = []
+    about = ""
+    try:
+        if shared := [name for name in BENCHMARKS if name in wanted]:
+            say("starting two servers")
+            with server_pair(say) as pair:
+                about = describe(pair)
+                for name in shared:
+                    rows += BENCHMARKS[name](pair, effort)
+        for name, measure in ALONE.items():
+            if name in wanted:
+                rows += measure(say, effort)
+    finally:
+        # What was measured before an error isn't lost.
+        about += f"\nMeasured in {time.monotonic() - begin:.0f} s; load average before {load:.1f}."
+        if arguments.format == "json":
+            result = {"about": about, "rows": [asdict(row) for row in rows]}
+            Console(highlight=False, soft_wrap=True).print_json(data=result)
+        else:
+            show(rows, about, effort)
     if load > BUSY:
         say(f"The load average was {load:.1f} before: what else runs here falsifies the ratios.")
 
 
-def show(lines: list[Comparison], about: str, effort: Effort, seconds: float) -> None:
+def show(rows: list[Row], about: str, effort: Effort) -> None:
     """Print the result: a line per comparison, then how it was measured."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for column in ("without", "with pysync", "ratio", "quartiles"):
+    for column in ("beside", "pysync", "ratio", "quartiles"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("target", no_wrap=True)
-    for line in lines:
-        low, _, high = line.quartiles
-        verdict = {True: ", met", False: ", MISSED", None: ""}[line.met]
+    for row in rows:
+        verdict = {True: ", met", False: ", MISSED", None: ""}[row.met]
         table.add_row(
-            line.title,
-            *(line.unit.text(value) for value in line.medians),
-            f"{line.ratio:.2f}",
-            f"{low:.2f} to {high:.2f}",
-            line.target + verdict,
+            row.title,
+            row.beside,
+            row.pysync,
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.quartiles is None else "{:.2f} to {:.2f}".format(*row.quartiles),
+            row.target + verdict,
         )
     console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=140)
+    console = console if console.is_terminal else Console(highlight=False, width=150)
     console.print(table)
     console.print(
-        f"{about}\n"
-        f"The two sides of a ratio take turns in {effort.rounds} rounds ({effort.rate_rounds} in "
-        "(a)). Values are medians over the rounds; each round has\na ratio of its own, whose median "
-        f"and quartiles are shown. Measured in {seconds:.0f} s.",
+        f"Beside pysync: the same without its triggers, unless it says otherwise. The sides take turns"
+        f" in {effort.rounds} rounds\n({effort.rate_rounds} of rates). Values are medians over the"
+        " rounds; each round has a ratio of its own, whose median and quartiles\nare shown. Of"
+        f" linearity the worst cell of {len(linearity.STATISTICS) * len(linearity.SESSIONS)} is shown,"
+        " the smaller portal beside the larger one, and the least and the next to\nthe greatest ratio"
+        f" instead of quartiles.\n{about}",
         markup=False,
         soft_wrap=True,
     )

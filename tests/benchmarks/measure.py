@@ -1,25 +1,31 @@
-"""Measure two sides of a ratio in turns, and sum the rounds up.
+"""Measure the sides of a ratio in turns, and sum the rounds up.
 
 Other load on the machine changes from second to second, so a ratio of two runs means nothing. The
-two sides of a round follow each other at once, and every other round begins with the other side.
+sides of a round follow each other at once, and every other round begins with the last one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Effort:
     """How long to measure.
 
-    :param rate_rounds: rounds of (a); many short ones, since rates suffer most from other load.
-    :param rate_seconds: how long a side of a round of (a) lasts.
+    :param rate_rounds: rounds of rates; many short ones, since they suffer most from other load.
+    :param rate_seconds: how long a side of such a round lasts.
     :param rounds: rounds of everything else.
-    :param members: how many users (b) and (d) enroll.
-    :param changes: how many single updates a side of a round of (c) times.
+    :param members: how many users a bulk statement is about.
+    :param changes: how many single changes a side of a round times, one by one.
+    :param carried: how many user updates a side of a round has courses wait for; half as many
+        enrollments.
+    :param mixed_seconds: how long a side of a round of mixed work lasts.
+    :param repeats: how often a cell of the linearity matrix is measured; the least counts.
+    :param sizes: the two sizes in that matrix, in rows.
     """
 
     rate_rounds: int
@@ -27,10 +33,14 @@ class Effort:
     rounds: int
     members: int
     changes: int
+    carried: int
+    mixed_seconds: float
+    repeats: int
+    sizes: tuple[int, int]
 
 
-FULL = Effort(rate_rounds=15, rate_seconds=1.2, rounds=7, members=30_000, changes=300)
-QUICK = Effort(rate_rounds=5, rate_seconds=0.6, rounds=3, members=10_000, changes=100)
+FULL = Effort(11, 1.2, 7, 30_000, 300, 6_000, 4, 3, (2_000, 8_000))
+QUICK = Effort(3, 0.6, 2, 4_000, 100, 1_200, 1, 1, (500, 2_000))
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,39 @@ class Unit:
 PER_SECOND = Unit("/s")
 SECONDS = Unit("s", digits=3)
 MILLISECONDS = Unit("ms", factor=1000, digits=3)
+MICROSECONDS_PER_ROW = Unit("µs/row", factor=1_000_000, digits=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result as it is shown, and what it was made from."""
+
+    title: str
+    beside: str = ""
+    pysync: str = ""
+    ratio: float | None = None
+    quartiles: tuple[float, float] | None = None
+    target: str = "-"
+    met: bool | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(
+    value: float, at_least: float | None = None, at_most: float | None = None, unit: str = ""
+) -> tuple[str, bool | None]:
+    """Return a target in words and whether a value meets it; ``None`` where there is none."""
+    if at_least is not None:
+        return f"at least {at_least:g}{unit}", value >= at_least
+    if at_most is not None:
+        return f"at most {at_most:g}{unit}", value <= at_most
+    return "-", None
 
 
 @dataclass
 class Comparison:
-    """One line of the result: values of each round without pysync and with it.
+    """Values of each round beside pysync and with it.
 
-    ``at_least`` and ``at_most`` bound the ratio "with / without"; a line without either is only
+    ``at_least`` and ``at_most`` bound the ratio "pysync / beside"; a line without either is only
     reported.
     """
 
@@ -62,47 +98,63 @@ class Comparison:
     unit: Unit
     at_least: float | None = None
     at_most: float | None = None
-    without: list[float] = field(default_factory=list)
-    with_pysync: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    pysync: list[float] = field(default_factory=list)
 
-    @property
-    def medians(self) -> tuple[float, float]:
-        """Return the medians without pysync and with it."""
-        return median(self.without), median(self.with_pysync)
+    def row_no_slower(self, enrolling: Comparison, rows: float = 1) -> Row:
+        """Sum the rounds up; what is bounded is the time with pysync, by that of enrolling.
 
-    @property
-    def ratio(self) -> float:
-        """Return the median of the rounds' ratios."""
-        return self.quartiles[1]
+        :param rows: how many times as many rows enrolling is about.
+        """
+        faster = self.unit is PER_SECOND
+        mine, its = median(self.pysync) * rows, median(enrolling.pysync)
+        return replace(
+            self.row(),
+            target="no slower than enrolling" + (", per row" if rows != 1 else ""),
+            met=mine >= its if faster else mine <= its,
+        )
 
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """Return the quartiles of the rounds' ratios: far apart where other load disturbs."""
-        ratios = [b / a for a, b in zip(self.without, self.with_pysync, strict=True)]
+    def row(self) -> Row:
+        """Sum the rounds up: the median of their ratios counts, not the ratio of the medians."""
+        ratios = [b / a for a, b in zip(self.beside, self.pysync, strict=True)]
         low, middle, high = quantiles(ratios, n=4, method="inclusive")
-        return low, middle, high
-
-    @property
-    def target(self) -> str:
-        if self.at_least is not None:
-            return f"at least {self.at_least:.2f}"
-        return "-" if self.at_most is None else f"at most {self.at_most:.1f}"
-
-    @property
-    def met(self) -> bool | None:
-        """Return whether the target is met; ``None`` where there is none."""
-        if self.at_least is not None:
-            return self.ratio >= self.at_least
-        return None if self.at_most is None else self.ratio <= self.at_most
+        target, met = judge(middle, self.at_least, self.at_most)
+        return Row(
+            self.title,
+            self.unit.text(median(self.beside)),
+            self.unit.text(median(self.pysync)),
+            middle,
+            (low, high),
+            target,
+            met,
+            {"unit": self.unit.name, "beside": self.beside, "pysync": self.pysync},
+        )
 
 
-def interleave(
-    rounds: int, without: Callable[[], None], with_pysync: Callable[[], None]
-) -> Iterator[int]:
-    """Run both sides once per round, the order turned round each time; yields the rounds done."""
+@dataclass
+class Figure:
+    """Values of pysync's that are bounded by themselves, in seconds."""
+
+    title: str
+    at_most_seconds: float | None = None
+    values: list[float] = field(default_factory=list)
+
+    def row(self) -> Row:
+        low, middle, high = quantiles(self.values, n=4, method="inclusive")
+        target, met = judge(middle, at_most=self.at_most_seconds, unit=" s")
+        return Row(
+            self.title,
+            pysync=SECONDS.text(middle),
+            target=target,
+            met=met,
+            details={"quartiles": [low, high], "values": self.values},
+        )
+
+
+def interleave(rounds: int, *sides: Callable[[], None]) -> Iterator[int]:
+    """Run all sides once per round, the order turned round each time; yields the rounds done."""
     for number in range(rounds):
-        sides = (without, with_pysync) if number % 2 == 0 else (with_pysync, without)
-        for side in sides:
+        for side in sides if number % 2 == 0 else reversed(sides):
             side()
         yield number + 1
 

@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.queries import load
 from pysync.demo.servers import Installation, Server, find_installation, make_folder, readable
 from pysync.lifecycle import courses
 from pysync.migrate import migrate
@@ -41,6 +43,8 @@ SETTINGS = {
 
 Say = Callable[[str], None]
 
+QUERIES = load(__file__)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -56,13 +60,17 @@ class Pair:
 
 
 @contextmanager
-def server_pair(say: Say) -> Iterator[Pair]:
-    """Start a portal server and a course server; they and their data go away afterwards."""
+def server_pair(say: Say, installation: Installation | None = None, **more: str) -> Iterator[Pair]:
+    """Start a portal server and a course server; they and their data go away afterwards.
+
+    :param more: settings beside :data:`SETTINGS`, or instead of them.
+    """
     # Not /tmp, which may be memory: there, fsync costs nothing.
     folder = make_folder(Path(tempfile.mkdtemp(prefix="pysync-bench-", dir="/var/tmp")))
     try:
-        installation = readable(find_installation(), folder)
-        settings = SETTINGS | installation.replication_slots(40)
+        installation = readable(installation or find_installation(), folder)
+        settings = SETTINGS | more
+        settings |= installation.replication_slots(int(settings["max_wal_senders"]))
         portal = Server(installation, folder / "portal", settings)
         courses_server = Server(installation, folder / "courses", settings)
         try:
@@ -97,26 +105,24 @@ def new_portal(pair: Pair, name: str, users: int, *, profiles: bool) -> str:
     conninfo = pair.portal.create_database(name)
     migrate(conninfo, PORTAL, "portal")
     with closing(connect(conninfo)) as portal:
-        portal.execute(
-            "insert into public.auth_user (username, password, first_name, last_name, email)"
-            " select 'user' || n, 'pbkdf2_sha256$1000000$' || repeat(md5(n::text), 2),"
-            "        'First' || n, 'Last' || n, 'user' || n || '@example.org'"
-            "   from generate_series(1, %s) as n",
-            (users,),
-        )
-        if profiles:
-            portal.execute(
-                "insert into public.auth_userprofile"
-                " (user_id, name, language, location, year_of_birth, gender, level_of_education,"
-                "  mailing_address, goals)"
-                " select id, first_name || ' ' || last_name, 'English', 'Town ' || id % 500,"
-                "        1950 + id % 55, 'f', 'b', id || ' Long Street', 'To learn'"
-                "   from public.auth_user order by id"
-            )
-        portal.execute("update public.auth_user set last_login = now()")
-        portal.execute("vacuum analyze")
-        portal.execute("checkpoint")
+        fill_portal(portal, users, profiles=profiles)
     return conninfo
+
+
+def fill_portal(portal: Connection, users: int, *, profiles: bool) -> None:
+    """Bring users into a portal's own tables, whoever made them; see :func:`new_portal`."""
+    portal.execute(QUERIES["insert_users"], {"users": users})
+    if profiles:
+        portal.execute(QUERIES["insert_profiles"])
+    portal.execute("update public.auth_user set last_login = now()")
+    tidy(portal)
+
+
+def tidy(*databases: Connection) -> None:
+    """Vacuum, analyze and checkpoint, so that none of it falls into what is measured next."""
+    for database in databases:
+        database.execute("vacuum analyze")
+        database.execute("checkpoint")
 
 
 def register_only(portal: Connection, course_ids: list[CourseId]) -> None:
@@ -128,29 +134,27 @@ def register_only(portal: Connection, course_ids: list[CourseId]) -> None:
 
 def enroll_in_three(portal: Connection, course_ids: list[CourseId]) -> None:
     """Enroll each user in three of the courses, the same number in each."""
-    portal.execute(
-        "insert into public.student_courseenrollment (user_id, course_id)"
-        " select id, (%s::text[])[1 + (id + step) %% %s]"
-        "   from public.auth_user cross join generate_series(0, 2) as step",
-        (course_ids, len(course_ids)),
-    )
+    portal.execute(QUERIES["enroll_in_three"], {"courses": course_ids})
 
 
-def set_triggers(portal: Connection, table: str, *, enabled: str | None) -> None:
-    """Switch pysync's triggers on a table off, but for those of one schema's functions.
+class Triggers(Enum):
+    """Which of pysync's triggers on the portal's own tables are enabled."""
 
-    :param enabled: ``course`` for the fan-out, ``student`` for what else follows, or ``None``.
-    """
-    triggers = portal.execute(
-        "select tgname::text, pronamespace = pg_catalog.to_regnamespace(%s)"
-        " from pg_trigger join pg_proc on pg_proc.oid = tgfoid"
-        " where tgrelid = pg_catalog.to_regclass(%s) and not tgisinternal",
-        (enabled, f"public.{table}"),
-    ).fetchall()
-    for name, wanted in triggers:
+    NONE = auto()
+    FAN_OUT = auto()
+    """Without those that give discussion roles, which nobody does whom pysync is compared with."""
+    ALL = auto()
+
+
+def set_triggers(portal: Connection, enabled: Triggers) -> None:
+    """Switch pysync's triggers on the portal's own tables on or off."""
+    for table, name, wanted in portal.execute(
+        QUERIES["find_triggers"],
+        {"fan_out": enabled is not Triggers.NONE, "roles": enabled is Triggers.ALL},
+    ).fetchall():
         portal.execute(
-            sql.SQL("alter table {} {} trigger {}").format(
-                sql.Identifier("public", table),
+            sql.SQL("alter table public.{} {} trigger {}").format(
+                sql.Identifier(table),
                 sql.SQL("enable" if wanted else "disable"),
                 sql.Identifier(name),
             )
