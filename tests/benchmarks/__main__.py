@@ -16,7 +16,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import latency, linearity, mixed, singles, statements, updates
+from tests.benchmarks import (
+    latency,
+    linearity,
+    mixed,
+    new_course,
+    scale,
+    singles,
+    statements,
+    updates,
+)
 from tests.benchmarks.measure import FULL, QUICK, Effort, Row
 from tests.benchmarks.pair import Pair, Say, describe, server_pair
 from tests.benchmarks.peers import bench as peers
@@ -29,10 +38,14 @@ BENCHMARKS: dict[str, Callable[[Pair, Effort], list[Row]]] = {
     "linearity": linearity.measure,
     "mixed": mixed.measure,
     "latency": latency.measure,
+    "course": new_course.measure,
     "visible": statements.measure_until_visible,
 }
 
-ALONE: dict[str, Callable[[Say, Effort], list[Row]]] = {"peers": peers.measure}
+ALONE: dict[str, Callable[[Say, Effort], list[Row]]] = {
+    "peers": peers.measure,
+    "scale": scale.measure,
+}
 """Those with servers of their own, which are run when they are named."""
 
 BUSY = 0.5

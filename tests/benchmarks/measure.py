@@ -26,6 +26,9 @@ class Effort:
     :param mixed_seconds: how long a side of a round of mixed work lasts.
     :param repeats: how often a cell of the linearity matrix is measured; the least counts.
     :param sizes: the two sizes in that matrix, in rows.
+    :param courses: how many courses are attached, one number after the other.
+    :param scale_changes: how many changes their processor time is taken of; half as many at a
+        given rate.
     """
 
     rate_rounds: int
@@ -37,10 +40,12 @@ class Effort:
     mixed_seconds: float
     repeats: int
     sizes: tuple[int, int]
+    courses: tuple[int, ...]
+    scale_changes: int
 
 
-FULL = Effort(11, 1.2, 7, 30_000, 300, 6_000, 4, 3, (2_000, 8_000))
-QUICK = Effort(3, 0.6, 2, 4_000, 100, 1_200, 1, 1, (500, 2_000))
+FULL = Effort(11, 1.2, 7, 30_000, 300, 6_000, 4, 3, (2_000, 8_000), (1, 8, 32, 100), 1_000)
+QUICK = Effort(3, 0.6, 2, 4_000, 100, 1_200, 1, 1, (500, 2_000), (1, 4), 200)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from psycopg import sql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.queries import load
@@ -19,6 +21,9 @@ from pysync.demo.servers import Installation, Server, find_installation, make_fo
 from pysync.lifecycle import courses
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
+from pysync.models.course import CourseDatabaseBase
+from pysync.models.portal import PortalBase
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId
@@ -60,7 +65,9 @@ class Pair:
 
 
 @contextmanager
-def server_pair(say: Say, installation: Installation | None = None, **more: str) -> Iterator[Pair]:
+def server_pair(
+    say: Say, installation: Installation | None = None, more: Mapping[str, str] | None = None
+) -> Iterator[Pair]:
     """Start a portal server and a course server; they and their data go away afterwards.
 
     :param more: settings beside :data:`SETTINGS`, or instead of them.
@@ -69,7 +76,7 @@ def server_pair(say: Say, installation: Installation | None = None, **more: str)
     folder = make_folder(Path(tempfile.mkdtemp(prefix="pysync-bench-", dir="/var/tmp")))
     try:
         installation = readable(installation or find_installation(), folder)
-        settings = SETTINGS | more
+        settings = SETTINGS | dict(more or {})
         settings |= installation.replication_slots(int(settings["max_wal_senders"]))
         portal = Server(installation, folder / "portal", settings)
         courses_server = Server(installation, folder / "courses", settings)
@@ -116,6 +123,18 @@ def fill_portal(portal: Connection, users: int, *, profiles: bool) -> None:
         portal.execute(QUERIES["insert_profiles"])
     portal.execute("update public.auth_user set last_login = now()")
     tidy(portal)
+
+
+def create_tables(
+    database: Connection, base: type[PortalBase | CourseDatabaseBase], schema: str
+) -> None:
+    """Create the replicated tables with their indexes, as the models declare them in a schema."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for name in REPLICATED_TABLES:
+        table = base.metadata.tables[f"{schema}.{name}"]
+        definitions: list[ExecutableDDLElement] = [CreateTable(table)]
+        for definition in [*definitions, *map(CreateIndex, table.indexes)]:
+            database.execute(str(definition.compile(dialect=dialect)).encode())
 
 
 def tidy(*databases: Connection) -> None:

@@ -165,3 +165,7 @@ update public.auth_userprofile as profile
    set goals = %(text)s
   from locked
  where profile.id = locked.id;
+
+-- name: slots_confirmed
+-- Whether every course has flushed what the portal had written by then.
+select bool_and(confirmed_flush_lsn >= %(position)s::pg_lsn) from pg_replication_slots;

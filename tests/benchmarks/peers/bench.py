@@ -39,7 +39,7 @@ def measure(say: Say, effort: Effort) -> list[Row]:
         peers = [native(stack.enter_context(server_pair(say, installation)), stack)]
         missing = _install_pglogical(installation, say)
         if not missing:
-            preloaded = server_pair(say, installation, shared_preload_libraries="pglogical")
+            preloaded = server_pair(say, installation, {"shared_preload_libraries": "pglogical"})
             peers.append(pglogical(stack.enter_context(preloaded), stack))
         ours = pysync(stack.enter_context(server_pair(say, installation)), stack)
         rows = _updates(ours, peers, effort) + _enrollments(ours, peers, effort)

@@ -10,8 +10,6 @@ from itertools import count
 from pathlib import Path
 
 from psycopg import sql
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from pysync.db.connections import Connection, Query, connect, fetch_value
 from pysync.db.queries import load
@@ -21,7 +19,14 @@ from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import publications
 from pysync.replication.registry import Course
 from pysync.types import CourseId
-from tests.benchmarks.pair import Pair, add_course, enroll_in_three, fill_portal, new_portal
+from tests.benchmarks.pair import (
+    Pair,
+    add_course,
+    create_tables,
+    enroll_in_three,
+    fill_portal,
+    new_portal,
+)
 from tests.support import eventually
 
 USERS = 20_000
@@ -154,7 +159,7 @@ def _plain(name: str, pair: Pair, stack: ExitStack) -> Contender:
     pair.say(f"making a portal of {SENTINEL:,} users: {name}")
     conninfo = pair.portal.create_database("peers")
     portal = stack.enter_context(closing(connect(conninfo)))
-    _create(portal, PortalBase, "public")
+    create_tables(portal, PortalBase, "public")
     portal.execute(Path(__file__).with_name("fan_out.sql").read_bytes())
     fill_portal(portal, SENTINEL, profiles=True)
     _enroll(portal)
@@ -166,17 +171,8 @@ def _course_database(contender: Contender, number: int, stack: ExitStack) -> Con
     database = connect(contender.pair.courses.create_database(f"peers_{number}"))
     contender.databases.append(stack.enter_context(closing(database)))
     database.execute("create schema course")
-    _create(database, CourseDatabaseBase, "course")
+    create_tables(database, CourseDatabaseBase, "course")
     return database
-
-
-def _create(database: Connection, base: type[PortalBase | CourseDatabaseBase], schema: str) -> None:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    for name in REPLICATED_TABLES:
-        table = base.metadata.tables[f"{schema}.{name}"]
-        definitions: list[ExecutableDDLElement] = [CreateTable(table)]
-        for definition in [*definitions, *map(CreateIndex, table.indexes)]:
-            database.execute(str(definition.compile(dialect=dialect)).encode())
 
 
 def _columns(table: str) -> list[str]:

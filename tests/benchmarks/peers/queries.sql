@@ -24,7 +24,7 @@ select pglogical.replication_set_add_table(%(name)s, %(table)s::regclass, true, 
 
 -- name: subscribe
 -- A course to its set.
-select pglogical.create_subscription(%(name)s, %(conninfo)s, array[%(name)s], false, true, '{{}}');
+select pglogical.create_subscription(%(name)s::name, %(conninfo)s, array[%(name)s::text], false, true, '{{}}');
 
 -- name: count_unready
 -- Tables of which pglogical hasn't made the first copy yet; none is known before it has begun.
