@@ -9,7 +9,8 @@ Autovacuum is off. Runs differ in
 - sessions: a new one for each statement, or one that has run each of them when the tables were empty.
 
 Each cell is measured in several databases, and its least time counts: other load only adds to it. A
-statement that takes too long is ended there, and nothing that would have followed it is measured.
+statement that takes too long is ended there, and nothing that would have followed it is measured. The
+same without pysync's triggers tells what is PostgreSQL's own, such as the plans of foreign keys.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from itertools import count, product
+from math import inf
 
 from psycopg import sql
 from psycopg.errors import QueryCanceled
@@ -29,7 +31,7 @@ from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import CourseId
 from tests.benchmarks.measure import MICROSECONDS_PER_ROW, Effort, Row, judge
-from tests.benchmarks.pair import QUERIES, Pair, register_only
+from tests.benchmarks.pair import QUERIES, Pair, Triggers, register_only, set_triggers
 
 STEM = "Bench/Linear"
 COURSES = [CourseId(f"{STEM}/{number}") for number in range(4)]
@@ -71,18 +73,33 @@ class Cell:
     statement: str
     statistics: str
     session: str
+    triggers: Triggers = Triggers.ALL
+
+
+class Seconds(defaultdict[Cell, list[float]]):
+    """Seconds per row of each cell's runs; none of those that took too long."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def least(self, cell: Cell) -> float:
+        return min(self[cell], default=inf)
 
 
 def measure(pair: Pair, effort: Effort) -> list[Row]:
     """Return a row per statement: its worst cell, and all cells among the details."""
-    seconds = {size: defaultdict[Cell, list[float]](list) for size in effort.sizes}
+    smaller, larger = Seconds(), Seconds()
     make_template(pair)
     for repeat in range(effort.repeats):
-        for statistics, session, size in product(STATISTICS, SESSIONS, effort.sizes):
-            for statement, per_row in _run(pair, statistics, session, size):
-                seconds[size][Cell(statement, statistics, session)].append(per_row)
+        for triggers, statistics, session in product(
+            (Triggers.NONE, Triggers.ALL), STATISTICS, SESSIONS
+        ):
+            for size, seconds in zip(effort.sizes, (smaller, larger), strict=True):
+                for statement, per_row in _run(pair, triggers, statistics, session, size):
+                    cell = Cell(statement, statistics, session, triggers)
+                    # One that takes too long is a cell, too, but has no time.
+                    seconds[cell] += [] if per_row is None else [per_row]
         pair.say(f"linearity: repeat {repeat + 1} of {effort.repeats}")
-    smaller, larger = ({cell: min(v) for cell, v in seconds[size].items()} for size in effort.sizes)
     return [_row(statement, smaller, larger, effort) for statement in STATEMENTS]
 
 
@@ -94,23 +111,35 @@ def make_template(pair: Pair) -> None:
         register_only(portal, COURSES)
 
 
-def _row(
-    statement: str, smaller: dict[Cell, float], larger: dict[Cell, float], effort: Effort
-) -> Row:
-    cells = [cell for cell in larger if cell.statement == statement and cell in smaller]
+def _row(statement: str, smaller: Seconds, larger: Seconds, effort: Effort) -> Row:
+    def ratio(cell: Cell) -> float:
+        few, many = smaller.least(cell), larger.least(cell)
+        return inf if inf in {few, many} else many / few
+
+    title = statement.replace("_", " ")
+    cells = [
+        cell
+        for cell in larger
+        if cell in smaller and cell.statement == statement and cell.triggers is Triggers.ALL
+    ]
     if not cells:
-        return Row(f"{statement.replace('_', ' ')}: another statement took too long", met=False)
-    ratios = {cell: larger[cell] / smaller[cell] for cell in cells}
-    worst = max(ratios, key=ratios.__getitem__)
-    target, met = judge(ratios[worst], at_most=AT_MOST)
-    few, many = effort.sizes
+        return Row(f"{title}: not measured, another took too long everywhere", met=False)
+    worst = max(cells, key=ratio)
+    without = replace(worst, triggers=Triggers.NONE)
+    target, met = judge(ratio(worst), at_most=AT_MOST)
+    ratios = sorted(map(ratio, cells))
+    title += f", {effort.sizes[1]:,} rows beside {effort.sizes[0]:,}, worst: {worst.statistics},"
+    title += f" {worst.session}"
+    if ratio(without) > AT_MOST:
+        title += f"; without pysync {ratio(without):.2f}"
+    if len(cells) < len(STATISTICS) * len(SESSIONS):
+        title += f"; {len(cells)} cells, others before it took too long"
     return Row(
-        f"{statement.replace('_', ' ')}: {many:,} rows beside {few:,}; worst: {worst.statistics},"
-        f" {worst.session}",
-        MICROSECONDS_PER_ROW.text(smaller[worst]),
-        MICROSECONDS_PER_ROW.text(larger[worst]),
-        ratios[worst],
-        (min(ratios.values()), sorted(ratios.values())[-2]),
+        title,
+        _text(smaller.least(worst)),
+        _text(larger.least(worst)),
+        None if ratio(worst) == inf else ratio(worst),
+        (ratios[0], ratios[-2]) if len(ratios) > 1 and ratios[-2] < inf else None,
         target,
         met,
         {
@@ -118,18 +147,29 @@ def _row(
                 {
                     "statistics": cell.statistics,
                     "session": cell.session,
-                    "microseconds_per_row": [smaller[cell] * 1e6, larger[cell] * 1e6],
-                    "ratio": ratio,
+                    "seconds_per_row": [smaller[cell], larger[cell]],
+                    "without_pysync": [smaller[bare], larger[bare]],
                 }
-                for cell, ratio in ratios.items()
+                for cell in cells
+                for bare in [replace(cell, triggers=Triggers.NONE)]
             ]
         },
     )
 
 
-def _run(pair: Pair, statistics: str, session: str, size: int) -> Iterator[tuple[str, float]]:
-    """Make a portal and run all statements there; yields each with its seconds per row."""
+def _text(seconds: float) -> str:
+    return "too long" if seconds == inf else MICROSECONDS_PER_ROW.text(seconds)
+
+
+def _run(
+    pair: Pair, triggers: Triggers, statistics: str, session: str, size: int
+) -> Iterator[tuple[str, float | None]]:
+    """Make a portal and run all statements there; yields each with its seconds per row.
+
+    The last one may have taken too long, and has none.
+    """
     with _copy(pair) as conninfo, closing(connect(conninfo)) as loader:
+        set_triggers(loader, triggers)
         if statistics == "empty":
             loader.execute("analyze")
         with closing(_session(conninfo)) as old:
@@ -143,13 +183,13 @@ def _run(pair: Pair, statistics: str, session: str, size: int) -> Iterator[tuple
                 with closing(_session(conninfo)) as new:
                     chosen = old if session == "old plans" else new
                     begin = time.perf_counter()
-                    with suppress(QueryCanceled):
+                    try:
                         chosen.execute(QUERIES[statement])
-                    seconds = time.perf_counter() - begin
-                yield statement, seconds / size
-                if seconds > LIMIT_SECONDS:
-                    pair.say(f"{statement}, {statistics}, {session}, {size} rows: took too long")
-                    break
+                    except QueryCanceled:
+                        pair.say(f"{statement}, {statistics}, {session}, {size} rows: too long")
+                        yield statement, None
+                        break
+                    yield statement, (time.perf_counter() - begin) / size
 
 
 @contextmanager

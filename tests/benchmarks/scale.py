@@ -110,7 +110,7 @@ def _stage(
     for order, ((what, rate), (at_portal, at_courses)) in enumerate(results.items()):
         speed = "flat out" if rate is None else f"at {rate}/s"
         yield Row(
-            f"processor time per {what}, {speed}, {len(courses)} courses: portal and courses",
+            f"processor time per {what}, {speed}, courses attached: {len(courses)}; portal and courses",
             pysync=f"{at_portal:.2f} and {at_courses:.2f} ms",
             details={"order": order, "milliseconds": [at_portal, at_courses]},
         )

@@ -24,7 +24,7 @@ select pglogical.replication_set_add_table(%(name)s, %(table)s::regclass, true, 
 
 -- name: subscribe
 -- A course to its set.
-select pglogical.create_subscription(%(name)s::name, %(conninfo)s, array[%(name)s::text], false, true, '{{}}');
+select pglogical.create_subscription(%(name)s::name, %(conninfo)s, array[%(name)s::text], false, true, '{}');
 
 -- name: count_unready
 -- Tables of which pglogical hasn't made the first copy yet; none is known before it has begun.
@@ -34,7 +34,7 @@ select 4 - count(*) from pglogical.local_sync_status where sync_status = 'r';
 -- The rows of one table that a course must have, by the portal's own tables; columns as in there.
 select md5(string_agg(content::text, ',' order by id)), count(*)
   from (
-      select source.id, {columns}
+      select {columns}
         from public.{table} as source
         join public.student_courseenrollment as enrollment on enrollment.{key} = source.{of}
        where enrollment.course_id = %(course)s
@@ -43,4 +43,4 @@ select md5(string_agg(content::text, ',' order by id)), count(*)
 -- name: digest_of_copy
 -- The rows of one table that a course has.
 select md5(string_agg(content::text, ',' order by id)), count(*)
-  from (select id, {columns} from course.{table}) as content;
+  from (select {columns} from course.{table}) as content;
