@@ -10,6 +10,9 @@ is; the test's own mark counts before the module's. Of the supported ones that a
 ``newest(reason)``
     what no server's version changes.
 
+A single case may be marked, too: it is left out on the others of its test's versions. With
+``PYSYNC_TEST_EVERYWHERE`` marks don't count, and everything runs on all of them.
+
 A test that is marked ``also_granted`` runs twice: with :func:`rights` of a superuser on the oldest
 of its versions, and on the newest with those of a role that has what ``pysync grants`` prints. One
 that is marked ``granted`` runs as such a role only, on older versions: on those whose subscriptions
@@ -30,7 +33,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from pytest_postgresql.executors import PostgreSQLExecutor
 
 from pysync.demo.servers import (
     Installation,
@@ -38,20 +40,32 @@ from pysync.demo.servers import (
     identity,
     installations,
     make_folder,
-    readable,
     temporary_folder,
 )
 from pysync.diagnosis.grants import GRANTS
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import SUPPORTED_MAJORS
-from tests.support import Cluster, GrantedSite, Site, enroll, grant, insert_user
+from tests.servers import Executor, lay_data, runnable
+from tests.support import (
+    PORTAL_TEMPLATE,
+    TEMPLATED_COURSES,
+    Cluster,
+    GrantedSite,
+    Site,
+    enroll,
+    grant,
+    insert_user,
+)
 
 REQUIRED_MAJORS = "PYSYNC_TEST_MAJORS"
 """Environment variable: majors that must be there, such as ``15,18``, or ``all`` supported ones.
 
 The newest always must.
 """
+
+EVERYWHERE = "PYSYNC_TEST_EVERYWHERE"
+"""Environment variable: anything but empty runs each test on every version, whatever its mark."""
 
 MAJORS_OF_MARK: dict[str, Callable[[list[int]], list[int]]] = {
     "every_major": lambda majors: majors,
@@ -98,6 +112,9 @@ def _found() -> dict[int, Installation]:
 
 INSTALLATIONS = _found()
 
+_made = Path()
+"""What one process has made for all that run tests: servers' data, and programs they can read."""
+
 
 def pytest_report_header() -> str:
     versions = [f"{each.version} ({each.origin})" for each in INSTALLATIONS.values()]
@@ -105,6 +122,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    global _made  # noqa: PLW0603 - what starts servers knows no configuration
     # Where a shell runs us in the background it has us ignore SIGINT, and what we start as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = os.environ.get(REQUIRED_MAJORS, "")
@@ -115,13 +133,24 @@ def pytest_configure(config: pytest.Config) -> None:
             f"PostgreSQL {', '.join(map(str, sorted(missing)))} asked for and not found: "
             "install it, or set PG_BINDIR"
         )
+    shared = getattr(config, "workerinput", {}).get("made")
+    _made = Path(shared) if shared else temporary_folder("pysync-made-", _parent())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["made"] = str(_made)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(_made, ignore_errors=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs a server on the versions that its mark says."""
     if "major" in metafunc.fixturenames:
-        mark = _mark(metafunc.definition)
-        majors = MAJORS_OF_MARK[mark.name](list(INSTALLATIONS))
+        majors = _majors(metafunc.definition)
         cases = [(major, SUPERUSER) for major in majors]
         if metafunc.definition.get_closest_marker("also_granted"):
             cases = [*(cases[1:] or cases), (majors[0], GRANTED)]
@@ -131,6 +160,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = ("major", "rights") if "rights" in metafunc.fixturenames else ("major",)
         values = [case[: len(names)] for case in cases]
         metafunc.parametrize(names, values, scope="session", ids=ids)
+
+
+def _majors(definition: pytest.Item) -> list[int]:
+    """Return the versions that a test, or a case of it, runs on."""
+    mark = _mark(definition)
+    found = list(INSTALLATIONS)
+    return found if os.environ.get(EVERYWHERE) else MAJORS_OF_MARK[mark.name](found)
 
 
 def _mark(definition: pytest.Item) -> pytest.Mark:
@@ -147,12 +183,19 @@ def _mark(definition: pytest.Item) -> pytest.Mark:
     )
 
 
+def _runs(item: pytest.Item) -> bool:
+    """Tell whether a case runs on the version that it has."""
+    call = getattr(item, "callspec", None)
+    return call is None or "major" not in call.params or call.params["major"] in _majors(item)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: no process is to be left alone with it at the end.
+    """Leave out cases, and begin with what takes longest: no process is to be alone with it.
 
     That is what has a timeout of its own.
     """
+    items[:] = filter(_runs, items)
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
@@ -190,69 +233,110 @@ def _pg_ctl(installation: Installation, folder: Path) -> str:
         f"import os, sys; os.setgroups([]); os.setgid({run_as['group']}); "
         f"os.setuid({run_as['user']}); os.chdir('/'); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    command = shlex.join([sys.executable, "-c", drop, program])
+    command = shlex.join([sys.executable, "-IS", "-c", drop, program])
     launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     launcher.chmod(0o755)
     return str(launcher)
 
 
-def start_server(
-    installation: Installation,
-    folder: Path,
-    name: str,
-    settings: dict[str, str] | None = None,
-    slots: int = SLOTS,
-) -> PostgreSQLExecutor:
-    """Start a server through pytest-postgresql; the caller stops it."""
-    home = make_folder(folder / f"{name}-{installation.major}")
-    values = SETTINGS | installation.replication_slots(slots) | (settings or {})
+PORTALS = "portals"
+COURSES = "courses"
+"""What a server has when it starts: a migrated portal, or migrated databases of courses, to copy."""
+
+
+def _fill(holds: str, cluster: Cluster) -> None:
+    if holds == PORTALS:
+        migrate(cluster.create(PORTAL_TEMPLATE), PORTAL, "portal")
+    else:
+        for course_id in TEMPLATED_COURSES:
+            cluster.course_template(course_id)
+
+
+def prepared(major: int, data: Path, holds: str = "") -> Installation:
+    """Lay a server's data; returns what to start it with.
+
+    :param holds: ``PORTALS``, ``COURSES``, or nothing.
+    """
+    installation = runnable(INSTALLATIONS[major], _made)
+    shutil.rmtree(data, ignore_errors=True)
+
+    def fill(making: Path) -> None:
+        executor = _executor(installation, making, SLOTS, {}).ready()
+        _fill(holds, Cluster(executor, major))
+        executor.stop()
+
+    lay_data(installation, _made, data, holds, fill if holds else None)
+    return installation
+
+
+def _executor(
+    installation: Installation, data: Path, slots: int, settings: dict[str, str]
+) -> Executor:
+    home = data.parent
+    values = SETTINGS | installation.replication_slots(slots) | settings
     options = " ".join(f"-c {k}={v}" for k, v in values.items())
-    executor = PostgreSQLExecutor(
-        executable=_pg_ctl(readable(installation, folder), folder),
+    return Executor(
+        executable=_pg_ctl(installation, home),
         host="127.0.0.1",
         port=free_port(),
-        datadir=str(home / "data"),
+        datadir=str(data),
         unixsocketdir=str(home),
         logfile=str(home / "server.log"),
         startparams="-w",
         dbname="tests",
         postgres_options=options,
     )
-    executor.start()
-    executor.wait_for_postgres()
-    return executor
 
 
-def _cluster(major: int, folder: Path, name: str, **settings: str) -> Iterator[Cluster]:
-    executor = start_server(INSTALLATIONS[major], folder, name, settings)
-    cluster = Cluster(executor, major)
+def start_server(
+    major: int,
+    folder: Path,
+    name: str,
+    settings: dict[str, str] | None = None,
+    *,
+    slots: int = SLOTS,
+    holds: str = "",
+) -> Cluster:
+    """Start a server through pytest-postgresql; the caller stops its executor.
+
+    :param holds: see :func:`prepared`.
+    """
+    data = make_folder(folder / f"{name}-{major}") / "data"
+    executor = _executor(prepared(major, data, holds), data, slots, settings or {})
+    cluster = Cluster(executor.ready(), major)
+    if holds == COURSES:
+        cluster.has_course_templates()
+    return cluster
+
+
+def _cluster(major: int, folder: Path, name: str, holds: str, **settings: str) -> Iterator[Cluster]:
+    cluster = start_server(major, folder, name, settings, holds=holds)
     yield cluster
-    executor.stop()
+    cluster.executor.stop()
 
 
 @pytest.fixture(scope="session")
 def portal_server(major: int, folder: Path) -> Iterator[Cluster]:
     """The server that portals live on, one per version and session."""
-    yield from _cluster(major, folder, "portal")
+    yield from _cluster(major, folder, "portal", PORTALS)
 
 
 @pytest.fixture(scope="session")
 def course_server(major: int, folder: Path) -> Iterator[Cluster]:
     """The server that course databases live on, one per version and session."""
-    yield from _cluster(major, folder, "courses", max_prepared_transactions="10")
+    yield from _cluster(major, folder, "courses", COURSES, max_prepared_transactions="10")
 
 
 @pytest.fixture(scope="session")
 def preparing_server(major: int, folder: Path) -> Iterator[Cluster]:
     """A server for portals where transactions may be prepared, and so nobody is notified."""
-    yield from _cluster(major, folder, "preparing", max_prepared_transactions="10")
+    yield from _cluster(major, folder, "preparing", PORTALS, max_prepared_transactions="10")
 
 
 @pytest.fixture(scope="session")
 def portal_template(portal_server: Cluster) -> str:
     """A migrated portal database: tests get copies of it."""
-    migrate(portal_server.create("portal_template"), PORTAL, "portal")
-    return "portal_template"
+    return PORTAL_TEMPLATE
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,9 @@ REQUIRED_PROGRAMS = "PYSYNC_TEST_PROGRAMS"
 TEMPLATED_COURSES = ("A", "B")
 """Courses whose databases are copies of a migrated one where no test is about adding them."""
 
+PORTAL_TEMPLATE = "portal_template"
+"""The migrated database that portals are copies of."""
+
 _numbers = itertools.count(1)
 
 Rows = list[tuple[Any, ...]]
@@ -70,6 +73,10 @@ class Silent:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+
+def _template(course_id: str) -> str:
+    return f"course_template_{course_id}"
 
 
 def eventually(condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:
@@ -113,6 +120,10 @@ class Cluster:
             connection.execute(statement)
         return self.conninfo(name)
 
+    def has_course_templates(self) -> None:
+        """Note that the databases are there: the server's data are a copy."""
+        self._course_templates = {_template(each) for each in TEMPLATED_COURSES}
+
     def course_template(self, course_id: str, *, granted: bool = False) -> str | None:
         """Return a database as migration makes it for a course, to copy; none if few tests add it.
 
@@ -120,7 +131,7 @@ class Cluster:
         """
         if course_id not in TEMPLATED_COURSES:
             return None
-        name = f"course_template_{course_id}" + "_granted" * granted
+        name = _template(course_id) + "_granted" * granted
         if name not in self._course_templates:
             conninfo = self.create(name)
             if granted:

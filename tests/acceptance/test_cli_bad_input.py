@@ -19,30 +19,32 @@ from pysync.errors import UnsuitableServerError
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.types import SUPPORTED_MAJORS
-from tests.acceptance.test_cli_process import assert_refused, cli, footprint
-from tests.conftest import INSTALLATIONS, start_server
-from tests.support import Cluster, Site, enroll, insert_user, run_cli
+from tests.acceptance.test_cli_process import assert_refused, cli, footprint, succeed
+from tests.conftest import start_server
+from tests.support import PORTAL_TEMPLATE, Cluster, Site, enroll, insert_user
 
 pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
 SECRET = "gehe1m"
 
 
-@pytest.fixture
-def site(site: Site) -> Site:
-    """A portal with a course, so that there is something to damage."""
+@pytest.fixture(scope="module")
+def site(portal_server: Cluster, course_server: Cluster, portal_template: str) -> Iterator[Site]:
+    """A portal with a course, so that there is something to damage; nobody may change it."""
+    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
     site.add("A")
     enroll(site, insert_user(site, "ada"), "A")
     enroll(site, insert_user(site, "bob"), "B")
     site.wait("A")
-    return site
+    yield site
+    site.close()
 
 
 @pytest.fixture(scope="module")
 def poor_server(major: int, folder: Path) -> Iterator[Cluster]:
     """A server that can be neither portal nor course."""
-    executor = start_server(
-        INSTALLATIONS[major],
+    cluster = start_server(
+        major,
         folder,
         "poor",
         {
@@ -52,8 +54,8 @@ def poor_server(major: int, folder: Path) -> Iterator[Cluster]:
         },
         slots=0,
     )
-    yield Cluster(executor, major)
-    executor.stop()
+    yield cluster
+    cluster.executor.stop()
 
 
 def nowhere(**parameters: Any) -> str:
@@ -155,9 +157,7 @@ def test_removal_is_not_forced_by_a_connection_string_that_cannot_be_parsed(site
 
 
 def test_a_connection_string_without_quotes_does_not_show_its_password(site: Site) -> None:
-    result = run_cli(
-        "course", "add", "B", "host=127.0.0.1", f"password={SECRET}", portal=site.portal
-    )
+    result = cli("course", "add", "B", "host=127.0.0.1", f"password={SECRET}", portal=site.portal)
     assert result.returncode == 2
     assert SECRET not in result.stderr
 
@@ -179,7 +179,7 @@ def test_course_databases_that_cannot_be_reached(site: Site) -> None:
 
 def test_databases_that_have_another_part_to_play(site: Site) -> None:
     database = site.new_database()
-    other_portal = site.new_database(site.portal_server, template="portal_template")
+    other_portal = site.new_database(site.portal_server, template=PORTAL_TEMPLATE)
     foreign = site.new_database()
     with psycopg.connect(foreign, autocommit=True) as connection:
         connection.execute("create schema course")
@@ -258,7 +258,7 @@ def test_ways_to_the_portal_that_lead_nowhere(site: Site) -> None:
 def test_ways_that_lead_to_something_else_than_the_portal(site: Site) -> None:
     database = site.new_database()
     elsewhere = site.new_database(site.portal_server)
-    other_portal = site.new_database(site.portal_server, template="portal_template")
+    other_portal = site.new_database(site.portal_server, template=PORTAL_TEMPLATE)
     before = footprint(site.portal, database, other_portal)
     for conninfo in (elsewhere, other_portal):
         result = cli(
@@ -378,13 +378,17 @@ def test_removal_asks_for_a_confirmation(site: Site) -> None:
 
 
 def test_removal_does_not_touch_another_courses_database(site: Site) -> None:
-    site.add("B")
+    site.add("C")
+    enroll(site, insert_user(site, "cyd"), "C")
+    site.wait("C")
     before = footprint(site.portal, *site.databases.values())
     result = cli(
-        "course", "remove", "A", "--yes", "--conninfo", site.databases["B"], portal=site.portal
+        "course", "remove", "A", "--yes", "--conninfo", site.databases["C"], portal=site.portal
     )
     with pytest.raises(psycopg.Error) as error:
-        site.course("B").execute("delete from auth_user")
+        site.course("C").execute("delete from auth_user")
     assert error.value.sqlstate == "PY002"
-    assert_refused(result, "belongs to course 'B'")
+    assert_refused(result, "belongs to course 'C'")
     assert footprint(site.portal, *site.databases.values()) == before
+    succeed("course", "remove", "C", "--yes", portal=site.portal)
+    del site.databases["C"]

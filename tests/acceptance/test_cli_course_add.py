@@ -47,15 +47,10 @@ STREAMING = {
 IDS = [
     "MITx/6.002x/2012_Fall",
     "mitx-6.002x-2012.fall",
-    'it\'s "quoted" `$HOME`',
-    "  spaces  within and around ",
-    "курс 一 💥 é",
-    "[bold]A[/bold]",
-    "100% %s %(x)s :x \\x",
+    'it\'s "quoted" `$HOME` [bold]A[/bold] 100% %s %(x)s :x \\x ../../etc',
+    "  spaces around, курс 一 💥 é ",
     "ü" * 255,
-    "-dashed",
-    "'; drop table public.auth_user; --",
-    "../../etc",
+    "-dashed'; drop table public.auth_user; --",
 ]
 
 

@@ -24,7 +24,7 @@ from tests.acceptance.test_cli_process import (
     footprint,
     succeed,
 )
-from tests.conftest import INSTALLATIONS, start_server
+from tests.conftest import start_server
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest(
@@ -41,8 +41,8 @@ host all all 127.0.0.1/32 scram-sha-256
 @pytest.fixture(scope="module")
 def strict_server(major: int, folder: Path) -> Iterator[Cluster]:
     """A server that asks for passwords and logs everything, otherwise with its defaults."""
-    executor = start_server(
-        INSTALLATIONS[major],
+    cluster = start_server(
+        major,
         folder,
         "strict",
         {
@@ -58,16 +58,15 @@ def strict_server(major: int, folder: Path) -> Iterator[Cluster]:
         },
         slots=10,
     )
-    cluster = Cluster(executor, major)
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
         connection.execute("set log_statement = none")
         connection.execute("set log_min_duration_statement = -1")
         connection.execute(f"create role deploy superuser login password '{ADMIN}'")
         connection.execute(f"create role replicator replication login password '{REPLICATOR}'")
-        Path(executor.datadir, "pg_hba.conf").write_text(HBA)
+        Path(cluster.executor.datadir, "pg_hba.conf").write_text(HBA)
         connection.execute("select pg_reload_conf()")
     yield cluster
-    executor.stop()
+    cluster.executor.stop()
 
 
 @pytest.fixture

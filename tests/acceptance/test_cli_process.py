@@ -30,11 +30,18 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import pysync
-from pysync.demo.servers import Server, make_folder, readable
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
-from tests.conftest import INSTALLATIONS, SETTINGS, SLOTS
-from tests.support import Cluster, Site, as_superuser, enroll, eventually, insert_user, run_cli
+from pysync.demo.servers import Server, make_folder
+from tests.conftest import COURSES, PORTALS, SETTINGS, SLOTS, prepared
+from tests.support import (
+    PORTAL_TEMPLATE,
+    Cluster,
+    Site,
+    as_superuser,
+    enroll,
+    eventually,
+    insert_user,
+    run_cli,
+)
 
 pytestmark = pytest.mark.newest("what the command line makes of its input, whatever the server")
 
@@ -123,10 +130,17 @@ class Fork:
 
 
 def _main(
-    arguments: tuple[str, ...], env: dict[str, str], out: Connection, err: Connection
+    arguments: tuple[str, ...],
+    env: dict[str, str],
+    out: Connection,
+    err: Connection,
+    terminal: Connection | None = None,
 ) -> None:
     os.environ.clear()
     os.environ.update(env)
+    if terminal is not None:
+        os.dup2(terminal.fileno(), 0)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - closed as it ends
     for pipe, name, descriptor in ((out, "stdout", 1), (err, "stderr", 2)):
         os.dup2(pipe.fileno(), descriptor)
         pipe.close()
@@ -228,10 +242,10 @@ def footprint(*conninfos: str) -> list[object]:
 @contextmanager
 def own_servers(major: int, folder: Path, name: str, *course_ids: str) -> Iterator[Site]:
     """Give a portal and courses on servers that nobody else needs."""
-    portal_server = OwnCluster.start(major, folder, f"{name}-p")
-    course_server = OwnCluster.start(major, folder, f"{name}-c")
-    site = Site(portal_server, course_server, portal_server.create())
-    migrate(site.portal, PORTAL, "portal")
+    portal_server = OwnCluster.start(major, folder, f"{name}-p", PORTALS)
+    course_server = OwnCluster.start(major, folder, f"{name}-c", COURSES)
+    portal = portal_server.create(template=PORTAL_TEMPLATE)
+    site = Site(portal_server, course_server, portal)
     for course_id in course_ids:
         site.add(course_id)
     yield site
@@ -246,6 +260,8 @@ class OwnCluster(Cluster):
     def __init__(self, server: Server, major: int) -> None:
         self.server = server
         self.major = major
+        self.granted = {}
+        self._course_templates = set()
 
     def __repr__(self) -> str:
         return f"OwnCluster({self.server.port})"
@@ -254,20 +270,22 @@ class OwnCluster(Cluster):
         return make_conninfo(self.server.conninfo(dbname), **parameters)
 
     @classmethod
-    def start(cls, major: int, folder: Path, name: str) -> OwnCluster:
+    def start(cls, major: int, folder: Path, name: str, holds: str = "") -> OwnCluster:
         """Start a server with the settings of the tests' other ones."""
-        installation = readable(INSTALLATIONS[major], folder)
-        server = Server(
-            installation,
-            make_folder(folder / f"{name}-{major}"),
-            {**SETTINGS, **installation.replication_slots(SLOTS), "fsync": "off"},
-        )
+        home = make_folder(folder / f"{name}-{major}")
+        installation = prepared(major, home / "data", holds)
+        settings = {**SETTINGS, **installation.replication_slots(SLOTS), "fsync": "off"}
+        server = Server(installation, home, settings)
         server.start()
-        return cls(server, major)
+        cluster = cls(server, major)
+        if holds == COURSES:
+            cluster.has_course_templates()
+        return cluster
 
     def course_template(self, course_id: str, *, granted: bool = False) -> str | None:
-        """Return none: a test's own server has few courses."""
-        return None
+        """Return a database that the server's data came with, if it did."""
+        name = super().course_template(course_id) if self._course_templates else None
+        return None if granted else name
 
     def _stopped(self) -> list[int]:
         """Stop every process of the server (SIGSTOP), the postmaster first, and return them."""
@@ -316,18 +334,28 @@ def in_terminal(
     portal: str | None = None,
     columns: int = 80,
     answer: str = "",
+    fresh: bool = False,
     **more: str,
 ) -> tuple[int, str]:
-    """Run the command line on a pseudo-terminal; returns its exit status and what it shows."""
+    """Run the command line on a pseudo-terminal; returns its exit status and what it shows.
+
+    :param fresh: start it from nothing, as a shell does.
+    """
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pysync", *arguments],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        env=environment(portal, COLUMNS=str(columns), **more),
-    )
+    env = environment(portal, COLUMNS=str(columns), **more)
+    process: Any
+    if fresh:
+        command = [sys.executable, "-m", "pysync", *arguments]
+        process = subprocess.Popen(
+            command, stdin=follower, stdout=follower, stderr=follower, env=env
+        )
+    else:
+        ends = [Connection(os.dup(follower)) for _ in range(3)]
+        process = _forks.Process(target=_main, args=(arguments, env, *ends))
+        process.start()
+        for end in ends:
+            end.close()
     os.close(follower)
     os.write(leader, answer.encode())
     shown = b""
@@ -340,7 +368,12 @@ def in_terminal(
             break
         shown += piece
     os.close(leader)
-    return process.wait(), shown.decode().replace("\r\n", "\n")
+    if fresh:
+        status = process.wait()
+    else:
+        process.join()
+        status = process.exitcode
+    return status, shown.decode().replace("\r\n", "\n")
 
 
 COMMANDS = [
@@ -395,6 +428,16 @@ def test_each_command_explains_itself(command: tuple[str, ...]) -> None:
     assert ESCAPE not in shown
 
 
+@pytest.fixture(scope="module")
+def untouched(
+    portal_server: Cluster, course_server: Cluster, portal_template: str
+) -> Iterator[Site]:
+    """A portal without courses, which stays so."""
+    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
+    yield site
+    site.close()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -420,29 +463,31 @@ def test_each_command_explains_itself(command: tuple[str, ...]) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_status_2(arguments: tuple[str, ...], site: Site) -> None:
-    before = footprint(site.portal)
-    result = cli(*arguments, portal=site.portal)
+def test_wrong_usage_ends_with_status_2(arguments: tuple[str, ...], untouched: Site) -> None:
+    before = footprint(untouched.portal)
+    result = cli(*arguments, portal=untouched.portal)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: pysync")
     assert "Traceback" not in result.stderr
-    assert footprint(site.portal) == before
+    assert footprint(untouched.portal) == before
 
 
-def test_the_portal_can_be_named_before_and_after_the_command(site: Site) -> None:
+def test_the_portal_can_be_named_before_and_after_the_command(untouched: Site) -> None:
     for arguments in (
-        ("--portal", site.portal, "status", "--format", "json"),
-        ("status", "--format", "json", "--portal", site.portal),
+        ("--portal", untouched.portal, "status", "--format", "json"),
+        ("status", "--format", "json", "--portal", untouched.portal),
     ):
         nowhere = "host=127.0.0.1 port=1 connect_timeout=2"
         assert json.loads(succeed(*arguments, portal=nowhere))["courses"] == []
 
 
-@pytest.fixture
-def crowded(site: Site) -> Site:
+@pytest.fixture(scope="module")
+def crowded(portal_server: Cluster, course_server: Cluster, portal_template: str) -> Iterator[Site]:
     """A portal with courses whose ids are as long as ids get; their databases aren't reachable."""
+    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
     register_unreachable(site, "MITx/6.002x/2012_Fall", "x" * 255, "[bold]A[/bold]", "курс 一")
-    return site
+    yield site
+    site.close()
 
 
 def register_unreachable(site: Site, *course_ids: str) -> None:
@@ -494,10 +539,12 @@ def test_output_in_a_pipe_is_plain(crowded: Site) -> None:
 
 
 def test_a_terminal_shows_errors_in_colour_and_a_dumb_one_does_not(site: Site) -> None:
-    status, shown = in_terminal("wait", "nope", portal=site.portal, TERM="xterm-256color")
+    status, shown = in_terminal(
+        "wait", "nope", portal=site.portal, fresh=True, TERM="xterm-256color"
+    )
     assert status == 1
     assert shown.startswith(f"{ESCAPE}[31mpysync: course 'nope'")
-    status, shown = in_terminal("wait", "nope", portal=site.portal, TERM="dumb")
+    status, shown = in_terminal("wait", "nope", portal=site.portal, fresh=True, TERM="dumb")
     assert status == 1
     assert shown.startswith("pysync: course 'nope'")
 

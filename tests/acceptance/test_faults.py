@@ -16,13 +16,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
 from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import OwnCluster, read_json, succeed
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Cluster, Site, drop_slot, enroll, eventually, insert_user
+from tests.conftest import COURSES, PORTALS
+from tests.support import PORTAL_TEMPLATE, Cluster, Site, drop_slot, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest("what a version says of a fault, and where")
 
@@ -292,8 +291,8 @@ def test_slots_publications_and_subscriptions_without_a_course(
 
 @pytest.fixture(scope="module")
 def servers(major: int, folder: Path) -> Iterator[tuple[OwnCluster, OwnCluster]]:
-    portal = OwnCluster.start(major, folder, "faults-p")
-    course = OwnCluster.start(major, folder, "faults-c")
+    portal = OwnCluster.start(major, folder, "faults-p", PORTALS)
+    course = OwnCluster.start(major, folder, "faults-c", COURSES)
     yield portal, course
     for cluster in (portal, course):
         cluster.server.stop()
@@ -302,8 +301,7 @@ def servers(major: int, folder: Path) -> Iterator[tuple[OwnCluster, OwnCluster]]
 @pytest.fixture
 def own_site(servers: tuple[Cluster, Cluster]) -> Iterator[Site]:
     portal, course = servers
-    site = Site(portal, course, portal.create())
-    migrate(site.portal, PORTAL, "portal")
+    site = Site(portal, course, portal.create(template=PORTAL_TEMPLATE))
     yield site
     site.close()
 

@@ -1,4 +1,4 @@
-"""Many courses: the demo's twenty-two written to at once, a hundred in one report."""
+"""Many courses: added and written to at once, a hundred of them in one report."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import cli, courses_of
 from tests.acceptance.test_cli_status import alter_subscription
-from tests.conftest import INSTALLATIONS, start_server
+from tests.conftest import start_server
 from tests.support import Cluster, Site, assert_live_rows, eventually
 
 pytestmark = pytest.mark.newest("how the work grows with courses is ours")
 
-COURSES = [f"{name}/{term}" for name in "ABCDE" for term in ("2013J", "2014B")]
+COURSES = [f"{name}/{term}" for name in "ABC" for term in ("2013J", "2014B")]
 
 
 @pytest.fixture
-def wide_site(major: int, folder: Path, portal_server: Cluster) -> Iterator[Site]:
+def wide_site(
+    major: int, folder: Path, portal_server: Cluster, portal_template: str
+) -> Iterator[Site]:
     """A portal, and a course server with room for all."""
-    executor = start_server(INSTALLATIONS[major], folder, "wide")
-    site = Site(portal_server, Cluster(executor, major), portal_server.create())
-    migrate(site.portal, PORTAL, "portal")
+    cluster = start_server(major, folder, "wide")
+    site = Site(portal_server, cluster, portal_server.create(template=portal_template))
     yield site
     site.close()
-    executor.stop()
+    cluster.executor.stop()
 
 
 @pytest.mark.timeout(240)
-def test_ten_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
+def test_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
     site = wide_site
     enroll_users(site, "unregistered", 200)
     for number, course_id in enumerate(COURSES):
@@ -109,6 +108,8 @@ def test_a_hundred_courses_are_reported_within_five_seconds(site: Site) -> None:
         assert found.pop("model")["state"] == "paused"
         return seconds, {each["cause"] for each in found.values()}
 
-    tries = [told() for _ in range(3)]  # others use the machine, too
     expected = {"its database belongs to course 'model'"}
-    assert any(seconds < 5 and causes == expected for seconds, causes in tries), tries
+    tries: list[tuple[float, set[str]]] = []
+    while not tries or tries[-1][0] >= 5 or tries[-1][1] != expected:
+        assert len(tries) < 3, tries  # others use the machine, too
+        tries.append(told())

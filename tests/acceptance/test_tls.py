@@ -17,7 +17,7 @@ from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.watching.doctor import examine, tls
 from tests.acceptance.test_cli_process import cli, succeed
-from tests.conftest import INSTALLATIONS, start_server
+from tests.conftest import start_server
 from tests.support import Cluster, Site, missing
 
 MODES = [
@@ -44,9 +44,8 @@ def test_a_weak_mode_matters_between_machines(conninfo: str, mode: str | None) -
 @pytest.fixture
 def tls_server(major: int, folder: Path) -> Iterator[tuple[Cluster, Path | None]]:
     """A server with a certificate for 127.0.0.1; some wheels' servers are built without TLS."""
-    executor = start_server(INSTALLATIONS[major], folder, "tls")
-    cluster = Cluster(executor, major)
-    data = Path(executor.datadir)
+    cluster = start_server(major, folder, "tls")
+    data = Path(cluster.executor.datadir)
     certificate = None
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
         if fetch_value(connection, "select current_setting('ssl_library')"):
@@ -67,7 +66,7 @@ def tls_server(major: int, folder: Path) -> Iterator[tuple[Cluster, Path | None]
             connection.execute("alter system set ssl = on")
             connection.execute("select pg_reload_conf()")
     yield cluster, certificate
-    executor.stop()
+    cluster.executor.stop()
 
 
 def without_tls(portal: str) -> set[str]:

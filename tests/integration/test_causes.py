@@ -26,8 +26,6 @@ from pysync.errors import (
 )
 from pysync.findings import IN_COURSE, ON_PORTAL
 from pysync.lifecycle import courses, durability, first_copy, move, pause, resync
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
 from pysync.replication import slots, snapshots, subscriptions
 from pysync.texts import Text
 from pysync.types import CourseId
@@ -35,7 +33,7 @@ from pysync.watching.doctor import examine
 from pysync.watching.doctor import portal as doctor
 from pysync.watching.status import CourseStatus, State, status
 from tests import support
-from tests.support import Cluster, Silent, Site, enroll, eventually, insert_user
+from tests.support import PORTAL_TEMPLATE, Cluster, Silent, Site, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest("what workers wait for, and who may see it")
 
@@ -198,8 +196,8 @@ class Following(Silent):
 @pytest.fixture
 def preparing_site(preparing_server: Cluster, course_server: Cluster) -> Iterator[Site]:
     """A site whose portal, too, is on a server that takes prepared transactions."""
-    site = Site(preparing_server, course_server, preparing_server.create())
-    migrate(site.portal, PORTAL, "portal")
+    portal = preparing_server.create(template=PORTAL_TEMPLATE)
+    site = Site(preparing_server, course_server, portal)
     yield site
     site.close()
 

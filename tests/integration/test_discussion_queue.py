@@ -12,9 +12,9 @@ import pytest
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from tests.conftest import INSTALLATIONS, start_server
+from tests.conftest import PORTALS, start_server
 from tests.integration.fan_out import App, application, role
-from tests.support import Cluster, Rows, Site
+from tests.support import PORTAL_TEMPLATE, Cluster, Rows, Site
 
 pytestmark = pytest.mark.oldest_and_newest(
     "SQL on ordinary tables: what the oldest and the newest agree on, those between do as well"
@@ -390,12 +390,9 @@ def shout_for_ever(connection: psycopg.Connection[Any]) -> None:
 def test_users_are_saved_while_the_queue_of_notifications_is_full(
     folder: Path, major: int, course_server: Cluster
 ) -> None:
-    executor = start_server(
-        INSTALLATIONS[major], folder, "short-queue", {"max_notify_queue_pages": "64"}
-    )
-    server = Cluster(executor, major)
-    site = Site(server, course_server, server.create())
-    migrate(site.portal, PORTAL, "portal")
+    settings = {"max_notify_queue_pages": "64"}
+    server = start_server(major, folder, "short-queue", settings, holds=PORTALS)
+    site = Site(server, course_server, server.create(template=PORTAL_TEMPLATE))
     site.execute("update pysync.setting set enabled = true")
     with application(site) as app, role(site) as name:
         with site.connect(user=name) as listening, site.connect(user=name) as shouting:
@@ -409,4 +406,4 @@ def test_users_are_saved_while_the_queue_of_notifications_is_full(
             assert noted(site) == [ada]
         app.user("bob")
     site.close()
-    executor.stop()
+    server.executor.stop()

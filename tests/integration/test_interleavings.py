@@ -300,6 +300,10 @@ INDEPENDENT = {
 """Scenarios whose transactions need not wait for each other at READ COMMITTED."""
 
 
+ON_ONE_VERSION = pytest.mark.newest("with a snapshot that stays, whoever comes late gets 40001")
+"""Levels above READ COMMITTED; what a statement sees after a wait differs there alone."""
+
+
 def cases() -> Iterator[object]:
     for scenario, level, timing in itertools.product(SCENARIOS, LEVELS, Timing):
         # At READ COMMITTED the same as OVERLAP, and SERIALIZABLE has the snapshots of the level below.
@@ -309,7 +313,8 @@ def cases() -> Iterator[object]:
             if order and scenario.only_this_order:
                 continue
             identifier = f"{scenario.name}-{order}{level.replace(' ', '_')}-{timing.value}"
-            yield pytest.param(played, level, timing, id=identifier)
+            marks = () if level == LEVELS[0] else ON_ONE_VERSION
+            yield pytest.param(played, level, timing, id=identifier, marks=marks)
 
 
 @pytest.fixture(scope="module")
