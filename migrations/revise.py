@@ -67,6 +67,16 @@ def scripts(lineage: str) -> dict[str, Path]:
     return {file.stem.partition("_")[0]: file for file in files}
 
 
+def declare() -> None:
+    """Freeze the replicated columns as the models declare them."""
+    from pysync.models.columns import type_name
+    from pysync.models.replicated import FROZEN, PUBLISHED, frozen_types
+
+    declared = {t.name: {c.name: type_name(c) for c in t.declared} for t in PUBLISHED}
+    FROZEN.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
+    frozen_types.cache_clear()
+
+
 def living(lineage: str) -> dict[str, str]:
     """Return the text of each file of ``sql/`` as it is frozen, by path."""
     return {path: render(text) for path, text in _contents(SQL / lineage).items()}
@@ -101,6 +111,7 @@ def differences(lineage: str, before: str | None = None) -> tuple[dict[str, str]
 
 def revise(lineage: str, name: str | None) -> Path:
     """Make a revision, or without a name refresh the newest one; return its script."""
+    declare()
     known = scripts(lineage)
     newest = [*known][-1]
     if name is None:
@@ -136,7 +147,19 @@ def revise(lineage: str, name: str | None) -> Path:
         DOWN_REPLAYS=[str(then[path].relative_to(MIGRATIONS / lineage)) for path in replaced],
         DOWN_DROPS=[drop for drop in made_now if drop not in made_before],
     )
+    if lineage == "course":
+        _write_whole()
     return script
+
+
+def _write_whole() -> None:
+    """Write all revisions of courses' databases as the one script that a new database runs."""
+    from pysync.migrate.lineage import COURSE
+    from pysync.migrate.run import fingerprint
+    from pysync.migrate.stepwise import from_nothing
+
+    script = f"-- A new course database; made of revisions {fingerprint(COURSE)}\n"
+    (MIGRATIONS / "course.sql").write_text(script + from_nothing(COURSE), encoding="utf-8")
 
 
 def drops(texts: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from enum import Enum
 from typing import Final, NewType, Protocol
 
 from pysync.errors import InvalidCourseIdError
@@ -72,6 +73,16 @@ def replication_name(portal_database: str, course: CourseId) -> str:
     readable = re.sub(r"[^a-z0-9]+", "_", course.lower()).strip("_")[:_READABLE_LENGTH].strip("_")
     digest = hashlib.sha256(f"{portal_database}\0{course}".encode()).hexdigest()[:8]
     return "_".join(part for part in (_NAME_PREFIX, readable, digest) if part)
+
+
+class Side(Enum):
+    """Which database a table is in: for adoption it decides in which direction types must fit.
+
+    The portal's values must fit into the copies; the copies' into the course's columns.
+    """
+
+    PORTAL = "portal"
+    COURSE = "course"
 
 
 FAN_OUT_ROLE: Final = "pysync_fan_out"

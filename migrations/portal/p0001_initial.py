@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from pysync.adoption import Side
 from pysync.migrate.operations import (
     create,
     create_or_adopt,
@@ -17,6 +16,7 @@ from pysync.migrate.operations import (
     record_adoption,
     replay,
 )
+from pysync.types import Side
 
 revision = "p0001"
 down_revision = None

@@ -6,6 +6,6 @@ statements that complete it, or refuses. Nothing here changes a database.
 
 from pysync.adoption.completion import plan
 from pysync.adoption.found import FoundTable, inspect
-from pysync.adoption.plans import Plan, Side
+from pysync.adoption.plans import Plan
 
-__all__ = ["FoundTable", "Plan", "Side", "inspect", "plan"]
+__all__ = ["FoundTable", "Plan", "inspect", "plan"]

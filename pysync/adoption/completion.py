@@ -6,7 +6,6 @@ from pysync.adoption.constraints import check_course_only, plan_constraints
 from pysync.adoption.found import KINDS, FoundTable
 from pysync.adoption.plans import (
     Plan,
-    Side,
     can_widen,
     default_clause,
     literal,
@@ -17,6 +16,7 @@ from pysync.adoption.plans import (
 )
 from pysync.errors import AdoptionError
 from pysync.models.columns import type_name
+from pysync.types import Side
 
 
 def plan(found: FoundTable, expected: Table, side: Side, merging: str | None = None) -> Plan:

@@ -3,9 +3,10 @@
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, UniqueConstraint
 
 from pysync.adoption.found import FoundForeignKey, FoundTable, Restriction
-from pysync.adoption.plans import DIALECT, Plan, Side, qualified, quoted, refusal
+from pysync.adoption.plans import DIALECT, Plan, qualified, quoted, refusal
 from pysync.errors import AdoptionError
 from pysync.findings import IN_COURSE, run
+from pysync.types import Side
 
 
 def plan_constraints(result: Plan, found: FoundTable, expected: Table, side: Side) -> None:

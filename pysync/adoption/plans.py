@@ -1,7 +1,6 @@
 """What planning is made of: sides, plans, refusals, and how declared columns are written in SQL."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 
 from sqlalchemy import Column, DefaultClause, Integer, String, Table
@@ -10,20 +9,11 @@ from sqlalchemy.dialects import postgresql
 from pysync.adoption.found import FoundTable
 from pysync.errors import AdoptionError
 from pysync.models.columns import type_name
+from pysync.types import Side
 
 # Named parameters: the other styles would double percent signs.
 DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _INTEGERS: Final = ("smallint", "integer", "bigint")
-
-
-class Side(Enum):
-    """Which database a table is in: it decides in which direction types must fit.
-
-    The portal's values must fit into the copies; the copies' into the course's columns.
-    """
-
-    PORTAL = "portal"
-    COURSE = "course"
 
 
 @dataclass

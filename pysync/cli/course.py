@@ -18,13 +18,10 @@ from pysync.cli.parameters import (
     group,
     with_password,
 )
-from pysync.cli.status import print_report
-from pysync.lifecycle import adopt as adoption
 from pysync.lifecycle import courses, durability
 from pysync.lifecycle import move as relocation
 from pysync.lifecycle import pause as pausing
 from pysync.types import course_id
-from pysync.watching.status import report
 
 app = group("Add, remove, pause, move and list courses.")
 
@@ -55,8 +52,7 @@ def add(
         bool,
         typer.Option(
             "--keep-owner",
-            help="Leave tables that the database has already to their owner; else they become "
-            "pysync's.",
+            help="Leave tables that are there already to their owner, not to pysync's role.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it.")] = False,
@@ -77,6 +73,8 @@ def add(
     named = (portal, course_id(course), conninfo)
     portal_for_course = with_password(portal_for_course, password_file)
     if adopt and (dry_run or not yes):
+        from pysync.lifecycle import adopt as adoption
+
         with steps() as progress:
             found = adoption.preview(
                 *named,
@@ -247,4 +245,7 @@ def move(
 @app.command("list")
 def list_courses(portal: Portal, format: FormatOption = Format.TABLE) -> None:
     """List the courses and their states, as 'pysync status' does."""
+    from pysync.cli.status import print_report
+    from pysync.watching.status import report
+
     print_report(report(portal), format)

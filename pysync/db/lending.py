@@ -7,12 +7,8 @@ from psycopg import sql
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.errors import PysyncError
-from pysync.models.portal import PortalBase
 
 _QUERIES: Final = load(__file__)
-_TABLES: Final = [
-    each.name for each in PortalBase.metadata.tables.values() if each.schema == "public"
-]
 
 
 def lend_nothing(portal: Connection, remedy: str) -> None:
@@ -22,13 +18,17 @@ def lend_nothing(portal: Connection, remedy: str) -> None:
 
     :raises PysyncError: if somebody may.
     """
-    found = fetch_value(portal, _QUERIES["met_by_superuser"], tables=_TABLES)
+    from pysync.models.portal import PortalBase
+
+    declared = PortalBase.metadata.tables.values()
+    tables = [each.name for each in declared if each.schema == "public"]
+    found = fetch_value(portal, _QUERIES["met_by_superuser"], tables=tables)
     if found is None:
         return
     for table in found:
         lock = sql.SQL("lock table {} in access share mode")
         portal.execute(lock.format(sql.Identifier("public", table)))
-    if lent := portal.execute(_QUERIES["lent_to"], {"tables": _TABLES}).fetchone():
+    if lent := portal.execute(_QUERIES["lent_to"], {"tables": tables}).fetchone():
         table, role = lent
         raise PysyncError(
             f"table 'public.{table}' is in the hands of role '{role}': its code would run with the "

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-import pglast
-
 from pysync.types import PORTAL_ROLES
 
 _ROLES = Path("roles.sql")
@@ -57,4 +55,6 @@ def in_order(lineage: str, files: Mapping[Path, Path]) -> Iterator[str]:
 
 def split(script: str) -> list[str]:
     """Split a script as PostgreSQL's parser does, without semicolons and comments between."""
+    import pglast  # most commands run no script
+
     return [script[piece] for piece in pglast.split(script, only_slices=True)]

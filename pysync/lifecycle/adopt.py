@@ -3,14 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
-from pysync.adoption import Side, inspect, plan
+from pysync.adoption import inspect, plan
 from pysync.db.errors import translated
 from pysync.lifecycle import courses, replicas
 from pysync.migrate import current_revision
 from pysync.migrate.lineage import COURSE
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import merge, snapshots
-from pysync.types import CourseId, Progress
+from pysync.types import CourseId, Progress, Side
 
 
 def preview(

@@ -6,11 +6,11 @@ from typing import Any, Final
 from psycopg import sql
 from psycopg.rows import class_row
 
-from pysync.adoption import Side
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.migrate.lineage import Lineage
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.types import Side
 
 _QUERIES: Final = load(__file__)
 

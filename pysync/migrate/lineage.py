@@ -1,37 +1,49 @@
 """The two lineages: which revisions, which schemas, which models."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import MetaData
+from pysync.types import Side
 
-import pysync.models.accounts
-import pysync.models.discussion
-import pysync.models.profiles
-import pysync.models.testcenter  # noqa: F401 - their tables are part of the metadata
-from pysync.adoption import Side
-from pysync.models.course import CourseDatabaseBase
-from pysync.models.portal import PortalBase
+if TYPE_CHECKING:  # it takes a while to import, and most commands don't migrate
+    from sqlalchemy import MetaData
 
 
 @dataclass(frozen=True)
 class Lineage:
     """A sequence of revisions for one kind of database.
 
-    :param name: also the folder below ``migrations/``.
     :param version_schema: where Alembic's version table is.
     :param schemas: the schemas that are pysync's own in such a database.
-    :param metadata: the declared tables.
-    :param side: for adoption.
+    :param side: whose it is; its name is also the folder's below ``migrations/``.
     """
 
-    name: str
     version_schema: str
     schemas: tuple[str, ...]
-    metadata: MetaData
     side: Side
 
+    @property
+    def name(self) -> str:
+        """Return what the lineage is called."""
+        return self.side.value
 
-PORTAL = Lineage(
-    "portal", "pysync", ("pysync", "course", "student"), PortalBase.metadata, Side.PORTAL
-)
-COURSE = Lineage("course", "course", ("course",), CourseDatabaseBase.metadata, Side.COURSE)
+    @property
+    def metadata(self) -> MetaData:
+        """Return the declared tables."""
+        if self.side is Side.COURSE:
+            from pysync.models.course import CourseDatabaseBase
+
+            return CourseDatabaseBase.metadata
+        import pysync.models.accounts
+        import pysync.models.discussion
+        import pysync.models.profiles
+        import pysync.models.testcenter  # noqa: F401 - their tables are part of it
+        from pysync.models.portal import PortalBase
+
+        return PortalBase.metadata
+
+
+PORTAL: Final = Lineage("pysync", ("pysync", "course", "student"), Side.PORTAL)
+COURSE: Final = Lineage("course", ("course",), Side.COURSE)

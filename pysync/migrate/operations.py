@@ -9,12 +9,13 @@ from alembic.operations.ops import CreateIndexOp, CreateTableOp
 from psycopg import sql
 from sqlalchemy import Table, text
 
-from pysync.adoption import FoundTable, Plan, Side, plan
+from pysync.adoption import FoundTable, Plan, plan
 from pysync.adoption.plans import literal
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import in_order
+from pysync.types import Side
 
 _QUERIES: Final = load(__file__)
 _OURS: Final = re.compile(

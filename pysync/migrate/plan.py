@@ -6,10 +6,11 @@ from typing import TypedDict, Unpack
 
 from pysync.db.connections import Connection, connect
 from pysync.errors import MigrationError, PysyncError
-from pysync.migrate import publications, run
+from pysync.migrate import databases, publications
+from pysync.migrate.databases import check_known
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
-from pysync.migrate.run import Migrated, check_known, migrate
+from pysync.migrate.run import Migrated, migrate
 from pysync.replication import identities, registry, turns
 from pysync.replication.registry import Course
 from pysync.texts import statement
@@ -159,5 +160,5 @@ def exclusive(portal_conninfo: str, *, offline: bool | None = False) -> Iterator
         if offline:
             yield portal
             return
-        with turns.taken(portal, "", "portal", run.TURN_TIMEOUT_SECONDS, done="migrated"):
+        with turns.taken(portal, "", "portal", databases.TURN_TIMEOUT_SECONDS, done="migrated"):
             yield portal

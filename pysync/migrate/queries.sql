@@ -310,3 +310,9 @@ select held.pid, others.usename::text, coalesce(others.application_name, ''),
         or held.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
            and not exists (select from pg_catalog.pg_namespace n where n.oid = held.objid))
  limit 1;
+
+-- name: found_tables
+-- Whether schema public has something under one of these names.
+select exists (select from pg_catalog.pg_class
+                where relnamespace = 'public'::pg_catalog.regnamespace
+                  and relname = any (%(names)s::text[]));

@@ -1,18 +1,27 @@
 """What is replicated, said once: publications, triggers, merge, proof and erasure read it here.
 
-SQL files have places such as ``{user_columns}``, filled from here when they are frozen.
+SQL files have places such as ``{user_columns}``, filled from here when they are frozen. So is
+``replicated.json``, which has the models' columns and types: most commands need no more of them,
+and importing SQLAlchemy takes as long as many a command.
 """
 
+from __future__ import annotations
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
-from typing import Final
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
-from sqlalchemy import Column
 
-from pysync.models.course import CourseDatabaseBase
+if TYPE_CHECKING:
+    from sqlalchemy import Column
+
+FROZEN: Final = Path(__file__).with_suffix(".json")
+"""The replicated columns with their types, by table; ``make revision`` writes it."""
 
 
 class Membership(Enum):
@@ -49,12 +58,19 @@ class ReplicatedTable:
     @cached_property
     def declared(self) -> tuple[Column[object], ...]:
         """Return the replicated columns as they are declared."""
+        from pysync.models.course import CourseDatabaseBase
+
         return tuple(CourseDatabaseBase.metadata.tables[f"course.{self.name}"].columns)
 
-    @cached_property
+    @property
+    def types(self) -> dict[str, str]:
+        """Return the replicated columns with their types as the catalog writes them."""
+        return frozen_types()[self.name]
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Return the names of all replicated columns."""
-        return tuple(column.name for column in self.declared)
+        return tuple(self.types)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -75,6 +91,13 @@ class ReplicatedTable:
     def identifier(self) -> sql.Identifier:
         """Return the table's name for a query."""
         return sql.Identifier("course", self.name)
+
+
+@cache
+def frozen_types() -> dict[str, dict[str, str]]:
+    """Return the replicated columns with their types, by table."""
+    found: dict[str, dict[str, str]] = json.loads(FROZEN.read_text(encoding="utf-8"))
+    return found
 
 
 PUBLISHED: Final = (

@@ -22,7 +22,6 @@ from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import Restricted, as_owner_of
 from pysync.errors import UnsuitableDatabaseError
-from pysync.models.columns import type_name
 from pysync.models.replicated import REPLICATED_TABLES, ReplicatedTable, replicated
 from pysync.replication import snapshots
 from pysync.types import Progress
@@ -160,8 +159,8 @@ def _staging(
     :param at_end: what becomes of it at the end of the transaction.
     """
     columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(type_name(column)))
-        for column in table.declared
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))
+        for name, type_ in table.types.items()
     )
     places = {"columns": columns, "key": sql.Identifier(table.key), "at_end": sql.SQL(at_end)}
 

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from pysync.errors import AdoptionError, LockedError, PysyncError
-from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.validate import MAX_ROWS, Check, validate
 from tests.django_site.process import new_site
@@ -248,11 +247,8 @@ def test_of_many_offending_rows_the_first_are_named_and_all_are_counted(portal: 
     assert found.offending_ids == [*users][:MAX_ROWS]
 
 
-def test_validation_queues_for_no_lock_and_leaves_writers_alone(
-    portal: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_validation_queues_for_no_lock_and_leaves_writers_alone(portal: str) -> None:
     run(portal, PORTAL)
-    monkeypatch.setattr(migration_run, "LOCK_TIMEOUT_SECONDS", 0.2)
     with psycopg.connect(portal) as other:
         other.execute("lock table auth_userprofile in share update exclusive mode")
         with pytest.raises(LockedError, match="auth_userprofile_gender_check"):

@@ -19,6 +19,7 @@ from pysync.errors import MigrationError
 from pysync.migrate import Lineage, head_revision, migrate
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import VERSION_TABLE, revisions
+from pysync.migrate.run import whole
 from pysync.types import PORTAL_ROLES, CourseId
 from tests.migration.catalog import Catalog, catalog, difference
 from tests.migration.conftest import COURSE_ID, NewDatabase, run, sqlstate
@@ -134,6 +135,11 @@ def test_the_newest_frozen_copies_are_the_living_files(lineage: Lineage) -> None
         f"sql/{lineage.name}/ and the frozen copies differ: run 'make revision "
         f"LINEAGE={lineage.name}', with NAME=… if the newest revision is released already"
     )
+
+
+def test_a_new_course_database_is_made_by_one_script() -> None:
+    """That it makes the same as the revisions is tested with what ``--sql`` prints."""
+    assert whole(COURSE), "revisions have changed since: run 'make revision LINEAGE=course'"
 
 
 def test_released_files_are_as_they_were_released() -> None:

@@ -19,8 +19,8 @@ import pytest
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS
 from pysync.errors import LockedError
 from pysync.migrate import Lineage, head_revision, migrate
+from pysync.migrate import databases as migration_databases
 from pysync.migrate import plan as migration_plan
-from pysync.migrate import run as migration_run
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.types import CourseId
 from tests.django_site.process import new_site
@@ -138,7 +138,7 @@ def test_of_two_migrations_at_once_the_second_finds_it_done(
 def test_who_waits_too_long_for_another_migration_gives_up_and_names_it(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration_run, "TURN_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(migration_databases, "TURN_TIMEOUT_SECONDS", 0.2)
     database = new_database()
     with psycopg.connect(database, application_name="other") as other:
         message = (

@@ -15,6 +15,7 @@ from pysync.lifecycle import courses
 from pysync.migrate import Lineage, Migrated, head_revision, migrate
 from pysync.migrate import revisions as migration_revisions
 from pysync.migrate import run as migration_run
+from pysync.migrate import stepwise as migration_stepwise
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.replication import registry
@@ -57,7 +58,7 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (migrations / lineage / f"{revision}_next.py").write_text(
             NEXT_REVISION.format(revision, newest, table)
         )
-    for module in (migration_revisions, migration_run):
+    for module in (migration_revisions, migration_run, migration_stepwise):
         monkeypatch.setattr(module, "folder", lambda name: {"migrations": migrations}[name])
 
 

@@ -56,6 +56,7 @@ class Tree:
     def make(self, *arguments: str) -> str:
         result = self.run(REVISE, *arguments)
         assert result.returncode == 0, result.stderr
+        self.stop()  # it has frozen the models' columns
         return result.stdout
 
     def refused(self, *arguments: str) -> str:

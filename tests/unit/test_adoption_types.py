@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, String, Text
 
-from pysync.adoption import Side
 from pysync.adoption.plans import type_fits
+from pysync.types import Side
 
 FITS: list[tuple[str, Any, bool, bool]] = [
     # found, declared, on the portal, in a course

@@ -15,10 +15,24 @@ import pytest
 
 from migrations import revise
 from migrations.places import render
+from pysync.models.columns import type_name
 from pysync.models.course import CourseDatabaseBase
-from pysync.models.replicated import PUBLISHED, REPLICATED, Membership, ReplicatedTable, replicated
+from pysync.models.replicated import (
+    PUBLISHED,
+    REPLICATED,
+    Membership,
+    ReplicatedTable,
+    frozen_types,
+    replicated,
+)
 
 ROOT = Path(revise.__file__).parents[1]
+
+
+def test_the_frozen_columns_are_the_declared() -> None:
+    declared = {t.name: {c.name: type_name(c) for c in t.declared} for t in PUBLISHED}
+    assert frozen_types() == declared, "run 'make revision'"
+
 
 # Places in SQL files.
 
@@ -92,7 +106,7 @@ class Tree:
     def rendered(self) -> dict[str, str]:
         """Return which SQL files are other than frozen, with their text."""
         program = (
-            "import json; from migrations.revise import differences\n"
+            "import json; from migrations.revise import declare, differences; declare()\n"
             "print(json.dumps({f'{lineage}/{path}': text for lineage in ('portal', 'course')"
             " for path, text in differences(lineage)[0].items()}))"
         )

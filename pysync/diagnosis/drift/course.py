@@ -8,7 +8,7 @@ from typing import Final
 
 from psycopg import errors, sql
 
-from pysync.adoption import FoundTable, Side, inspect, plan
+from pysync.adoption import FoundTable, inspect, plan
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift.objects import object_findings, revision_findings
@@ -21,7 +21,7 @@ from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import identities
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
-from pysync.types import COURSE_ROLE
+from pysync.types import COURSE_ROLE, Side
 
 _MEMBERSHIP_CHECK: Final = "pysync_this_course"
 _QUERIES: Final = load(__file__)

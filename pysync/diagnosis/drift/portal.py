@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from pysync.adoption import Side, inspect
+from pysync.adoption import inspect
 from pysync.adoption.plans import type_fits
 from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
@@ -24,6 +24,7 @@ from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES
 from pysync.replication.publications import published
 from pysync.replication.registry import Course
 from pysync.texts import Text, quoted, word
+from pysync.types import Side
 
 
 def portal_findings(portal: Connection) -> list[Finding]:
