@@ -38,8 +38,8 @@ CREATE TABLE course.auth_userprofile (
     mailing_address TEXT, 
     goals TEXT, 
     CONSTRAINT auth_userprofile_pkey PRIMARY KEY (id), 
-    CONSTRAINT auth_userprofile_user_id_key UNIQUE (user_id), 
-    CONSTRAINT auth_userprofile_user_id_fkey FOREIGN KEY(user_id) REFERENCES course.auth_user (id) DEFERRABLE INITIALLY DEFERRED
+    CONSTRAINT auth_userprofile_user_id_fkey FOREIGN KEY(user_id) REFERENCES course.auth_user (id) DEFERRABLE INITIALLY DEFERRED, 
+    CONSTRAINT auth_userprofile_user_id_key UNIQUE (user_id)
 );
 
 CREATE INDEX auth_userprofile_gender_idx ON course.auth_userprofile (gender);
@@ -60,8 +60,8 @@ CREATE TABLE course.student_courseenrollment (
     user_id BIGINT NOT NULL, 
     created TIMESTAMP WITH TIME ZONE DEFAULT now(), 
     CONSTRAINT student_courseenrollment_pkey PRIMARY KEY (id), 
-    CONSTRAINT student_courseenrollment_user_id_fkey FOREIGN KEY(user_id) REFERENCES course.auth_user (id) DEFERRABLE INITIALLY DEFERRED, 
-    CONSTRAINT student_courseenrollment_user_id_course_id_key UNIQUE (user_id, course_id)
+    CONSTRAINT student_courseenrollment_user_id_course_id_key UNIQUE (user_id, course_id), 
+    CONSTRAINT student_courseenrollment_user_id_fkey FOREIGN KEY(user_id) REFERENCES course.auth_user (id) DEFERRABLE INITIALLY DEFERRED
 );
 
 CREATE INDEX student_courseenrollment_course_id_idx ON course.student_courseenrollment (course_id);
