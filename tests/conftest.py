@@ -190,11 +190,12 @@ def _runs(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out cases, and begin with what takes longest: no process is to be alone with it.
 
     That is what has a timeout of its own.
     """
+    config.hook.pytest_deselected(items=[item for item in items if not _runs(item)])
     items[:] = filter(_runs, items)
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 

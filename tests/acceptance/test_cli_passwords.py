@@ -15,8 +15,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
 from tests.acceptance.test_cli_process import (
     assert_refused,
     cli,
@@ -24,8 +22,8 @@ from tests.acceptance.test_cli_process import (
     footprint,
     succeed,
 )
-from tests.conftest import start_server
-from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
+from tests.conftest import PORTALS, start_server
+from tests.support import PORTAL_TEMPLATE, Cluster, Site, assert_live_rows, enroll, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest(
     "from 16 on it is a subscription's own setting whether a password is needed"
@@ -57,6 +55,7 @@ def strict_server(major: int, folder: Path) -> Iterator[Cluster]:
             "max_sync_workers_per_subscription": "2",
         },
         slots=10,
+        holds=PORTALS,
     )
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
         connection.execute("set log_statement = none")
@@ -71,8 +70,8 @@ def strict_server(major: int, folder: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def strict_site(strict_server: Cluster, course_server: Cluster) -> Iterator[Site]:
-    site = Site(strict_server, strict_server, strict_server.create())
-    migrate(site.portal, PORTAL, "portal")
+    portal = strict_server.create(template=PORTAL_TEMPLATE)
+    site = Site(strict_server, strict_server, portal)
     yield site
     site.close()
 

@@ -117,6 +117,7 @@ def stored(site: Site) -> dict[str, Any]:
     return conninfo_to_dict(site.one("select conninfo from pysync.course"))
 
 
+@pytest.mark.newest("what our own library makes of a string")
 def test_a_course_is_where_its_server_says_not_where_a_string_leads(
     site: Site, tmp_path: Path
 ) -> None:
@@ -260,6 +261,7 @@ def ways(portal: str) -> list[Finding]:
     return [each for each in found if each.object.endswith((" to the portal", " string"))]
 
 
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_the_address_of_a_portal_is_changed_for_a_course(
     site: Site, course_server: Cluster
 ) -> None:

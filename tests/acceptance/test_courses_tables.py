@@ -130,6 +130,7 @@ def test_columns_of_any_type_and_changed_types_are_the_sites_business(site: Site
     assert state(site)[0] == "streaming"
 
 
+@pytest.mark.newest("a setting as old as schemas")
 def test_a_search_path_that_hides_the_tables_is_named(site: Site) -> None:
     database = site.new_database()
     name = sql.Identifier(str(conninfo_to_dict(database)["dbname"])).as_string(None)
@@ -204,6 +205,7 @@ insert into public.grade select user_id, course_id from course.student_courseenr
 """
 
 
+@pytest.mark.newest("keys are in catalogs that both ends have alike")
 def test_keys_of_the_courses_own_are_named_and_kept_or_reported(site: Site) -> None:
     for user in ("ada", "bob", "eve"):
         change(site, user)

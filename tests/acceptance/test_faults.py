@@ -99,7 +99,7 @@ def test_a_local_row_that_collides_is_named_with_its_key(
     )
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
+@pytest.mark.newest("what an insert is refused for is told on both ends for a key that collides")
 def test_an_extension_column_that_no_row_can_fill(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -114,7 +114,7 @@ def test_an_extension_column_that_no_row_can_fill(
     become(site, "streaming")
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
+@pytest.mark.newest("catalogs that both ends have alike")
 def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[Any]) -> None:
     course.execute("drop trigger pysync_refuse_columns on course.auth_userprofile")
     course.execute("alter table course.auth_userprofile drop column goals")
@@ -133,6 +133,7 @@ def test_a_column_dropped_in_the_course(site: Site, course: psycopg.Connection[A
     mend(site, "repair")
 
 
+@pytest.mark.newest("row filters are in catalogs that both ends have alike")
 def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any]) -> None:
     name = sql.Identifier(replication_name(site, "A"))
     with site.connect() as portal:
@@ -155,7 +156,7 @@ def test_a_row_filter_altered_by_hand(site: Site, course: psycopg.Connection[Any
     mend(site, "repair")
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
+@pytest.mark.newest("triggers are in catalogs that both ends have alike")
 def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection[Any]) -> None:
     site.execute("alter table public.auth_user disable trigger pysync_user_updated")
     found = become(
@@ -174,6 +175,7 @@ def test_a_trigger_disabled_on_the_portal(site: Site, course: psycopg.Connection
     become(site, "streaming")
 
 
+@pytest.mark.newest("our own comparison")
 def test_what_is_only_spelled_differently_is_no_drift(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_search_path_without_the_course(site: Site, course: psycopg.Connection
     become(site, "streaming")
 
 
+@pytest.mark.newest("views are in catalogs that both ends have alike")
 def test_a_view_that_is_missing_or_altered(site: Site, course: psycopg.Connection[Any]) -> None:
     for statement in (
         "drop view course.replication_status",
@@ -215,6 +218,7 @@ def test_a_view_that_is_missing_or_altered(site: Site, course: psycopg.Connectio
         course.execute("drop view course.replication_status")
 
 
+@pytest.mark.newest("a worker that is at work is seen on both ends in test_causes.py")
 def test_a_course_that_is_behind_and_moves_is_not_stuck(site: Site) -> None:
     """A long transaction on its way: nothing is confirmed and no error counted for seconds."""
     enroll_users(site, "A", 2000)
@@ -239,6 +243,7 @@ def test_a_course_that_is_behind_and_moves_is_not_stuck(site: Site) -> None:
     become(site, "streaming")
 
 
+@pytest.mark.newest("who holds a lock is told on both ends in test_causes.py")
 def test_a_lock_that_holds_up_the_apply_worker(site: Site, course: psycopg.Connection[Any]) -> None:
     with site.course("A") as session, session.transaction():
         session.execute("select from course.auth_user for update")
@@ -424,7 +429,7 @@ def test_a_course_server_put_back_to_an_earlier_copy(
     mend(site, "resync")
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
+@pytest.mark.newest("positions that we compare")
 def test_a_course_whose_position_is_ahead_of_the_portal(own_site: Site) -> None:
     """A portal that was restored, and sent marks since: the course's origin still tells."""
     site = own_site
@@ -473,7 +478,7 @@ def test_updates_and_deletes_that_fail_are_told_apart(
     become(site, "streaming")
 
 
-@pytest.mark.oldest_and_newest("a connection that nobody answers")
+@pytest.mark.newest("what a library says, which is quoted as it stands")
 def test_a_course_server_that_cannot_reach_the_portal(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +29,57 @@ from tests.acceptance.test_cli_process import (
     succeed,
 )
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, as_role, drop_slot, enroll, eventually, insert_user, missing
+from tests.support import (
+    Cluster,
+    Site,
+    as_role,
+    drop_slot,
+    enroll,
+    eventually,
+    insert_user,
+    missing,
+)
 
 pytestmark = pytest.mark.newest("formats of ours")
 
 PERFORMANCE = re.compile(r"'(?:[^']|'')+'=(\d+(\.\d+)?(B|s|c)|U);[\d.]*;[\d.]*;0")
 
 
-@pytest.fixture
-def courses(site: Site) -> Site:
-    """Three courses: one streams, one is paused, one has lost its slot."""
+@pytest.fixture(scope="module")
+def courses(portal_server: Cluster, course_server: Cluster, portal_template: str) -> Iterator[Site]:
+    """Three courses, which stay so: one streams, one is paused, one has lost its slot."""
+    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
     for course_id in ("good", "it's = paused", "lost"):
         site.add(course_id)
     for course_id in ("it's = paused", "lost"):
         alter_subscription(site, course_id, "disable")
     with site.connect() as portal:
         drop_slot(portal, replication_name(site, "lost"))
-    return site
+    yield site
+    site.close()
 
 
-@pytest.fixture
-def role(site: Site) -> Iterator[str]:
-    """A role without rights."""
+@contextmanager
+def watching(site: Site) -> Iterator[str]:
+    """Make a role without rights."""
     site.execute("create role watcher login")
     yield "watcher"
     site.execute("drop owned by watcher")
     site.execute("drop role watcher")
+
+
+@pytest.fixture
+def watcher(courses: Site) -> Iterator[str]:
+    """A role that has no rights on the portal of the three courses."""
+    with watching(courses) as role:
+        yield role
+
+
+@pytest.fixture
+def role(site: Site) -> Iterator[str]:
+    """A role without rights on a portal without courses."""
+    with watching(site) as role:
+        yield role
 
 
 def check(site: Site, *arguments: str) -> tuple[int, str]:
@@ -140,12 +166,15 @@ def test_prometheus_has_every_series_of_every_course(courses: Site) -> None:
 
 
 @pytest.mark.oldest_and_newest("who may see what of replication")
-def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: str) -> None:
-    with as_role(courses, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, watcher: str) -> None:
+    with (
+        as_role(courses, watcher) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
         connection.execute("select from pysync.subscription_status")
     courses.execute("grant usage on schema pysync to watcher")
     courses.execute("grant select on pysync.subscription_status to watcher")
-    with as_role(courses, role) as connection:
+    with as_role(courses, watcher) as connection:
         rows = connection.execute(
             "select course_id, slot_exists, slot_active, lag_bytes >= 0,"
             " lag_bytes <= retained_wal_bytes, marked_at is not null"
@@ -162,7 +191,7 @@ def test_a_monitoring_role_needs_the_view_and_nothing_else(courses: Site, role: 
 
 
 @pytest.mark.newest("rights on tables of ours")
-def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, role: str) -> None:
+def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, watcher: str) -> None:
     for grant in (
         "usage on schema pysync",
         "select on pysync.course, pysync.portal_status, pysync.subscription_status,"
@@ -170,7 +199,7 @@ def test_a_role_that_may_send_no_marks_still_learns_the_states(courses: Site, ro
     ):
         courses.execute(f"grant {grant} to watcher")
     before = courses.execute("select course_id, number from course.mark order by 1")
-    document = read_json("status", portal=make_conninfo(courses.portal, user=role))
+    document = read_json("status", portal=make_conninfo(courses.portal, user=watcher))
     jsonschema.Draft202012Validator(schema()).validate(document)
     assert {each["course_id"]: each["state"] for each in document["courses"]} == {
         "good": "streaming",
@@ -216,6 +245,7 @@ def test_lag_in_seconds_is_true_while_the_portal_is_idle(courses: Site) -> None:
     alter_subscription(courses, "it's = paused", "enable")
     courses.wait("it's = paused")
     assert lag("it's = paused") < 5
+    alter_subscription(courses, "it's = paused", "disable")
 
 
 # doctor

@@ -22,8 +22,6 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import make_conninfo
 
-from pysync.migrate import migrate
-from pysync.migrate.lineage import PORTAL
 from pysync.watching.serving.connections import REQUEST_SECONDS
 from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_process import (
@@ -35,7 +33,8 @@ from tests.acceptance.test_cli_process import (
     read_json,
 )
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
-from tests.support import Site, drop_slot, enroll, eventually, insert_user
+from tests.conftest import PORTALS
+from tests.support import PORTAL_TEMPLATE, Site, drop_slot, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.newest("HTTP, and formats of ours")
 
@@ -233,9 +232,8 @@ def test_dashboard_and_alerts_ask_for_what_is_there(courses: Site) -> None:
 @pytest.fixture
 def own_portal(major: int, folder: Path, course_server: Any) -> Iterator[tuple[OwnCluster, Site]]:
     """A portal on a server that a test may stop."""
-    cluster = OwnCluster.start(major, folder, "own-portal")
-    site = Site(cluster, course_server, cluster.create("portal"))
-    migrate(site.portal, PORTAL, "portal")
+    cluster = OwnCluster.start(major, folder, "own-portal", PORTALS)
+    site = Site(cluster, course_server, cluster.create("portal", PORTAL_TEMPLATE))
     yield cluster, site
     site.close()
     cluster.server.stop()

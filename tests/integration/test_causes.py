@@ -391,6 +391,7 @@ def test_whoever_may_not_read_replication_origins_sees_a_healthy_course(
         heal(site)
 
 
+@pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_what_is_refused_changes_nothing(
     site: Site, course: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
