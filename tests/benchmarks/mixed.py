@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -133,6 +133,9 @@ class Counts:
         failures = self.deadlocks.total(), self.serialization_failures
         return " and ".join(f"{count / thousands:.1f}" for count in failures)
 
+    def details(self) -> dict[str, Any]:
+        return vars(self) | {"deadlocks": dict(self.deadlocks)}
+
 
 def run(
     conninfo: str,
@@ -210,7 +213,7 @@ def measure(pair: Pair, effort: Effort) -> list[Row]:
                     with_pysync.per_thousand(),
                     target="no deadlock" if kinds is not KINDS else "-",
                     met=not with_pysync.deadlocks if kinds is not KINDS else None,
-                    details={"beside": asdict(without), "pysync": asdict(with_pysync)},
+                    details={"beside": without.details(), "pysync": with_pysync.details()},
                 )
             )
     return rows

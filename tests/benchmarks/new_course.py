@@ -16,7 +16,7 @@ from contextlib import closing
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import publications
@@ -27,6 +27,7 @@ from tests.benchmarks.pair import (
     QUERIES,
     Pair,
     Triggers,
+    await_row,
     count,
     create_tables,
     new_portal,
@@ -105,11 +106,7 @@ def _first_copy(pair: Pair, conninfo: str) -> float:
                 sql.Literal(conninfo)
             )
         )
-        while (
-            fetch_value(database, "select bool_and(srsubstate = 'r') from pg_subscription_rel")
-            is not True
-        ):
-            time.sleep(0.005)
+        await_row(database, QUERIES["all_copied"])
         seconds = time.perf_counter() - begin
         _require_all(database)
         database.execute("drop subscription new_plain")

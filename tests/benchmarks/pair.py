@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import Connection, Query, connect, fetch_value
 from pysync.db.queries import load
 from pysync.demo.servers import Installation, Server, find_installation, make_folder, readable
 from pysync.lifecycle import courses
@@ -141,7 +143,24 @@ def tidy(*databases: Connection) -> None:
     """Vacuum, analyze and checkpoint, so that none of it falls into what is measured next."""
     for database in databases:
         database.execute("vacuum analyze")
-        database.execute("checkpoint")
+    for server in {database.info.port: database for database in databases}.values():
+        server.execute("checkpoint")
+
+
+def await_row(
+    database: Connection, query: Query, timeout_seconds: float = 120, **named: Any
+) -> None:
+    """Wait until a query returns a row; looks often, but leaves the processor to who is asked about.
+
+    :raises RuntimeError: if it doesn't within so many seconds.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not database.execute(query, named or None, prepare=True).fetchone():
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"nothing in {database.info.dbname} after {timeout_seconds} s: {query}"
+            )
+        time.sleep(0.002)
 
 
 def register_only(portal: Connection, course_ids: list[CourseId]) -> None:

@@ -169,3 +169,7 @@ update public.auth_userprofile as profile
 -- name: slots_confirmed
 -- Whether every course has flushed what the portal had written by then.
 select bool_and(confirmed_flush_lsn >= %(position)s::pg_lsn) from pg_replication_slots;
+
+-- name: all_copied
+-- A row once a subscription has made the first copy of all of its tables.
+select true from pg_subscription_rel having bool_and(srsubstate = 'r');

@@ -14,7 +14,7 @@ from contextlib import closing
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import marks
 from pysync.types import CourseId
@@ -24,13 +24,13 @@ from tests.benchmarks.pair import (
     Pair,
     Triggers,
     add_course,
+    await_row,
     count,
     new_portal,
     register_only,
     set_triggers,
     tidy,
 )
-from tests.support import eventually
 
 COURSE = CourseId("Bench/Enrolling/1")
 DELETED = 3
@@ -125,18 +125,12 @@ def _enroll(portal: Connection, database: Connection | None = None, members: int
     if database is None:
         return time.perf_counter() - begin
     # One transaction on the portal is one in the course: whoever sees a row sees all of them.
-    eventually(lambda: _any_row(database), timeout_seconds=60)
+    await_row(database, "select from course.student_courseenrollment limit 1")
     seconds = time.perf_counter() - begin
     for table in REPLICATED_TABLES:
         if (found := count(database, table)) != members:
             raise RuntimeError(f"course.{table} holds {found:,} rows instead of {members:,}")
     return seconds
-
-
-def _any_row(database: Connection) -> bool:
-    return bool(
-        fetch_value(database, "select exists (select from course.student_courseenrollment)")
-    )
 
 
 def _update_profiles(portal: Connection) -> float:

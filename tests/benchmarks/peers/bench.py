@@ -42,6 +42,7 @@ def measure(say: Say, effort: Effort) -> list[Row]:
             preloaded = server_pair(say, installation, {"shared_preload_libraries": "pglogical"})
             peers.append(pglogical(stack.enter_context(preloaded), stack))
         ours = pysync(stack.enter_context(server_pair(say, installation)), stack)
+        say("warming up")
         rows = _updates(ours, peers, effort) + _enrollments(ours, peers, effort)
     return [*rows, *([Row(f"beside pglogical: can't be had, {missing}")] if missing else [])]
 

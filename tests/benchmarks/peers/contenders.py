@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, Query, connect, fetch_value
+from pysync.db.connections import Connection, connect
 from pysync.db.queries import load
 from pysync.models.course import CourseDatabaseBase
 from pysync.models.portal import PortalBase
@@ -19,15 +18,16 @@ from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import publications
 from pysync.replication.registry import Course
 from pysync.types import CourseId
+from tests.benchmarks.pair import QUERIES as BENCH
 from tests.benchmarks.pair import (
     Pair,
     add_course,
+    await_row,
     create_tables,
     enroll_in_three,
     fill_portal,
     new_portal,
 )
-from tests.support import eventually
 
 USERS = 20_000
 SENTINEL = USERS + 1
@@ -56,14 +56,7 @@ class Contender:
             "update public.auth_user set email = %s where id = %s", (email, SENTINEL)
         )
         for database in self.databases:
-            deadline = time.monotonic() + 120
-            while not database.execute(
-                QUERIES["show_sentinel"], {"user": SENTINEL, "email": email}, prepare=True
-            ).fetchone():
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"{self.name}: a course hasn't what the portal committed")
-                # Whoever asks all the time takes the processor from who is asked about.
-                time.sleep(0.002)
+            await_row(database, QUERIES["show_sentinel"], user=SENTINEL, email=email)
 
     def check(self) -> None:
         """Compare all courses with what the portal's own tables say.
@@ -122,9 +115,7 @@ def native(pair: Pair, stack: ExitStack) -> Contender:
                 name=sql.Identifier(name), conninfo=sql.Literal(contender.conninfo)
             )
         )
-        _await_first_copy(
-            database, "select count(*) from pg_subscription_rel where srsubstate <> 'r'"
-        )
+        await_row(database, BENCH["all_copied"])
     return contender
 
 
@@ -147,7 +138,7 @@ def pglogical(pair: Pair, stack: ExitStack) -> Contender:
         here = pair.courses.conninfo(f"peers_{number}")
         database.execute(QUERIES["create_node"], {"name": name, "conninfo": here})
         database.execute(QUERIES["subscribe"], {"name": name, "conninfo": contender.conninfo})
-        _await_first_copy(database, QUERIES["count_unready"])
+        await_row(database, QUERIES["all_copied_by_pglogical"])
     return contender
 
 
@@ -183,7 +174,3 @@ def _enroll(portal: Connection) -> None:
     enroll_in_three(portal, COURSES)
     portal.execute(QUERIES["join_sentinel"], {"user": SENTINEL, "courses": COURSES})
     portal.execute("vacuum analyze")
-
-
-def _await_first_copy(database: Connection, count_unready: Query) -> None:
-    eventually(lambda: fetch_value(database, count_unready) == 0, timeout_seconds=120)

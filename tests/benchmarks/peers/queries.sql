@@ -26,9 +26,9 @@ select pglogical.replication_set_add_table(%(name)s, %(table)s::regclass, true, 
 -- A course to its set.
 select pglogical.create_subscription(%(name)s::name, %(conninfo)s, array[%(name)s::text], false, true, '{}');
 
--- name: count_unready
--- Tables of which pglogical hasn't made the first copy yet; none is known before it has begun.
-select 4 - count(*) from pglogical.local_sync_status where sync_status = 'r';
+-- name: all_copied_by_pglogical
+-- A row once it has made the first copy of the three tables, and of the whole.
+select true from pglogical.local_sync_status having count(*) filter (where sync_status = 'r') = 4;
 
 -- name: digest_of_source
 -- The rows of one table that a course must have, by the portal's own tables; columns as in there.
