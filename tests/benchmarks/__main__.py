@@ -121,12 +121,12 @@ def show(rows: list[Row], about: str, effort: Effort) -> None:
     console = console if console.is_terminal else Console(highlight=False, width=150)
     console.print(table)
     console.print(
-        f"Beside pysync: the same without its triggers, unless it says otherwise. The sides take turns"
-        f" in {effort.rounds} rounds\n({effort.rate_rounds} of rates). Values are medians over the"
-        " rounds; each round has a ratio of its own, whose median and quartiles\nare shown. Of"
-        f" linearity the worst cell of {len(linearity.STATISTICS) * len(linearity.SESSIONS)} is shown,"
-        " the smaller portal beside the larger one, and the least and the next to\nthe greatest ratio"
-        f" instead of quartiles.\n{about}",
+        "Beside pysync: the same without its triggers, unless it says otherwise. The sides take turns in"
+        f" {effort.rounds} rounds\n({effort.rate_rounds} of rates). Values are medians over the rounds;"
+        " each round has a ratio of its own, whose median and quartiles\nare shown. Linearity: at"
+        " worst, in a portal of {:,} users and in one of {:,}; other cells instead of quartiles: the\n"
+        "least and the next to the greatest ratio.\n".format(*effort.sizes)
+        + about,
         markup=False,
         soft_wrap=True,
     )

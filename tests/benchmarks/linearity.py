@@ -100,7 +100,7 @@ def measure(pair: Pair, effort: Effort) -> list[Row]:
                     # One that takes too long is a cell, too, but has no time.
                     seconds[cell] += [] if per_row is None else [per_row]
         pair.say(f"linearity: repeat {repeat + 1} of {effort.repeats}")
-    return [_row(statement, smaller, larger, effort) for statement in STATEMENTS]
+    return [_row(statement, smaller, larger) for statement in STATEMENTS]
 
 
 def make_template(pair: Pair) -> None:
@@ -111,7 +111,7 @@ def make_template(pair: Pair) -> None:
         register_only(portal, COURSES)
 
 
-def _row(statement: str, smaller: Seconds, larger: Seconds, effort: Effort) -> Row:
+def _row(statement: str, smaller: Seconds, larger: Seconds) -> Row:
     def ratio(cell: Cell) -> float:
         few, many = smaller.least(cell), larger.least(cell)
         return inf if inf in {few, many} else many / few
@@ -128,12 +128,11 @@ def _row(statement: str, smaller: Seconds, larger: Seconds, effort: Effort) -> R
     without = replace(worst, triggers=Triggers.NONE)
     target, met = judge(ratio(worst), at_most=AT_MOST)
     ratios = sorted(map(ratio, cells))
-    title += f", {effort.sizes[1]:,} rows beside {effort.sizes[0]:,}, worst: {worst.statistics},"
-    title += f" {worst.session}"
+    title += f", at worst: {worst.statistics}, {worst.session}"
     if ratio(without) > AT_MOST:
         title += f"; without pysync {ratio(without):.2f}"
     if len(cells) < len(STATISTICS) * len(SESSIONS):
-        title += f"; {len(cells)} cells, others before it took too long"
+        title += f"; {len(cells)} cells"
     return Row(
         title,
         _text(smaller.least(worst)),

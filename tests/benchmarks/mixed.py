@@ -131,7 +131,7 @@ class Counts:
         """Return both counts per 1,000 transactions, deadlocks first."""
         thousands = self.transactions / 1000
         failures = self.deadlocks.total(), self.serialization_failures
-        return " and ".join(f"{count / thousands:.1f}" for count in failures)
+        return ", ".join(f"{count / thousands:.1f}" for count in failures)
 
     def details(self) -> dict[str, Any]:
         return vars(self) | {"deadlocks": dict(self.deadlocks)}
@@ -192,9 +192,9 @@ def measure(pair: Pair, effort: Effort) -> list[Row]:
         register_only(portal, COURSES)
         users = fetch_value(portal, "select array_agg(id order by id) from public.auth_user")
         for title, kinds in (
-            ("mixed work of 12 clients, user before profile", USER_FIRST),
+            ("40P01, 40001 per 1,000 mixed transactions, user before profile", USER_FIRST),
             ("      the same, profile before user", USER_LAST),
-            ("      the same, both: these deadlock with each other anyway", KINDS),
+            ("      the same, both, which deadlock with each other anyway", KINDS),
         ):
             without, with_pysync = Counts(), Counts()
             for seed in range(2):
@@ -208,7 +208,7 @@ def measure(pair: Pair, effort: Effort) -> list[Row]:
             pair.say(title.strip())
             rows.append(
                 Row(
-                    f"{title}; 40P01 and 40001 per 1,000",
+                    title,
                     without.per_thousand(),
                     with_pysync.per_thousand(),
                     target="no deadlock" if kinds is not KINDS else "-",

@@ -155,7 +155,7 @@ def await_row(
     :raises RuntimeError: if it doesn't within so many seconds.
     """
     deadline = time.monotonic() + timeout_seconds
-    while not database.execute(query, named or None, prepare=True).fetchone():
+    while database.execute(query, named or None, prepare=True).fetchone() is None:
         if time.monotonic() > deadline:
             raise RuntimeError(
                 f"nothing in {database.info.dbname} after {timeout_seconds} s: {query}"
