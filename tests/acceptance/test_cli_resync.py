@@ -32,6 +32,9 @@ pytestmark = pytest.mark.oldest_and_newest("merging beside what the server does 
 
 __all__ = ["start"]
 
+PAUSE_SECONDS = 0.01
+"""Of each application: some hundred statements a second, and others' tests go on."""
+
 TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment", "mark")
 
 
@@ -144,7 +147,7 @@ class Applications:
 
     def write(self) -> None:
         with psycopg.connect(self.site.portal, autocommit=True) as portal:
-            while not self.done.wait(0.003):
+            while not self.done.wait(PAUSE_SECONDS):
                 n = self.writes = self.writes + 1
                 portal.execute(
                     "with added as (insert into auth_user (username, password)"
@@ -173,7 +176,7 @@ class Applications:
     def read(self) -> None:
         with psycopg.connect(self.site.databases[self.course_id], autocommit=True) as course:
             course.execute("set lock_timeout = '500ms'; set statement_timeout = '5s'")
-            while not self.done.wait(0.003):
+            while not self.done.wait(PAUSE_SECONDS):
                 self.reads += 1
                 row = course.execute("select count(*) from auth_user where id <= 300").fetchone()
                 assert row is not None

@@ -49,7 +49,8 @@ class Writer(threading.Thread):
 
     def write(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         number = len(self.committed)
-        while not self.done.is_set():
+        # A server that dies is to be at work, not out of breath.
+        while not self.done.wait(0.004):
             number += 1
             username = f"{self.name}-{number}-{connection.info.backend_pid}"
             with connection.transaction():

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.newest(
     "random histories take long; each kind of change is tested on every version"
 )
 
-EXAMPLES: Final = int(os.environ.get("PYSYNC_TEST_EXAMPLES", "25"))
+EXAMPLES: Final = int(os.environ.get("PYSYNC_TEST_EXAMPLES", "15"))
 """More than the default are random instead of always the same."""
 
 REAL: Final = ("A", "B")

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.oldest_and_newest("what is lost without an error, and w
 
 SETTING: Final = os.environ.get("PYSYNC_TEST_FAULTS", "").split(",")
 SEED: Final = int(SETTING[0] or random.SystemRandom().randrange(10**6))
-ROUNDS: Final = int(SETTING[1]) if SETTING[1:] else 4
+ROUNDS: Final = int(SETTING[1]) if SETTING[1:] else 3
 ONLY: Final = SETTING[2:]
 
 SERVE: Final = ("--interval", "0.5", "--verify-every", "1s", "--verify-share", "1")
@@ -86,7 +86,7 @@ class Load(threading.Thread):
             self._resting.set()
 
     def _write(self, portal: psycopg.Connection[Any]) -> None:
-        while not self._done.wait(0.004):
+        while not self._done.wait(0.01):
             if not self._active.is_set():
                 self._resting.set()
                 self._active.wait(0.05)
