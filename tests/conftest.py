@@ -97,6 +97,8 @@ SETTINGS = {
     "wal_writer_delay": "10ms",
     "shared_buffers": "64MB",
     "max_wal_size": "128MB",
+    # Many databases that live for seconds: a worker for each in turn costs more than it cleans.
+    "autovacuum_naptime": "5min",
     "lc_messages": "C",
     # Only some of the servers are built with it.
     "jit": "off",

@@ -105,6 +105,7 @@ def test_a_course_site_is_adopted_used_and_given_back(site: Site, course_server:
     ) == ["new@example.org", 42]
 
 
+@pytest.mark.newest("types as both ends have them")
 def test_columns_stay_wide_where_the_rows_need_it(course: str) -> None:
     change(
         course,
@@ -283,6 +284,7 @@ def test_extensions_that_never_collide_are_adopted(site: Site, course_server: Cl
     assert fetch(course, "select number from auth_user order by number") == [1, 2, 3]
 
 
+@pytest.mark.newest("a setting as old as schemas")
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -335,6 +337,7 @@ def test_who_could_use_a_moved_table_still_can(
     change(course, f"drop owned by {application}, {reporting}")
 
 
+@pytest.mark.newest("names are found alike on both ends")
 def test_a_table_that_hides_the_replicated_one_is_reported(
     site: Site, course_server: Cluster
 ) -> None:

@@ -321,6 +321,7 @@ def test_what_is_missing_is_added_and_taken_back_but_for_columns(portal: str) ->
     assert rows(portal, *REPLICATED_TABLES) == people
 
 
+@pytest.mark.newest("types as both ends have them")
 def test_narrower_columns_of_an_old_django_are_fine_as_they_are(portal: str) -> None:
     change(
         portal,
@@ -348,6 +349,7 @@ def test_narrower_columns_of_an_old_django_are_fine_as_they_are(portal: str) -> 
     assert difference(before, catalog(portal)) == {}
 
 
+@pytest.mark.newest("columns as both ends have them")
 def test_tables_of_an_empty_site_may_lack_required_columns(
     new_database: NewDatabase, course_server: Cluster
 ) -> None:
