@@ -114,7 +114,8 @@ def _found() -> dict[int, Installation]:
 
 INSTALLATIONS = _found()
 
-_made = Path()
+MADE = "pysync-made-"
+_made = Path("/nowhere")
 """What one process has made for all that run tests: servers' data, and programs they can read."""
 
 
@@ -136,7 +137,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "install it, or set PG_BINDIR"
         )
     shared = getattr(config, "workerinput", {}).get("made")
-    _made = Path(shared) if shared else temporary_folder("pysync-made-", _parent())
+    _made = Path(shared) if shared else temporary_folder(MADE, _parent())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -145,7 +146,8 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
+    # Whoever was refused has made nothing.
+    if not hasattr(config, "workerinput") and _made.name.startswith(MADE):
         shutil.rmtree(_made, ignore_errors=True)
 
 
