@@ -7,6 +7,19 @@ select c.oid::pg_catalog.regclass::text, r.rolname::text
  where r.rolname <> 'pysync_course'
  order by 1;
 
+-- name: vacant
+-- Whether tables never held anything, and have their write guard. Nothing of theirs is read: code of
+-- others could run.
+select not exists (select from pg_catalog.pg_class c
+                    where c.oid = any (%(tables)s::pg_catalog.regclass[])
+                      and (c.relkind <> 'r' or c.relhassubclass
+                           or pg_catalog.pg_relation_size(c.oid) > 0))
+   and not exists (select from unnest(%(guarded)s::pg_catalog.regclass[]) as t (oid)
+                    cross join unnest(%(triggers)s::text[]) as guard (name)
+                    where not exists (select from pg_catalog.pg_trigger g
+                                       where g.tgrelid = t.oid and g.tgname = guard.name
+                                         and g.tgenabled = 'O'));
+
 -- name: code_of_others
 -- What on tables would run code of others, by a function that is gone afterwards.
 select t.name, code

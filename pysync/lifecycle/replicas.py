@@ -21,7 +21,13 @@ from pysync.errors import (
 )
 from pysync.findings import IN_COURSE
 from pysync.lifecycle.work import Work
-from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, ReplicatedTable
+from pysync.models.replicated import (
+    PUBLISHED,
+    PUBLISHED_TABLES,
+    REPLICATED,
+    REPLICATED_TABLES,
+    ReplicatedTable,
+)
 from pysync.replication import identities, subscriptions
 from pysync.replication.databases import open_course
 from pysync.replication.registry import Course
@@ -38,6 +44,10 @@ _GUARD_TRIGGERS: Final = (
 
 def make_vacant(database: Connection, course: Course) -> None:
     """Clear what an interrupted first copy left, and put the write guard (back) in place."""
+    names = [f"course.{name}" for name in (*PUBLISHED_TABLES, "missing_mark")]
+    guards = {"guarded": names[:-1], "triggers": list(_GUARD_TRIGGERS)}
+    if fetch_value(database, _QUERIES["vacant"], tables=names, **guards):
+        return
     with waiting(database, f"course '{course.course_id}'", IN_COURSE), database.transaction():
         _set_guard(database, enabled=False)
         owners = [(lock_owner(database, "course", t.name), t) for t in reversed(PUBLISHED)]

@@ -52,6 +52,8 @@ def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None
                 return
             ((after_user_id, members),) = batch
             advance(members)
+            if members < BACKFILL_BATCH:  # whoever enrolls meanwhile the triggers copy
+                return
 
 
 def mend(portal: Connection, course: CourseId, user_ids: list[int]) -> None:

@@ -92,7 +92,9 @@ class Databases:
 
     def __init__(self, courses: Sequence[Course]) -> None:
         servers = Counter(server_of(course.conninfo) for course in courses)
-        self.crowded = max(servers.values(), default=0) > CONNECTIONS_PER_SERVER
+        full = {each for each, count in servers.items() if count > CONNECTIONS_PER_SERVER}
+        self.crowds = [{c for c in courses if server_of(c.conninfo) == each} for each in full]
+        self.crowded = bool(full)
         self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if self.crowded else COURSE_TIMEOUT_SECONDS
         self._keep = not self.crowded
         self._open: dict[CourseId, Connection] = {}

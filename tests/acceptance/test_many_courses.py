@@ -5,11 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from pysync.db.connections import connect
+from pysync.db.sql_files import frozen, statements
+from pysync.migrate import migrate
+from pysync.migrate.lineage import PORTAL
+from pysync.replication import identities, publications, registry, slots, subscriptions
+from pysync.texts import word
+from pysync.types import CourseId
+from pysync.watching.status.crowd import SAMPLE
 from tests.acceptance.test_cli_course_add import enroll_users
 from tests.acceptance.test_cli_process import cli, courses_of
 from tests.acceptance.test_cli_status import alter_subscription
@@ -85,19 +95,60 @@ def test_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
     eventually(all_streaming)
 
 
-def test_a_hundred_courses_are_reported_within_five_seconds(site: Site) -> None:
-    """All but one have databases that are another's: no test's server runs a hundred workers."""
+@pytest.fixture
+def crowded_site(major: int, folder: Path) -> Iterator[Site]:
+    """A portal and a course server with room for a hundred workers that fail."""
+    many = {"max_connections": "400", "max_wal_senders": "150", "max_worker_processes": "150"}
+    many |= {"max_logical_replication_workers": "130", "wal_retrieve_retry_interval": "200ms"}
+    portal_server = start_server(major, folder, "crowd-portal", many, slots=140)
+    course_server = start_server(major, folder, "crowd-courses", many, slots=140)
+    site = Site(portal_server, course_server, portal_server.create())
+    migrate(site.portal, PORTAL, "portal")
+    yield site
+    site.close_connections()
+    for each in (course_server, portal_server):
+        each.executor.stop()
+
+
+def have_fail(site: Site, course_id: str) -> None:
+    """Make a copied database this course's, and begin to stream what a constraint there refuses."""
+    with (
+        closing(registry.connect_portal(site.portal)) as portal,
+        closing(connect(site.databases[course_id])) as database,
+    ):
+        database.execute("update course.this_course set course_id = %s", (course_id,))
+        identities.take(portal, database)
+        portal.execute(
+            "update pysync.course set course_system_identifier = %s, course_database_oid = %s,"
+            " portal_conninfo = %s, ready_at = now() where course_id = %s",
+            (*identities.place(database), site.portal, course_id),
+        )
+        added = registry.get(portal, CourseId(course_id))
+        publications.ensure(portal, added)
+        slots.create(portal, added.replication_name)
+        subscriptions.create(database, added, site.portal, copy_data=False)
+        subscriptions.enable(database, added)
+        mark = "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())"
+        portal.execute(mark, (course_id,))
+
+
+@pytest.mark.timeout(240)
+def test_a_hundred_courses_are_reported_within_five_seconds(crowded_site: Site) -> None:
+    """All but one have databases that are another's, and then workers that fail all the time."""
+    site = crowded_site
     site.add("model")
     alter_subscription(site, "model", "disable")
     site.close_connections()
     model = str(conninfo_to_dict(site.databases["model"])["dbname"])
-    for number in range(99):
+    failing = [f"course {number}" for number in range(99)]
+    for number, course_id in enumerate(failing):
+        site.databases[course_id] = site.new_database(template=model)
         site.execute(
             "insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,"
             " replication_role) values (%s, %s, %s, '', 'postgres')",
-            f"course {number}",
+            course_id,
             f"pysync_course_{number}",
-            site.new_database(template=model),
+            site.databases[course_id],
         )
 
     def told() -> tuple[float, set[str]]:
@@ -113,3 +164,37 @@ def test_a_hundred_courses_are_reported_within_five_seconds(site: Site) -> None:
     while not tries or tries[-1][0] >= 5 or tries[-1][1] != expected:
         assert len(tries) < 3, tries  # others use the machine, too
         tries.append(told())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len([*pool.map(partial(have_fail, site), failing)]) == len(failing)
+    fail = "select count(*) from pg_stat_subscription_stats where apply_error_count > 0"
+    server = site.connect(site.course_server.conninfo())
+    eventually(lambda: server.execute(fail).fetchone() == (len(failing),), 60)
+    seconds: list[float] = []
+    while not seconds or seconds[-1] >= 5:
+        assert len(seconds) < 3, seconds
+        began = time.monotonic()
+        found = courses_of("status", portal=site.portal)
+        seconds.append(time.monotonic() - began)
+        others = [found[each] for each in failing if found[each]["state"] != "stuck"]
+        assert not others, others
+    looked_into = {each for each in failing if not found[each]["sample"]}
+    assert len(looked_into) == SAMPLE
+    for each in failing:
+        assert "check constraint" in found[each]["cause"], found[each]
+        if each not in looked_into:
+            assert "it wasn't looked into" in found[each]["cause"]
+            assert {*found[each]["sample"]} <= looked_into
+            assert found[each]["commands"] == [f"pysync status {word(each)}"]
+            assert found[each]["apply_errors"] > 0
+
+    # What gets on or is paused isn't taken for the others.
+    mended, paused = failing[-1], failing[-2]
+    with site.course(mended) as course:
+        for statement in statements(frozen("course")["membership.sql"]):
+            course.execute(statement.encode())
+    alter_subscription(site, paused, "disable")
+    site.wait(mended)
+    found = courses_of("status", portal=site.portal)
+    assert found[mended]["state"] in {"streaming", "catching-up", "drifted"}, found[mended]
+    assert (found[paused]["state"], found[paused]["sample"]) == ("paused", []), found[paused]

@@ -132,6 +132,7 @@ def test_prometheus_has_every_series_of_every_course(courses: Site) -> None:
         "pysync_apply_errors",
         "pysync_sync_errors",
         "pysync_conflicts",
+        "pysync_spill_bytes",
         "pysync_slot_active",
         "pysync_drift",
         "pysync_state",
@@ -146,6 +147,7 @@ def test_prometheus_has_every_series_of_every_course(courses: Site) -> None:
         "pysync_apply_errors_total",
         "pysync_sync_errors_total",
         "pysync_conflicts_total",
+        "pysync_spill_bytes_total",
     }
     values = {
         (sample.name, sample.labels["course_id"]): sample.value

@@ -89,6 +89,7 @@ def _explained(seen: Observation, verdict: Verdict, tried: Tried | PysyncError) 
             state=State.STUCK,
             cause=f"{verdict.cause}: {tried.finding}",
             remedy=tried.finding.remedy,
+            why=str(tried.finding),
         )
     if seen.drift:
         drift = seen.drift[0]

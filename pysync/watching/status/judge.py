@@ -7,6 +7,7 @@ from pysync.db.connections import parse
 from pysync.errors import ForeignDatabaseError, PysyncError
 from pysync.findings import Finding
 from pysync.texts import word
+from pysync.watching.status import crowd
 from pysync.watching.status.course import Facts
 from pysync.watching.status.model import State, Verdict
 from pysync.watching.status.observation import Observation
@@ -26,6 +27,8 @@ def judge(seen: Observation) -> Verdict:
         return Verdict(State.INCOMPLETE, "removal was interrupted", remove)
     if cause := _lost_on_portal(seen):
         return Verdict(State.LOST, cause, resync)
+    if seen.told is not None:
+        return crowd.judge(seen, *seen.told)
     if seen.error is not None or seen.first is None or seen.last is None:
         return _unreachable(seen)
     if seen.last.owner is not None and seen.last.owner != course.course_id and not seen.ahead:
@@ -65,7 +68,7 @@ def _lost_on_portal(seen: Observation) -> str | None:
         return f"its slot {why}: changes are missing in the course{also}"
     if slot.wal_status == "lost":  # the portal gave up WAL that the course needs
         return "its slot was invalidated: changes are missing in the course"
-    return None
+    return None if seen.told is None else _lost_as_seen(seen)
 
 
 def _lost_in_course(seen: Observation, first: Facts, last: Facts) -> str | None:
@@ -93,6 +96,11 @@ def _lost_in_course(seen: Observation, first: Facts, last: Facts) -> str | None:
     ):
         newest = f" since {_time(first.marked_at)}" if first.marked_at else ""
         return f"its slot has passed over marks that never arrived: changes{newest} are missing"
+    return _lost_as_seen(seen)
+
+
+def _lost_as_seen(seen: Observation) -> str | None:
+    """Return that an earlier report saw changes missing that nothing has brought since."""
     if lost_at := seen.course.lost_at:
         return f"changes are missing in the course, as was seen at {_time(lost_at)}"
     return None

@@ -44,6 +44,10 @@ _GAUGES: Final[dict[str, tuple[str, Callable[[CourseStatus], float | None]]]] = 
 _COUNTERS: Final[dict[str, tuple[str, Callable[[CourseStatus], float | None]]]] = {
     "apply_errors": ("Errors of the apply worker", lambda c: c.apply_errors),
     "sync_errors": ("Errors of first copies", lambda c: c.sync_errors),
+    "spill_bytes": (
+        "What decoding for the course wrote to the portal's disk",
+        lambda c: c.spill_bytes,
+    ),
     "conflicts": ("Conflicts that the course server counted (18 and later)", lambda c: c.conflicts),
 }
 

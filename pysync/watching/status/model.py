@@ -49,12 +49,18 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state with its cause and remedy; ``untold`` if the cause is worth a trial."""
+    """A state with its cause and remedy; ``untold`` if the cause is worth a trial.
+
+    :param why: what a trial found.
+    :param sample: the courses that were looked into in this one's place.
+    """
 
     state: State
     cause: str | None = None
     remedy: str | None = None
     untold: bool = False
+    why: str | None = None
+    sample: tuple[CourseId, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class CourseStatus(Advice):
     :param unverified_since: when its server was started anew, unless it was verified since.
     :param durable: whether it is to flush each change before it confirms it.
     :param drift: what isn't as it should be, worst first.
+    :param sample: courses that fail alike and were looked into in this one's place.
     :param commands: what of the remedy is to be copied.
     """
 
@@ -96,6 +103,8 @@ class CourseStatus(Advice):
     unverified_since: datetime | None = None
     durable: bool = False
     drift: tuple[Finding, ...] = ()
+    sample: tuple[CourseId, ...] = ()
+    spill_bytes: int | None = None
     commands: tuple[str, ...] = field(init=False, default=())
 
 

@@ -14,6 +14,23 @@ from pysync.watching.status.portal import Mark, Slot
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a server's shared catalogs say of a subscription, in whichever of its databases."""
+
+    name: str
+    system_identifier: int
+    database_oid: int
+    enabled: bool
+    apply_errors: int
+    sync_errors: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Return its database, as :func:`pysync.replication.identities.place` does."""
+        return self.system_identifier, self.database_oid
+
+
+@dataclass(frozen=True)
 class Observation:
     """What was seen of a course.
 
@@ -27,6 +44,7 @@ class Observation:
     :param arrived: whether that mark, or a later one, was visible when it was last asked.
     :param seen_at: when that was, on our monotonic clock.
     :param ahead: whether the course knows more than the portal does.
+    :param told: what its server said of it twice, where nobody looked into its database.
     :param verified: when it was last compared with the portal, and how many rows differed.
     """
 
@@ -45,6 +63,7 @@ class Observation:
     seen_at: float = 0
     ahead: bool = False
     database_is_gone: bool = False
+    told: tuple[Told, Told] | None = None
     verified: tuple[datetime, int] | None = None
 
     @property

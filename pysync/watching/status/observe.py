@@ -18,6 +18,7 @@ from pysync.replication import processes
 from pysync.replication.polling import Databases, ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId
+from pysync.watching.status import crowd
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.course import (
     Facts,
@@ -58,8 +59,11 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
         for course in wanted
     }
     with closing(Databases([each.course for each in seen.values() if not each.error])) as databases:
-        asked = [each for each in seen.values() if not each.error]
-        seen |= _round(databases, asked, partial(_ask, known=known), databases.timeout_seconds)
+        crowds = crowd.spared(databases, [s.course for s in seen.values() if not s.error], before)
+        spared = {course_id for each in crowds for course_id in each.spared}
+        asked = [s for i, s in seen.items() if not s.error and i not in spared]
+        look = partial(_ask, known=known)
+        seen |= _round(databases, asked, look, databases.timeout_seconds)
 
         answers = {i: each.first for i, each in seen.items() if each.first}
         ahead = _ahead(portal, answers, before)
@@ -72,6 +76,12 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
         undecided = [each for each in seen.values() if each.undecided]
         arrive = partial(_await, crowded=databases.crowded)
         seen |= _round(databases, undecided, arrive, PATIENCE_SECONDS + _SLACK_SECONDS)
+        for each in crowds:
+            now = before | portal_side.read_slots(portal)
+            seen |= crowd.settle(databases, each, seen, before, now)
+            # Who gets on, or didn't answer in time: its server does.
+            again = [replace(s, error=None) for s in seen.values() if each.has_still_to_ask(s)]
+            seen |= _round(databases, again, look, databases.timeout_seconds)
         if undecided := [each for each in seen.values() if each.undecided]:
             # In a crowd, and where no mark could be sent, nobody has waited yet.
             time.sleep(max(sent_at + ARRIVAL_SECONDS - time.monotonic(), 0))

@@ -31,7 +31,8 @@ class Slot:
     """A course's row of ``pysync.subscription_status``; positions are bytes of WAL.
 
     ``confirmed_mark`` is one that the course has unless it has lost changes, ``connected_seconds``
-    how long its apply worker has been connected.
+    how long its apply worker has been connected, ``spill_bytes`` what decoding for it wrote to
+    disk since the slot, or its statistics, began.
     """
 
     course_id: str
@@ -48,6 +49,7 @@ class Slot:
     mark: int | None
     marked_at: datetime | None
     confirmed_mark: int | None
+    spill_bytes: int | None
 
 
 @dataclass(frozen=True)

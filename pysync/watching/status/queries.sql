@@ -5,8 +5,20 @@ select course_id, slot_exists, slot_active, wal_status,
        (sent_lsn - '0/0')::bigint as sent_at,
        (replay_lsn - '0/0')::bigint as replayed_at,
        connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss, mark, marked_at,
-       confirmed_mark
-  from pysync.subscription_status;
+       confirmed_mark, decoded.spill_bytes
+  from pysync.subscription_status as status
+  left join pg_catalog.pg_stat_replication_slots as decoded
+    on decoded.slot_name = status.slot_name and status.slot_exists;
+
+-- name: servers_subscriptions
+-- What a server's shared catalogs say of pysync's subscriptions, in all of its databases.
+select s.subname::text as name, server.system_identifier, s.subdbid::bigint as database_oid,
+       s.subenabled as enabled, coalesce(counted.apply_error_count, 0) as apply_errors,
+       coalesce(counted.sync_error_count, 0) as sync_errors
+  from pg_catalog.pg_subscription as s
+  left join pg_catalog.pg_stat_subscription_stats as counted on counted.subid = s.oid
+ cross join pg_catalog.pg_control_system() as server
+ where s.subname like 'pysync\_%';
 
 -- name: wal_position
 -- The end of the portal's WAL in bytes, also of a standby's.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -10,13 +11,16 @@ import psycopg
 from pysync.db.connections import Connection, connect
 from pysync.diagnosis.drift import portal_findings, publication_findings
 from pysync.errors import PysyncError
+from pysync.findings import Finding
 from pysync.migrate import current_revision, head_revision
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.replication import identities, registry
 from pysync.replication.polling import ask_each
+from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
+from pysync.watching.status.crowd import with_samples
 from pysync.watching.status.judge import judge, unverified_since
 from pysync.watching.status.model import CourseStatus, Report, Revision, State, Verdict
 from pysync.watching.status.observation import Observation
@@ -40,22 +44,26 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
     :raises DatabaseUnreachableError: if the portal can't be reached.
     """
     end = time.monotonic() + REPORT_SECONDS
-    with closing(registry.connect_portal(portal_conninfo)) as portal:
+    with (
+        ThreadPoolExecutor(1) as portals,
+        closing(registry.connect_portal(portal_conninfo)) as portal,
+    ):
         registered = registry.courses(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registered
         clock = portal_side.read_clock(portal)
-        common = tuple(portal_findings(portal))
-        publications = publication_findings(portal, wanted)
+        drifting = portals.submit(_portals_drift, portal_conninfo, wanted)
         unclaimed = identities.unclaimed(portal)
         orphans = [] if course_id or unclaimed else find_orphans(portal)
         verifications = portal_side.read_verifications(portal)
+        looked = observe(portal, wanted, [each.replication_name for each in registered])
+        common, publications = drifting.result()
         observed = [
             replace(
                 seen,
                 drift=(*seen.drift, *publications[seen.course.course_id], *common),
                 verified=verifications.get(seen.course.course_id),
             )
-            for seen in observe(portal, wanted, [each.replication_name for each in registered])
+            for seen in looked
         ]
         copied = [_copied_percent(portal, seen) for seen in observed]
     verdicts = [judge(seen) for seen in observed]
@@ -64,6 +72,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         verdicts = [replace(each, remedy=None) for each in verdicts]
     else:
         verdicts = with_causes(portal_conninfo, observed, verdicts, end)
+        verdicts = with_samples(observed, verdicts)
         _record_losses(portal_conninfo, observed, verdicts)
         orphans += [] if course_id else subscriptions_without_course(observed)
     courses = [
@@ -71,6 +80,14 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
     ]
     return Report(clock.read_at, courses, orphans, unclaimed)
+
+
+def _portals_drift(
+    portal_conninfo: str, wanted: Sequence[Course]
+) -> tuple[list[Finding], dict[str, list[Finding]]]:
+    """Return what isn't as it should be on the portal, and of each course's publication."""
+    with closing(connect(portal_conninfo)) as portal:
+        return portal_findings(portal), publication_findings(portal, wanted)
 
 
 def _record_losses(
@@ -124,6 +141,7 @@ def _status(
     slot, facts = seen.slots[1], seen.last
     subscribed = facts if facts and facts.subscription_exists and not facts.altered else None
     verified_at, differences = seen.verified or (None, None)
+    counts = facts or (seen.told and seen.told[1])
     return CourseStatus(
         course_id=seen.course.course_id,
         slot_name=seen.course.replication_name,
@@ -139,14 +157,16 @@ def _status(
         tables_ready=subscribed and subscribed.tables_ready,
         tables_total=subscribed and subscribed.tables_total,
         copied_percent=copied_percent,
-        apply_errors=facts and facts.apply_errors,
-        sync_errors=facts and facts.sync_errors,
+        apply_errors=counts.apply_errors if counts else None,
+        sync_errors=counts.sync_errors if counts else None,
         conflicts=facts and facts.conflicts,
         verified_at=verified_at,
         differences=differences,
         unverified_since=unverified_since(seen),
         durable=seen.course.durable,
         drift=seen.drift if facts else (),
+        sample=verdict.sample,
+        spill_bytes=slot.spill_bytes,
     )
 
 

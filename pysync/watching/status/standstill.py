@@ -98,10 +98,10 @@ def why_not_copied(seen: Observation, first: Facts, last: Facts) -> Verdict:
 def _gets_on(seen: Observation, first: Facts, last: Facts) -> bool:
     before, now = seen.slots
     return (
-        _grew(before.confirmed_at, now.confirmed_at)
-        or _grew(before.replayed_at, now.replayed_at)
-        or _grew(first.applied_at, last.applied_at)
-        or _grew(first.mark, last.mark)
+        grew(before.confirmed_at, now.confirmed_at)
+        or grew(before.replayed_at, now.replayed_at)
+        or grew(first.applied_at, last.applied_at)
+        or grew(first.mark, last.mark)
     )
 
 
@@ -141,7 +141,8 @@ def _rows(facts: Facts) -> int:
     return sum(facts.rows_copied.values())
 
 
-def _grew(before: int | None, now: int | None) -> bool:
+def grew(before: int | None, now: int | None) -> bool:
+    """Return whether a position is known to be another one than before."""
     return before is not None and now is not None and now > before
 
 
