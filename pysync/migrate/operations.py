@@ -54,7 +54,10 @@ def attribute(name: str) -> Any:
 
 def create(table: Table) -> None:
     """Create a table and its indexes."""
-    op.invoke(CreateTableOp.from_table(table))
+    made = CreateTableOp.from_table(table)
+    # SQLAlchemy keeps constraints in a set: scripts would be others each time.
+    made.columns = [*table.columns, *sorted(table.constraints, key=lambda each: str(each.name))]
+    op.invoke(made)
     for index in sorted(table.indexes, key=lambda i: str(i.name)):
         op.invoke(CreateIndexOp.from_index(index))
 

@@ -161,10 +161,7 @@ def with_samples(observed: Sequence[Observation], verdicts: Sequence[Verdict]) -
 def _as_others(verdict: Verdict, causes: Mapping[str, Sequence[CourseId]]) -> Verdict:
     if verdict.state is not State.STUCK:
         return verdict
-    found = [
-        f"as course {', '.join(f"'{each}'" for each in ids)}: {why}"
-        for why, ids in causes.items()
-    ]
+    found = ["as course '" + "', '".join(ids) + f"': {why}" for why, ids in causes.items()]
     cause = f"{verdict.cause}; it wasn't looked into"
     cause += f", perhaps {', or '.join(found)}" if found else ""
     sample = tuple(course_id for ids in causes.values() for course_id in ids)
