@@ -26,7 +26,7 @@ from pysync.watching.status.observation import Observation, Told
 from pysync.watching.status.portal import Slot
 from pysync.watching.status.standstill import RESTARTED_SECONDS, grew
 
-SAMPLE: Final = 4
+SAMPLE: Final = 2
 """Courses of a server that are looked into, of those that fail."""
 
 _APART_SECONDS: Final = 0.8
@@ -73,7 +73,7 @@ def spared(
             for course in wanted
             if _seems_to_fail(course, told.get(course.replication_name), slots)
         }
-        if len(failing) > 2 * SAMPLE:  # else it isn't worth it
+        if len(failing) > 4 * SAMPLE:  # else it isn't worth it
             found.append(Crowd(wanted, failing, at, [*failing][SAMPLE:]))
     return found
 
