@@ -386,9 +386,18 @@ def test_wait_ends_once_everything_is_there(site: Site) -> None:
     assert course.execute("select count(*) from auth_user").fetchone() == (5000,)
 
 
-def test_wait_gives_up_at_its_timeout_with_a_clear_line(site: Site) -> None:
+@pytest.fixture(scope="module")
+def paused(portal_server: Cluster, course_server: Cluster, portal_template: str) -> Iterator[Site]:
+    """A course whose subscription is disabled, and stays so."""
+    site = Site(portal_server, course_server, portal_server.create(template=portal_template))
     site.add("A")
     alter_subscription(site, "A", "disable")
+    yield site
+    site.close()
+
+
+def test_wait_gives_up_at_its_timeout_with_a_clear_line(paused: Site) -> None:
+    site = paused
     for timeout in ("0", "1.5"):
         began = time.monotonic()
         result = cli("wait", "A", "--timeout", timeout, portal=site.portal)
@@ -396,12 +405,11 @@ def test_wait_gives_up_at_its_timeout_with_a_clear_line(site: Site) -> None:
         assert_refused(result, "course 'A' is behind", "run:\n    pysync status\n")
     alter_subscription(site, "A", "enable")
     succeed("wait", "A", portal=site.portal)
-
-
-def test_wait_names_the_timeout_it_was_given(site: Site) -> None:
-    site.add("A")
     alter_subscription(site, "A", "disable")
-    said = cli("wait", "A", "--timeout", "0.5", portal=site.portal).stderr
+
+
+def test_wait_names_the_timeout_it_was_given(paused: Site) -> None:
+    said = cli("wait", "A", "--timeout", "0.5", portal=paused.portal).stderr
     assert "after 0.5 s" in said
 
 
@@ -417,9 +425,7 @@ def test_wait_keeps_to_its_timeout_if_nobody_answers(site: Site, silent_port: in
 
 
 @pytest.mark.parametrize("timeout", ["nan", "inf", "1e300"])
-def test_wait_with_a_timeout_that_is_no_time_is_refused(site: Site, timeout: str) -> None:
-    site.add("A")
-    alter_subscription(site, "A", "disable")
-    result = cli("wait", "A", "--timeout", timeout, portal=site.portal, timeout=10)
+def test_wait_with_a_timeout_that_is_no_time_is_refused(paused: Site, timeout: str) -> None:
+    result = cli("wait", "A", "--timeout", timeout, portal=paused.portal, timeout=10)
     assert result.returncode in (1, 2)
     assert "Traceback" not in result.stderr
