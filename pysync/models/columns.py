@@ -43,6 +43,7 @@ TYPES: Final = {
     str: Text(),
     datetime: DateTime(timezone=True),
     list[str]: ARRAY(Text),
+    list[int]: ARRAY(BigInteger),
     UUID: Uuid(),
 }
 """What a column is that says no more than its Python type."""

@@ -300,6 +300,35 @@ class RegistryChange(PortalBase):
     changed_at: Mapped[TimeOfChange]
 
 
+# What follows means something only while the transactions last that wrote it, which a crash ends, too:
+# so none of it is logged.
+_UNLOGGED = {"schema": "pysync", "prefixes": ["UNLOGGED"]}
+
+
+class MemberChange(PortalBase):
+    """A user, written whenever what courses hold of it changes: older snapshots fail with 40001."""
+
+    __tablename__ = "member_change"
+    __table_args__ = (_UNLOGGED | {"postgresql_with": {"fillfactor": "50"}},)
+
+    user_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class ProfileChange(PortalBase):
+    """Whose profiles a transaction has changed, for its end; others never see a row."""
+
+    __tablename__ = "profile_change"
+    __table_args__ = (_UNLOGGED,)
+
+    transaction_id: Mapped[int] = mapped_column(
+        primary_key=True,
+        autoincrement=False,
+        server_default=text("(pg_current_xact_id()::text)::bigint"),
+    )
+    id: Mapped[Id]
+    user_ids: Mapped[list[int]]
+
+
 class PortalInstalled(InstalledColumns, PortalBase):
     """What pysync made in the portal."""
 

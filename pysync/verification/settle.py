@@ -130,7 +130,7 @@ class Settled:
         sides, table = self.sides, self.table
         with fan_out.as_triggers(sides.portal) as triggers:
             sides.portal.execute(_BRIEFLY)
-            triggers.execute("select course.lock_members(%s)", (user_ids,))
+            triggers.execute("select course.claim_members(%s)", (user_ids,))
             ours = rows_of(sides.portal, table, ids, sides.course.course_id, lock="for share")
             sides.fence(HELD_SECONDS)
             with sides.database.transaction():

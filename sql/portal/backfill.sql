@@ -4,11 +4,14 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
     enrollment_ids bigint[];
     user_ids bigint[];
+    member_ids bigint[];
 begin
     select array_agg(batch.id::bigint), array_agg(batch.user_id::bigint order by batch.user_id)
       into enrollment_ids, user_ids
@@ -24,10 +27,20 @@ begin
         return;
     end if;
 
-    -- The triggers are at work already. Once we hold the users, copy_members looks again: who has
-    -- left in the meantime isn't copied.
-    perform course.write_members(user_ids, true);
-    perform course.copy_members(enrollment_ids);
+    -- The triggers are at work already. Once we hold the users we look again: who has left in the
+    -- meantime isn't copied.
+    perform course.claim_members(user_ids);
+    select array_agg(enrollment.id::bigint order by enrollment.user_id),
+           array_agg(enrollment.user_id::bigint order by enrollment.user_id)
+      into enrollment_ids, member_ids
+      from public.student_courseenrollment as enrollment
+     where enrollment.id = any (enrollment_ids)
+       and enrollment.course_id = backfill.course_id;
+    if member_ids is not null then
+        perform course.copy_members(
+            enrollment_ids, member_ids,
+            array_fill(backfill.course_id, array[cardinality(member_ids)]));
+    end if;
     return query select user_ids[cardinality(user_ids)], cardinality(user_ids)::bigint;
 end
 $$;

@@ -1,51 +1,60 @@
--- Bring user, profile (if any) and enrollment of each of these enrollments into the fan-out tables,
--- or refresh what is there. Enrollments that no longer exist are passed over: a caller that has
--- locked their users copies what is true now, not what was true when it made its list.
-create or replace function course.copy_members(enrollment_ids bigint[])
+-- Bring user, profile (if any) and enrollment of each of these enrollments into the fan-out tables. The
+-- arrays are parallel, in the order of users: that is the order in which they are locked, and
+-- two bulk enrollments never wait for each other in a circle. See course.claim_members().
+--
+-- Plans are made once per session, and hold for any number of rows whatever the tables had then:
+-- rows are looked up by index, in subqueries that can't be merged with the rest.
+create or replace function course.copy_members(
+    enrollment_ids bigint[], user_ids bigint[], course_ids text[])
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
-    user_ids bigint[];
-    course_ids text[];
+    members constant bigint := cardinality(user_ids);
+    copied bigint;
 begin
-    if row_security_active('public.student_courseenrollment') then
-        perform course.require_all_rows('public.student_courseenrollment');
-    end if;
-    select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
-      into user_ids, course_ids
-      from public.student_courseenrollment as enrollment
-     where enrollment.id = any (enrollment_ids);
-
-    perform course.make_way(user_ids, course_ids);
-
-    insert into course.auth_user as copy (
-        id, course_id, live, {user_columns}
-    )
-    select portal_user.id, member.course_id, true, {portal_user.user_columns}
+    -- Most who come were never here, and nobody has their name.
+    insert into course.auth_user (id, course_id, live, {user_columns})
+    select member.user_id, member.course_id, true, {portal_user.user_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
-      join public.auth_user as portal_user on portal_user.id = member.user_id
-    on conflict (id, course_id) do update
-       set (live, {user_columns})
-           = row(true, {excluded.user_columns})
-     where copy is distinct from excluded;
+     cross join lateral (
+         select {portal_user.user_columns}
+           from public.auth_user as portal_user
+          where portal_user.id = member.user_id
+         offset 0
+            for no key update) as portal_user
+    on conflict do nothing;
+    get diagnostics copied = row_count;
+    perform course.touch_members(user_ids);
 
-    perform course.copy_profiles(user_ids, course_ids);
-
-    insert into course.student_courseenrollment as copy (id, course_id, user_id, {enrollment_columns})
-    select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns}
-      from public.student_courseenrollment as enrollment
-     where enrollment.id = any (enrollment_ids)
-    on conflict (user_id, course_id) do update
-       set (id, {enrollment_columns}) = row(excluded.id, {excluded.enrollment_columns})
-     where copy is distinct from excluded;
+    if copied = members then
+        insert into course.auth_userprofile (id, course_id, user_id, {profile_columns})
+        select profile.id, member.course_id, profile.user_id, {profile.profile_columns}
+          from unnest(user_ids, course_ids) as member (user_id, course_id)
+         cross join lateral (
+             select profile.id, profile.user_id, {profile.profile_columns}
+               from public.auth_userprofile as profile
+              where profile.user_id = member.user_id
+             offset 0) as profile
+        on conflict do nothing;
+        get diagnostics copied = row_count;
+        -- Not everybody has a profile.
+        if copied < members then
+            perform course.copy_profiles(user_ids, course_ids);
+        end if;
+    else
+        perform course.refresh_members(user_ids, course_ids);
+    end if;
+    perform course.copy_enrollments(enrollment_ids);
 end
 $$;
 
-alter function course.copy_members(bigint[]) owner to pysync_fan_out;
-revoke all on function course.copy_members(bigint[]) from public;
-comment on function course.copy_members(bigint[]) is
-    'Bring or refresh the copies of enrollments and their users, which must be locked.';
+alter function course.copy_members(bigint[], bigint[], text[]) owner to pysync_fan_out;
+revoke all on function course.copy_members(bigint[], bigint[], text[]) from public;
+comment on function course.copy_members(bigint[], bigint[], text[]) is
+    'Bring or refresh the copies of enrollments, their users and profiles.';

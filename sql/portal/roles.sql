@@ -34,14 +34,14 @@ $$;
 
 grant usage on schema public, course, pysync to pysync_fan_out;
 grant select, update (id) on public.auth_user to pysync_fan_out;
-grant select, update (id) on public.auth_userprofile to pysync_fan_out;
-grant select on public.student_courseenrollment to pysync_fan_out;
+grant select on public.auth_userprofile, public.student_courseenrollment to pysync_fan_out;
 grant select, insert, update, delete
    on {replicated_tables}
    to pysync_fan_out;
 grant select (course_id, fans_out) on pysync.course to pysync_fan_out;
 grant select on pysync.setting to pysync_fan_out;
 grant select, update on pysync.registry_change to pysync_fan_out;
+grant select, insert, update, delete on pysync.member_change, pysync.profile_change to pysync_fan_out;
 grant select, insert, update (user_id) on pysync.discussion_change to pysync_fan_out;
 
 grant usage on schema course, pysync to pysync_owner;

@@ -4,6 +4,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
@@ -12,13 +14,51 @@ declare
     changed boolean;
     has_other_name boolean;
     is_news boolean;
+    user_ids bigint[];
+    course_ids text[];
 begin
     if tg_relid <> 'public.auth_user'::regclass then
         perform course.refuse_elsewhere(tg_name, tg_relid);
     end if;
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        -- The user may have been enrolled or unenrolled since.
+        perform course.touch_members(array[new.id]::bigint[]);
+    end if;
+
+    -- A trigger of the application's may update a row once more, and that later change comes through
+    -- here first: then NEW isn't the row as it is any longer, nor until the transaction ends is it
+    -- known to be.
+    if pg_trigger_depth() > 1 then
+        perform set_config('pysync.nested', 'on', true);
+    end if;
+
+    -- Nearly always this is all: a member's values change, the name doesn't.
+    --
     -- The table may have columns of the application's own, which no course has. The query names the
     -- table, of which it reads no row: a session keeps an expression's plan, with the types that OLD
     -- and NEW had, but a query's only until a table that it names is altered.
+    if current_setting('pysync.nested', true) is distinct from 'on' then
+        update course.auth_user as copy
+           set ({user_columns})
+               = row({new.user_columns})
+         where old.id = new.id
+           and row({old.user_columns})::record
+                   *<> row({new.user_columns})::record
+           and not (row(old.email)::record *<> row(new.email)::record
+                    and exists (
+                        select
+                          from pysync.setting
+                         where setting.name = 'discussion_service'
+                           and setting.enabled))
+           and not exists (select from public.auth_user where false)
+           and copy.id = new.id
+           and copy.live
+           and copy.username = new.username;
+        if found then
+            return null;
+        end if;
+    end if;
+
     select old.id, new.id,
            row({old.user_columns})::record
                *<> row({new.user_columns})::record,
@@ -37,24 +77,14 @@ begin
     end if;
 
     if has_other_name then
-        -- Frozen copies that hold the new name give way, see course.free_username. To a snapshot
-        -- that is older than their freezing they are live still; changing them fails with 40001.
-        update course.auth_user as frozen
-           set username = course.free_username(frozen.course_id, frozen.username, frozen.id)
-          from public.auth_user as portal_user
-          join course.auth_user as renamed on renamed.id = portal_user.id
-         where portal_user.id = user_id
-           and renamed.live
-           and (not frozen.live
-                or pg_catalog.current_setting('transaction_isolation')
-                   in ('repeatable read', 'serializable'))
-           and frozen.course_id = renamed.course_id
-           and frozen.username = portal_user.username
-           and frozen.id <> user_id;
+        select array_agg(copy.id), array_agg(copy.course_id::text)
+          into user_ids, course_ids
+          from course.auth_user as copy
+         where copy.id = user_id
+           and copy.live;
+        perform course.make_way(user_ids, course_ids);
     end if;
 
-    -- The row as it is now, not NEW: a trigger of the application's may have updated it once more,
-    -- and that later change may have come through here already.
     update course.auth_user as copy
        set ({user_columns})
            = row({portal_user.user_columns})
@@ -74,12 +104,10 @@ revoke all on function course.user_updated() from public;
 comment on function course.user_updated() is
     'A change of a user''s base columns reaches the courses the user is enrolled in.';
 
--- Decided by values, not by the columns an UPDATE names: an application's own BEFORE trigger may
--- change a column that the statement doesn't mention. Whole rows, as they are stored: columns of the
--- application's own may have types without an equality operator, and PostgreSQL doesn't change the
--- type of a column that a trigger names.
+-- For each row that an UPDATE names, whether or not it changes: PostgreSQL takes longer to read a WHEN
+-- than this function to compare. Values decide, not columns: an application's own BEFORE trigger may
+-- change one that the statement doesn't mention.
 create or replace trigger pysync_user_updated
     after update on public.auth_user
     for each row
-    when (old.* *<> new.*)
     execute function course.user_updated();

@@ -87,13 +87,13 @@ ON_THE_PORTAL = {
         "function course.user_updated()",
         "was altered (security is “invoker” rather than “definer”)",
     ),
-    "alter function course.profile_updated() set search_path = public": (
-        "function course.profile_updated()",
+    "alter function course.profiles_carried() set search_path = public": (
+        "function course.profiles_carried()",
         "was altered (settings is “['search_path=public', 'row_security=on']” rather than"
         " “['search_path=pg_catalog, pg_temp', 'row_security=on']”)",
     ),
-    "drop function course.profile_deleted() cascade": (
-        "function course.profile_deleted()",
+    "drop function course.enrollment_deleted() cascade": (
+        "function course.enrollment_deleted()",
         "is missing",
     ),
     "alter table public.auth_user disable trigger pysync_user_updated": (
@@ -114,7 +114,9 @@ ON_THE_PORTAL = {
     ),
 }
 # Goes with the function above.
-GONE_WITH_IT = {("trigger 'pysync_profile_deleted' on public.auth_userprofile", "is missing")}
+GONE_WITH_IT = {
+    ("trigger 'pysync_enrollment_deleted' on public.student_courseenrollment", "is missing")
+}
 
 IN_THE_COURSE = {
     "alter table course.mark enable replica trigger pysync_refuse_rows": (

@@ -106,8 +106,8 @@ def test_an_application_can_not_reach_the_fan_out_or_the_registry(app: App) -> N
         "select pysync.mark('A')",
         "select pysync.backfill('A', 0, 10)",
         "select pysync.readable_courses('postgres')",
-        "select course.lock_members('{1}', true)",
-        "select course.copy_members('{1}')",
+        "select course.claim_members('{1}')",
+        "select course.copy_members('{1}', '{1}', '{A}')",
         *(f"set role {name}" for name in ROLES),
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

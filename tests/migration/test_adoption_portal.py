@@ -342,7 +342,7 @@ def test_narrower_columns_of_an_old_django_are_fine_as_they_are(portal: str) -> 
     }
     after = catalog(portal)
     for kind, expected in kept.items():
-        # The owner of the triggers may update id: see sql/portal/lock_members.sql.
+        # The owner of the triggers may update id: see sql/portal/claim_members.sql.
         now = {row for row in after[kind] if row[:2] == ("public", "auth_user")}
         assert {row[2:7] for row in now} == {row[2:7] for row in expected}
     run(portal, PORTAL, "base")

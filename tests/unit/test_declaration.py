@@ -136,8 +136,9 @@ COLUMNS = "pysync/models/columns.py"
         (
             "    goals: Mapped[str | None] = mapped_column(Text)\n",
             {
+                "portal/copy_members.sql",
                 "portal/copy_profiles.sql",
-                "portal/profile_updated.sql",
+                "portal/profiles_changed.sql",
                 "portal/verification/fan_out_differences.sql",
                 "course/refuse_change.sql",
             },
@@ -146,6 +147,8 @@ COLUMNS = "pysync/models/columns.py"
             "    is_active: Mapped[bool] =",
             {
                 "portal/copy_members.sql",
+                "portal/make_way.sql",
+                "portal/refresh_members.sql",
                 "portal/user_updated.sql",
                 "portal/verification/fan_out_differences.sql",
                 "course/refuse_change.sql",
@@ -154,7 +157,7 @@ COLUMNS = "pysync/models/columns.py"
         (
             "    created: Mapped[datetime | None] =",
             {
-                "portal/copy_members.sql",
+                "portal/copy_enrollments.sql",
                 "portal/verification/fan_out_differences.sql",
                 "course/refuse_change.sql",
             },
@@ -203,11 +206,11 @@ def lacking(tables: Sequence[ReplicatedTable]) -> list[str]:
         path = str(file.relative_to(ROOT))
         if file.suffix in (".py", ".sql") and not UNCONCERNED.match(path):
             texts[path] = file.read_text(encoding="utf-8")
-    events = ("inserted", "updated", "deleted", "truncated")
     own = {
         table.name: {
             f"sql/portal/copy_{table.stem}s.sql",
-            *(f"sql/portal/{table.stem}_{event}.sql" for event in events),
+            f"sql/portal/{table.stem}s_changed.sql",
+            f"sql/portal/{table.stem}_truncated.sql",
         }
         for table in belonging
     }
@@ -231,19 +234,16 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
     assert lacking([*PUBLISHED, note]) == [
         "pysync/lifecycle/queries.sql",
         "sql/course/refuse_change.sql",
+        "sql/portal/carry_profiles.sql",
         "sql/portal/copy_members.sql",
         "sql/portal/copy_notes.sql",
-        "sql/portal/lock_members.sql",
-        "sql/portal/make_way.sql",
-        "sql/portal/note_deleted.sql",
-        "sql/portal/note_inserted.sql",
         "sql/portal/note_truncated.sql",
-        "sql/portal/note_updated.sql",
+        "sql/portal/notes_changed.sql",
+        "sql/portal/refresh_members.sql",
         "sql/portal/roles.sql",
         "sql/portal/scrub_members.sql",
         "sql/portal/verification/fan_out_differences.sql",
         "sql/portal/verification/mend_members.sql",
-        "sql/portal/write_members.sql",
     ]
 
 

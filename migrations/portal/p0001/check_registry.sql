@@ -9,7 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        perform from pysync.registry_change for share;
+        perform from pysync.registry_change where singleton for share;
     end if;
 end
 $$;

@@ -3,6 +3,8 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 begin
@@ -10,21 +12,47 @@ begin
         perform course.require_all_rows('public.auth_userprofile');
     end if;
 
-    insert into course.auth_userprofile as copy (
-        id, course_id, user_id, name, meta, courseware, language, location, year_of_birth, gender,
-        level_of_education, mailing_address, goals
-    )
+    -- Deleted, or made anew, or given to somebody else.
+    delete from course.auth_userprofile as copy
+     where copy.ctid = any (array(
+         select held.ctid
+           from unnest(user_ids, course_ids) as member (user_id, course_id)
+          cross join lateral (
+              select copy.id, copy.ctid
+                from course.auth_userprofile as copy
+               where copy.user_id = member.user_id
+                 and copy.course_id = member.course_id
+              offset 0) as held
+          where (select profile.user_id
+                   from public.auth_userprofile as profile
+                  where profile.id = held.id) is distinct from member.user_id
+     ));
+
+    -- Under this id there may be a frozen copy of somebody who had the profile before.
+    insert into course.auth_userprofile as copy (id, course_id, user_id, name, meta, courseware,
+                                                 language, location, year_of_birth, gender,
+                                                 level_of_education, mailing_address, goals)
     select profile.id, member.course_id, profile.user_id, profile.name, profile.meta,
            profile.courseware, profile.language, profile.location, profile.year_of_birth,
            profile.gender, profile.level_of_education, profile.mailing_address, profile.goals
       from unnest(user_ids, course_ids) as member (user_id, course_id)
-      join public.auth_userprofile as profile on profile.user_id = member.user_id
+     cross join lateral (
+         select profile.id, profile.user_id, profile.name, profile.meta, profile.courseware,
+                profile.language, profile.location, profile.year_of_birth, profile.gender,
+                profile.level_of_education, profile.mailing_address, profile.goals
+           from public.auth_userprofile as profile
+          where profile.user_id = member.user_id
+         offset 0) as profile
     on conflict (id, course_id) do update
        set (user_id, name, meta, courseware, language, location, year_of_birth, gender,
-            level_of_education, mailing_address, goals)
-           = row(excluded.user_id, excluded.name, excluded.meta, excluded.courseware,
-                 excluded.language, excluded.location, excluded.year_of_birth, excluded.gender,
-                 excluded.level_of_education, excluded.mailing_address, excluded.goals)
+            level_of_education, mailing_address, goals) = row(excluded.user_id, excluded.name,
+                                                              excluded.meta, excluded.courseware,
+                                                              excluded.language, excluded.location,
+                                                              excluded.year_of_birth,
+                                                              excluded.gender,
+                                                              excluded.level_of_education,
+                                                              excluded.mailing_address,
+                                                              excluded.goals)
      where copy is distinct from excluded;
 end
 $$;
@@ -32,4 +60,4 @@ $$;
 alter function course.copy_profiles(bigint[], text[]) owner to pysync_fan_out;
 revoke all on function course.copy_profiles(bigint[], text[]) from public;
 comment on function course.copy_profiles(bigint[], text[]) is
-    'Bring or refresh the profile copies of (user, course) pairs; their users must be locked.';
+    'Bring, refresh or remove the profile copies of (user, course) pairs, which must be claimed.';

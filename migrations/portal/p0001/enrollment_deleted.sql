@@ -4,6 +4,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
@@ -20,18 +22,17 @@ begin
     select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
       into user_ids, course_ids
       from old_rows as enrollment
-      join pysync.course as registered on registered.course_id = enrollment.course_id
-     where registered.fans_out
+     where (select registered.fans_out
+              from pysync.course as registered
+             where registered.course_id = enrollment.course_id)
        -- A trigger of the application's may have put the row back.
-       and not exists (
-           select
-             from public.student_courseenrollment as returned
-            where returned.user_id = enrollment.user_id
-              and returned.course_id = enrollment.course_id
-       );
+       and (select returned.id
+              from public.student_courseenrollment as returned
+             where returned.user_id = enrollment.user_id
+               and returned.course_id = enrollment.course_id) is null;
 
     if user_ids is not null then
-        perform course.lock_members(user_ids);
+        perform course.claim_members(user_ids);
         perform course.remove_members(user_ids, course_ids);
     end if;
     return null;

@@ -4,27 +4,39 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
     enrollment_ids bigint[];
     user_ids bigint[];
+    course_ids text[];
 begin
     if tg_relid <> 'public.student_courseenrollment'::regclass then
         perform course.refuse_elsewhere(tg_name, tg_relid);
     end if;
     perform course.check_registry();
 
-    select array_agg(enrollment.id::bigint), array_agg(enrollment.user_id::bigint)
-      into enrollment_ids, user_ids
-      from new_rows as enrollment
-      join pysync.course as registered on registered.course_id = enrollment.course_id
-     where registered.fans_out;
+    -- A trigger of the application's may have changed the row or taken it back.
+    select array_agg(enrollment.id::bigint order by enrollment.user_id),
+           array_agg(enrollment.user_id::bigint order by enrollment.user_id),
+           array_agg(enrollment.course_id::text order by enrollment.user_id)
+      into enrollment_ids, user_ids, course_ids
+      from new_rows as inserted
+     cross join lateral (
+         select enrollment.id, enrollment.user_id, enrollment.course_id
+           from public.student_courseenrollment as enrollment
+          where enrollment.id = inserted.id
+         offset 0) as enrollment
+     where (select registered.fans_out
+              from pysync.course as registered
+             where registered.course_id = enrollment.course_id);
 
     if enrollment_ids is not null then
-        perform course.require_members(
-            user_ids, course.write_members(user_ids, true), 'student_courseenrollment');
-        perform course.copy_members(enrollment_ids);
+        perform course.copy_members(enrollment_ids, user_ids, course_ids);
+    elsif row_security_active('public.student_courseenrollment') then
+        perform course.require_all_rows('public.student_courseenrollment');
     end if;
     return null;
 end

@@ -4,6 +4,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
@@ -11,8 +13,10 @@ declare
     left_ids bigint[];
     left_user_ids bigint[];
     left_course_ids text[];
+    changed_ids bigint[];
     enrollment_ids bigint[];
     user_ids bigint[];
+    course_ids text[];
 begin
     if tg_relid <> 'public.student_courseenrollment'::regclass then
         perform course.refuse_elsewhere(tg_name, tg_relid);
@@ -26,60 +30,71 @@ begin
         select before.id as old_id, before.user_id as old_user_id,
                before.course_id as old_course_id, after.id, after.user_id, after.course_id,
                (before.id, before.user_id, before.course_id)
-                   is distinct from (after.id, after.user_id, after.course_id) as moves,
-               -- As they are stored: an application's own columns may have no equality operator.
-               (before *<> after) is not false as changes
+                   is distinct from (after.id, after.user_id, after.course_id) as moves
           from old_rows as before
           full join new_rows as after on after.id = before.id
+         -- As they are stored: an application's own columns may have no equality operator.
+         where (before *<> after) is not false
     ),
-    leaving as (
-        select paired.old_id, paired.old_user_id, paired.old_course_id, paired.moves
+    leaving as materialized (
+        select paired.old_id, paired.old_user_id, paired.old_course_id
           from paired
-          join pysync.course as registered on registered.course_id = paired.old_course_id
-         where registered.fans_out
+         where paired.moves
+           and (select registered.fans_out
+                  from pysync.course as registered
+                 where registered.course_id = paired.old_course_id)
     ),
-    coming as (
-        select paired.id, paired.user_id, paired.changes
+    coming as materialized (
+        select paired.id, paired.user_id, paired.course_id, paired.moves
           from paired
-          join pysync.course as registered on registered.course_id = paired.course_id
-         where registered.fans_out
+         where (select registered.fans_out
+                  from pysync.course as registered
+                 where registered.course_id = paired.course_id)
     )
-    select (select array_agg(member.user_id)
-              from (select leaving.old_user_id::bigint from leaving
+    select (select array_agg(member.user_id::bigint)
+              from (select leaving.old_user_id from leaving
                      union
-                    select coming.user_id::bigint from coming) as member (user_id)),
-           (select array_agg(leaving.old_id::bigint) from leaving where leaving.moves),
-           (select array_agg(leaving.old_user_id::bigint) from leaving where leaving.moves),
-           (select array_agg(leaving.old_course_id::text) from leaving where leaving.moves),
-           (select array_agg(coming.id::bigint) from coming where coming.changes),
-           (select array_agg(coming.user_id::bigint) from coming where coming.changes)
-      into changed_user_ids, left_ids, left_user_ids, left_course_ids, enrollment_ids, user_ids;
+                    select coming.user_id from coming) as member (user_id)),
+           (select array_agg(leaving.old_id::bigint) from leaving),
+           (select array_agg(leaving.old_user_id::bigint) from leaving),
+           (select array_agg(leaving.old_course_id::text) from leaving),
+           (select array_agg(coming.id::bigint) from coming where not coming.moves),
+           (select array_agg(coming.id::bigint) from coming where coming.moves)
+      into changed_user_ids, left_ids, left_user_ids, left_course_ids, changed_ids, enrollment_ids;
     if changed_user_ids is null then
         return null;
     end if;
 
     -- Whoever leaves and whoever comes, all at once and so in order.
-    perform course.lock_members(changed_user_ids);
+    perform course.claim_members(changed_user_ids);
 
     select array_agg(gone.user_id), array_agg(gone.course_id)
       into left_user_ids, left_course_ids
       from unnest(left_ids, left_user_ids, left_course_ids) as gone (id, user_id, course_id)
      -- A trigger of the application's may have put the row back.
-     where not exists (
-         select
-           from public.student_courseenrollment as returned
-          where returned.id = gone.id
-            and returned.user_id = gone.user_id
-            and returned.course_id = gone.course_id
-     );
+     where (select (returned.user_id::bigint, returned.course_id::text)
+              from public.student_courseenrollment as returned
+             where returned.id = gone.id) is distinct from (gone.user_id, gone.course_id);
     if left_user_ids is not null then
         perform course.remove_members(left_user_ids, left_course_ids);
     end if;
 
     if enrollment_ids is not null then
-        perform course.require_members(
-            user_ids, course.write_members(user_ids, true), 'student_courseenrollment');
-        perform course.copy_members(enrollment_ids);
+        select array_agg(enrollment.id::bigint order by enrollment.user_id),
+               array_agg(enrollment.user_id::bigint order by enrollment.user_id),
+               array_agg(enrollment.course_id::text order by enrollment.user_id)
+          into enrollment_ids, user_ids, course_ids
+          from public.student_courseenrollment as enrollment
+         where enrollment.id = any (enrollment_ids)
+           and (select registered.fans_out
+                  from pysync.course as registered
+                 where registered.course_id = enrollment.course_id);
+        if user_ids is not null then
+            perform course.copy_members(enrollment_ids, user_ids, course_ids);
+        end if;
+    end if;
+    if changed_ids is not null then
+        perform course.copy_enrollments(changed_ids);
     end if;
     return null;
 end

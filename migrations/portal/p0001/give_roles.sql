@@ -12,9 +12,31 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 #variable_conflict use_variable
+declare
+    given bigint;
 begin
     if row_security_active('public.auth_user') then
         perform course.require_all_rows('public.auth_user');
+    end if;
+
+    -- Most courses have their roles, and who enrolls has none of them.
+    insert into public.django_comment_client_role_users (role_id, user_id)
+    select role.id, member.user_id
+      from unnest(user_ids, course_ids) as member (user_id, course_id)
+     cross join lateral (
+         select role.id
+           from public.django_comment_client_role as role
+          where role.course_id = member.course_id
+            and role.name =
+                case when (select portal_user.is_staff
+                             from public.auth_user as portal_user
+                            where portal_user.id = member.user_id)
+                     then 'Moderator' else 'Student' end
+         offset 0) as role
+    on conflict do nothing;
+    get diagnostics given = row_count;
+    if given = cardinality(user_ids) then
+        return;
     end if;
 
     -- Roles in order: of two bulk enrollments that create the same ones, one waits for the other,

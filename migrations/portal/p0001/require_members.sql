@@ -1,27 +1,23 @@
--- Django's foreign keys are deferred, so an enrollment or profile may come before its user. What
--- arrives that way could slip between two transactions unseen by both; it is refused instead.
-create or replace function course.require_members(
-    user_ids bigint[], written_users bigint, source_table text)
+-- Django's foreign keys are deferred, so an enrollment may come before its user. What arrives that way
+-- could slip between two transactions unseen by both; it is refused instead.
+create or replace function course.require_members(user_ids bigint[])
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare
     missing_user bigint;
 begin
-    if written_users = (
-        select count(distinct member.user_id) from unnest(user_ids) as member (user_id)
-    ) then
-        return;
-    end if;
-    -- Not written, perhaps because a trigger of the application's suppressed it; is it missing?
     select min(member.user_id)
       into missing_user
       from unnest(user_ids) as member (user_id)
-     where not exists (
-         select from public.auth_user as portal_user where portal_user.id = member.user_id);
+     where (select portal_user.id
+              from public.auth_user as portal_user
+             where portal_user.id = member.user_id) is null;
     if missing_user is null then
         return;
     end if;
@@ -34,20 +30,18 @@ begin
         set constraints all immediate;
         raise exception using
             errcode = 'serialization_failure',
-            message = format('the user of a new row in %s isn''t in this transaction''s snapshot',
-                             source_table),
+            message = 'the user of an enrollment isn''t in this transaction''s snapshot',
             hint = 'Run the transaction again.';
     end if;
     raise exception using
         errcode = 'foreign_key_violation',
-        message = format('row in %s refused: auth_user holds no user %s',
-                         source_table, missing_user),
+        message = format('enrollment refused: auth_user holds no user %s', missing_user),
         hint = 'Insert the user first.',
-        schema = 'public', table = source_table, column = 'user_id';
+        schema = 'public', table = 'student_courseenrollment', column = 'user_id';
 end
 $$;
 
-alter function course.require_members(bigint[], bigint, text) owner to pysync_fan_out;
-revoke all on function course.require_members(bigint[], bigint, text) from public;
-comment on function course.require_members(bigint[], bigint, text) is
-    'Refuse rows whose users do not exist (23503) or are not visible to this snapshot (40001).';
+alter function course.require_members(bigint[]) owner to pysync_fan_out;
+revoke all on function course.require_members(bigint[]) from public;
+comment on function course.require_members(bigint[]) is
+    'Refuse enrollments whose users do not exist (23503) or are not visible to this snapshot (40001).';

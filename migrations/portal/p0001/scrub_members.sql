@@ -5,8 +5,13 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
+    delete from pysync.member_change as change
+     where change.user_id = any (user_ids);
+
     delete from course.student_courseenrollment as copy
      where copy.user_id = any (user_ids);
 

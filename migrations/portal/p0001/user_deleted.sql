@@ -6,11 +6,15 @@ set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
 #variable_conflict use_variable
+declare
+    user_ids bigint[];
 begin
     if tg_relid <> 'public.auth_user'::regclass then
         perform course.refuse_elsewhere(tg_name, tg_relid);
     end if;
-    perform course.scrub_members(array(select portal_user.id::bigint from old_rows as portal_user));
+    user_ids := array(select portal_user.id::bigint from old_rows as portal_user);
+    perform course.touch_members(user_ids);
+    perform course.scrub_members(user_ids);
     return null;
 end
 $$;

@@ -23,9 +23,10 @@ begin
         return;
     end if;
 
-    perform course.write_members(user_ids, true);
+    perform course.claim_members(user_ids);
 
-    select array_agg(enrollment.id::bigint), array_agg(enrollment.user_id::bigint)
+    select array_agg(enrollment.id::bigint order by enrollment.user_id),
+           array_agg(enrollment.user_id::bigint order by enrollment.user_id)
       into enrollment_ids, member_ids
       from public.student_courseenrollment as enrollment
      where enrollment.course_id = mend_members.course_id
@@ -70,7 +71,11 @@ begin
               and enrollment.course_id = copy.course_id
        );
 
-    perform course.copy_members(enrollment_ids);
+    if member_ids is not null then
+        perform course.copy_members(
+            enrollment_ids, member_ids,
+            array_fill(mend_members.course_id, array[cardinality(member_ids)]));
+    end if;
 
     select array_agg(copy.id)
       into left_ids
