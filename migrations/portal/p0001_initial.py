@@ -209,12 +209,6 @@ FAN_OUT_TABLES = [
         *user_columns(),
         sa.PrimaryKeyConstraint("id", "course_id", name="auth_user_pkey"),
         sa.UniqueConstraint("course_id", "username", name="auth_user_course_id_username_key"),
-        sa.Index(
-            "auth_user_frozen_idx",
-            "course_id",
-            "username",
-            postgresql_where=sa.text("not live"),
-        ),
         schema="course",
         postgresql_with={"fillfactor": "90"},
     ),

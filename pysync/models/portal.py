@@ -103,7 +103,6 @@ class UserCopy(UserColumns, PortalBase):
     __tablename__ = "auth_user"
     __table_args__ = (
         UniqueConstraint("course_id", "username"),
-        Index("auth_user_frozen_idx", "course_id", "username", postgresql_where=text("not live")),
         _COPY,
     )
 

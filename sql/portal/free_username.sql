@@ -6,6 +6,7 @@ returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
 as $$
 declare
     max_length constant integer := 150;  -- characters, the width of auth_user.username

@@ -1,12 +1,13 @@
 -- Before (user, course) pairs come in: frozen copies that hold their usernames give way, see
 -- course.free_username. To a snapshot that is older than their freezing they are live still;
--- changing them fails with 40001. INSERT finds what is there by index, whatever the plan.
+-- changing them fails with 40001. INSERT finds what is there by index, whatever the plan; it is made each
+-- time, from how large the tables are by then.
 create or replace function course.make_way(user_ids bigint[], course_ids text[])
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 as $$
 #variable_conflict use_variable

@@ -9,33 +9,26 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 #variable_conflict use_variable
+declare
+    enrollments tid[];
+    users tid[];
 begin
     perform course.carry_profiles();
 
-    delete from course.student_courseenrollment as copy
-     where copy.ctid = any (array(
-         select held.ctid
-           from unnest(user_ids, course_ids) as member (user_id, course_id)
-          cross join lateral (
-              select copy.ctid
-                from course.student_courseenrollment as copy
-               where copy.user_id = member.user_id
-                 and copy.course_id = member.course_id
-              offset 0) as held
-     ));
-
-    update course.auth_user as copy
-       set live = false
-     where copy.ctid = any (array(
-         select held.ctid
-           from unnest(user_ids, course_ids) as member (user_id, course_id)
-          cross join lateral (
-              select copy.ctid
-                from course.auth_user as copy
-               where copy.id = member.user_id
-                 and copy.course_id = member.course_id
-              offset 0) as held
-     ));
+    select array_agg(held.enrollment), array_agg(held.member)
+      into enrollments, users
+      from unnest(user_ids, course_ids) as member (user_id, course_id)
+     cross join lateral (
+         select (select copy.ctid
+                   from course.student_courseenrollment as copy
+                  where copy.user_id = member.user_id
+                    and copy.course_id || '' = member.course_id) as enrollment,
+                (select copy.ctid
+                   from course.auth_user as copy
+                  where copy.id = member.user_id
+                    and copy.course_id || '' = member.course_id) as member
+         offset 0) as held;
+    perform course.freeze_members(enrollments, users);
 end
 $$;
 

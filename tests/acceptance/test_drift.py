@@ -47,10 +47,6 @@ ON_THE_PORTAL = {
         "constraint 'auth_user_course_id_username_key' on course.auth_user",
         "is missing",
     ),
-    "drop index course.auth_user_frozen_idx": (
-        "index 'auth_user_frozen_idx' on course.auth_user",
-        "is missing",
-    ),
     "create unique index extra on course.auth_user (email, course_id)": (
         "index 'extra' on course.auth_user",
         "was added",

@@ -5,7 +5,7 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 as $$
 begin
@@ -21,7 +21,17 @@ begin
     update course.auth_user as copy
        set (live, username, password, last_login, is_superuser, first_name, last_name, email,
             is_staff, is_active)
-           = row(false, course.scrubbed_username(copy.course_id, copy.id),
+           = row(false,
+                 case
+                     when exists (
+                         select
+                           from course.auth_user as other
+                          where other.course_id = copy.course_id
+                            and other.username = 'deleted-' || copy.id
+                            and other.id <> copy.id)
+                     then course.free_username(copy.course_id, 'deleted-' || copy.id, copy.id)
+                     else 'deleted-' || copy.id
+                 end,
                  '!', null, false, '', '', '', false, false)
      where copy.id = any (user_ids);
 end
