@@ -299,8 +299,8 @@ class RegistryChange(PortalBase):
     changed_at: Mapped[TimeOfChange]
 
 
-# What follows means something only while the transactions last that wrote it, which a crash ends, too:
-# so none of it is logged.
+# What follows means something only while the transactions last that wrote it. A crash ends them,
+# too, so none of it is logged.
 _UNLOGGED = {"schema": "pysync", "prefixes": ["UNLOGGED"]}
 
 
