@@ -437,7 +437,7 @@ REGISTRY_TABLES = [
     sa.Table(
         "member_change",
         ours,
-        sa.Column("user_id", sa.BigInteger, nullable=False),
+        sa.Column("user_id", sa.BigInteger, autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("user_id", name="member_change_pkey"),
         schema="pysync",
         prefixes=["UNLOGGED"],

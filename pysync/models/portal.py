@@ -314,7 +314,10 @@ class MemberChange(PortalBase):
 
 
 class ProfileChange(PortalBase):
-    """Whose profiles a transaction has changed, for its end; others never see a row."""
+    """Whose profiles a transaction has changed, for its end; others never see a row.
+
+    With a fixed snapshot also the users that it has changed: 40001 if they were enrolled since.
+    """
 
     __tablename__ = "profile_change"
     __table_args__ = (_UNLOGGED,)

@@ -1,4 +1,5 @@
--- What this transaction has changed of profiles, brought to the courses of their users.
+-- What this transaction has changed of profiles, brought to the courses of their users. With a fixed
+-- snapshot whoever it has changed is among them: 40001 if they were enrolled or unenrolled since.
 --
 -- When it ends, not before: who changes a profile has locked it, and would then wait for somebody who
 -- enrolls its user; who enrolls would wait for the user, whom this transaction may lock next. Now it

@@ -11,6 +11,8 @@ begin
     end if;
     perform course.check_truncate();
 
+    perform course.carry_profiles();
+
     -- A replicated TRUNCATE would ignore row filters; deletes obey them.
     delete from course.student_courseenrollment;
     update course.auth_user as copy set live = false where copy.live;

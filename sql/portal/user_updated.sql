@@ -21,8 +21,10 @@ begin
         perform course.refuse_elsewhere(tg_name, tg_relid);
     end if;
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        -- The user may have been enrolled or unenrolled since.
-        perform course.touch_members(array[new.id]::bigint[]);
+        -- The user may have been enrolled or unenrolled since: see course.carry_profiles().
+        insert into pysync.profile_change (user_ids)
+        select array[new.id]
+         where not exists (select from public.auth_user where false);
     end if;
 
     -- A trigger of the application's may update a row once more, and that later change comes through

@@ -183,6 +183,7 @@ def test_what_is_only_spelled_differently_is_no_drift(
     site.execute(
         "create or replace function course.user_updated() returns trigger language plpgsql"
         " security definer set search_path = pg_catalog, pg_temp set row_security = on"
+        " set plan_cache_mode = force_generic_plan set enable_seqscan = off"
         f" as $$ -- spaced\n{body.replace('    ', ' ')}$$"
     )
     course.execute(

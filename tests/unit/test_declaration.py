@@ -237,6 +237,7 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
         "sql/portal/carry_profiles.sql",
         "sql/portal/copy_members.sql",
         "sql/portal/copy_notes.sql",
+        "sql/portal/delete_profiles.sql",
         "sql/portal/note_truncated.sql",
         "sql/portal/notes_changed.sql",
         "sql/portal/refresh_members.sql",
