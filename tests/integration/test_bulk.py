@@ -12,7 +12,7 @@ import pytest
 from tests.integration.fan_out import App, application, await_lock, differences, names
 from tests.support import Cluster, Site
 
-pytestmark = pytest.mark.every_major("each version has a planner of its own")
+pytestmark = pytest.mark.oldest_and_newest("planners differ most between these")
 
 MANY = 20_000
 
