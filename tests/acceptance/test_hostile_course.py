@@ -23,7 +23,9 @@ from pysync.watching.status import State, status
 from tests.django_site.process import new_site
 from tests.support import Cluster, Silent, Site, enroll, eventually, insert_user
 
-pytestmark = pytest.mark.oldest_and_newest("15 applies as a subscription's owner, later as a table's")
+pytestmark = pytest.mark.oldest_and_newest(
+    "15 applies as a subscription's owner, later as a table's"
+)
 
 OWNED = """
 create role {role} login;
