@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -184,6 +185,9 @@ class Mortal:
         if self.left < 0:
             for each in self.connections:
                 each.pgconn.finish()
+            if threading.current_thread() is not threading.main_thread():
+                # Who looks after the command that is killed dies with it, not by itself.
+                raise psycopg.OperationalError
             raise KilledError
 
 
