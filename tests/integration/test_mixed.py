@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -20,7 +21,7 @@ USERS = 20
     "kinds", [mixed.USER_FIRST, mixed.USER_LAST], ids=["user-first", "user-last"]
 )
 def test_mixed_work_ends_in_no_deadlock(
-    app: App, kinds: dict[mixed.Work, int], request: pytest.FixtureRequest
+    app: App, kinds: dict[Callable[[mixed.Work], None], int], request: pytest.FixtureRequest
 ) -> None:
     site = app.site
     site.register_only(*COURSES)
