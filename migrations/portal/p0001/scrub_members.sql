@@ -1,5 +1,8 @@
 -- Erase users who are gone from the portal, in every course. The row itself stays: tables of the
 -- course may point at it.
+--
+-- The name is what course.scrubbed_username() returns: asked here, in a plan for all rows, since that
+-- function makes one for each.
 create or replace function course.scrub_members(user_ids bigint[])
 returns void
 language plpgsql
