@@ -9,22 +9,36 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Self
 
 PROGRAM = """
 import gc, importlib, json, os, sys, traceback
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-gc.collect()
-gc.freeze()
-for line in sys.stdin:
-    request = json.loads(line)
-    if not (pid := os.fork()):
+
+def serve(names, requests, answers):
+    for name in names:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    for line in requests:
+        request = json.loads(line)
+        if pid := os.fork():
+            # One that serves others lives on.
+            code = 0 if "names" in request else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            print(code, file=answers, flush=True)
+            continue
         for number in (1, 2):
             os.dup2(os.open(request["out"][number - 1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         os.environ.update(request["environment"])
-        sys.argv, code = request["argv"], 0
+        code = 0
         try:
-            exec(request["code"])
+            if "names" in request:
+                os.chdir(request["root"])
+                sys.path.insert(0, request["root"])
+                with open(request["pipes"][0]) as requests, open(request["pipes"][1], "w") as answers:
+                    serve(request["names"], requests, answers)
+            else:
+                sys.argv = request["argv"]
+                exec(request["code"], {"__name__": "__main__"})
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1 if error.code else 0
             if isinstance(error.code, str):
@@ -35,7 +49,8 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+serve(sys.argv[1:], sys.stdin, sys.stdout)
 """
 
 
@@ -52,7 +67,7 @@ class Forks:
         self, modules: Iterable[str], root: Path, *options: str, without: tuple[str, ...]
     ) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(without)}
-        self._process = subprocess.Popen(
+        self._process: subprocess.Popen[str] | None = subprocess.Popen(
             [sys.executable, *options, "-c", PROGRAM, *modules],
             cwd=root,
             env=kept | {"PYTHONPATH": str(root)},
@@ -60,26 +75,51 @@ class Forks:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests: IO[str] = self._process.stdin
+        self._answers: IO[str] = self._process.stdout
+
+    def fork(self, modules: Iterable[str], root: Path) -> Self:
+        """Return a fork that serves others in turn, and has imported more, which lies elsewhere."""
+        new = object.__new__(type(self))
+        new._process = None
+        with tempfile.TemporaryDirectory() as folder:
+            pipes = [Path(folder, name) for name in ("requests", "answers")]
+            for pipe in pipes:
+                os.mkfifo(pipe)
+            self._ask(
+                names=[*modules],
+                root=str(root),
+                pipes=[str(pipe) for pipe in pipes],
+                out=[os.devnull, f"/proc/{os.getpid()}/fd/2"],
+                environment={"PYTHONPATH": str(root)},
+            )
+            new._requests, new._answers = pipes[0].open("w"), pipes[1].open()
+        return new
 
     def run(
         self, code: str, *arguments: str, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run code; `arguments` are its :data:`sys.argv`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             out = [Path(folder, name) for name in ("stdout", "stderr")]
-            request = {
-                "code": code,
-                "argv": arguments,
-                "environment": environment,
-                "out": [str(file) for file in out],
-            }
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            returncode = int(self._process.stdout.readline())
+            returncode = self._ask(
+                code=code,
+                argv=arguments,
+                environment=environment,
+                out=[str(file) for file in out],
+            )
             said = [file.read_text(encoding="utf-8") for file in out]
         return subprocess.CompletedProcess(arguments, returncode, *said)
 
+    def _ask(self, **request: object) -> int:
+        print(json.dumps(request), file=self._requests, flush=True)
+        return int(self._answers.readline())
+
     def stop(self) -> None:
         """End the process."""
-        self._process.communicate()
+        if self._process is not None:
+            self._process.communicate()
+        self._requests.close()
+        self._answers.close()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.migration.catalog import catalog, difference
 from tests.migration.conftest import NewDatabase
-from tests.migration.tree import Tree
+from tests.tree import Tree
 
 MARK_OF = """
 create function pysync.mark_of(course_id text)

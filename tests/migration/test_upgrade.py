@@ -26,8 +26,8 @@ from pysync.lifecycle.claim import claim
 from pysync.lifecycle.resync import resync
 from pysync.types import CourseId
 from tests.conftest import INSTALLATIONS
-from tests.migration.tree import Tree
 from tests.support import Cluster, Silent, Site
+from tests.tree import Tree
 
 pytestmark = [
     pytest.mark.oldest_and_newest("changed publications are decoded by the server"),

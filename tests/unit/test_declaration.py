@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +21,7 @@ from pysync.models.replicated import (
     frozen_types,
     replicated,
 )
+from tests.tree import Tree
 
 ROOT = Path(revise.__file__).parents[1]
 
@@ -90,41 +87,33 @@ def test_a_scrubbed_row_keeps_nothing_that_is_declared_to_go() -> None:
 # Rehearsals: what a change of the declaration changes, and what it still asks for.
 
 
-class Tree:
-    """A copy of the code that is changed."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name in ("pysync", "sql", "migrations"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        text = (self.root / path).read_text(encoding="utf-8")
-        assert text.count(old) == 1, f"{path} has changed: look for {old!r}"
-        (self.root / path).write_text(text.replace(old, new), encoding="utf-8")
-
-    def rendered(self) -> dict[str, str]:
-        """Return which SQL files are other than frozen, with their text."""
-        program = (
-            "import json; from migrations.revise import declare, differences; declare()\n"
-            "print(json.dumps({f'{lineage}/{path}': text for lineage in ('portal', 'course')"
-            " for path, text in differences(lineage)[0].items()}))"
-        )
-        result = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root)},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        found: dict[str, str] = json.loads(result.stdout)
-        return found
-
-
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    return Tree(tmp_path)
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    tree = Tree(tmp_path, ["migrations.revise"])
+    yield tree
+    tree.stop()
+
+
+def change(tree: Tree, path: str, old: str, new: str) -> None:
+    assert (ROOT / path).read_text(encoding="utf-8").count(old) == 1, f"look for {old!r} in {path}"
+    tree.edit(path, old, new)
+
+
+RENDERED = """
+import json
+from migrations.revise import declare, differences
+declare()
+print(json.dumps({f"{lineage}/{path}": text for lineage in ("portal", "course")
+                  for path, text in differences(lineage)[0].items()}))
+"""
+
+
+def rendered(tree: Tree) -> dict[str, str]:
+    """Return which SQL files are other than frozen, with their text."""
+    result = tree.run(RENDERED)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, str] = json.loads(result.stdout)
+    return found
 
 
 COLUMNS = "pysync/models/columns.py"
@@ -167,8 +156,8 @@ COLUMNS = "pysync/models/columns.py"
 )
 def test_a_new_column_is_declared_in_one_file(tree: Tree, before: str, files: set[str]) -> None:
     nickname = "    nickname: Mapped[str | None] = mapped_column(Text)\n"
-    tree.edit(COLUMNS, before, nickname + before)
-    changed = tree.rendered()
+    change(tree, COLUMNS, before, nickname + before)
+    changed = rendered(tree)
     assert changed.keys() == files
     for path, text in changed.items():
         assert "nickname" in text, path
@@ -176,12 +165,17 @@ def test_a_new_column_is_declared_in_one_file(tree: Tree, before: str, files: se
 
 def test_a_personal_column_is_scrubbed_once_it_is_declared_so(tree: Tree) -> None:
     before = "    is_active: Mapped[bool] ="
-    tree.edit(COLUMNS, before, f"    nickname: Mapped[str | None] = mapped_column(Text)\n{before}")
-    declared = '            "email": "\'\'",\n'
-    tree.edit(
-        "pysync/models/replicated.py", declared, f'{declared}            "nickname": "null",\n'
+    change(
+        tree, COLUMNS, before, f"    nickname: Mapped[str | None] = mapped_column(Text)\n{before}"
     )
-    changed = tree.rendered()
+    declared = '            "email": "\'\'",\n'
+    change(
+        tree,
+        "pysync/models/replicated.py",
+        declared,
+        f'{declared}            "nickname": "null",\n',
+    )
+    changed = rendered(tree)
     assert changed.keys() >= {"portal/scrub_members.sql", "portal/keep_scrubbed.sql"}
     assert "null::text as nickname" in changed["portal/verification/fan_out_differences.sql"]
 
@@ -249,7 +243,8 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
 
 
 def test_a_fourth_table_comes_by_itself_where_tables_are_alike(tree: Tree) -> None:
-    tree.edit(
+    change(
+        tree,
         "pysync/models/course.py",
         "class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):",
         """class Note(CourseDatabaseBase):
@@ -267,8 +262,8 @@ class CourseEnrollment(EnrollmentColumns, CourseDatabaseBase):""",
         '    ReplicatedTable("student_courseenrollment", "enrollment", Membership.ENROLLMENT),\n'
     )
     note = '    ReplicatedTable("student_note", "note", Membership.OF_USER, unique=""),\n'
-    tree.edit("pysync/models/replicated.py", before, note + before)
-    changed = tree.rendered()
+    change(tree, "pysync/models/replicated.py", before, note + before)
+    changed = rendered(tree)
     assert changed.keys() == {
         "portal/roles.sql",
         "portal/refuse_truncate.sql",

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
 import subprocess
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pysync.models.replicated import FROZEN
 from tests.forks import Forks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
-# Starting Python and importing everything costs seconds: each command is a fork of one process.
+# Starting Python and importing everything costs seconds: what others wrote is imported once, and each
+# command is a fork of a process that has imported ours.
+THEIRS = (
+    "alembic.command",
+    "pglast.stream",
+    "psycopg.types.json",
+    "pydantic.type_adapter",
+    "rich.progress",
+    "rich.table",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.orm",
+    "typer.main",
+)
 IMPORTED = (
     "alembic.command",
     "rich.progress",
@@ -28,11 +45,23 @@ IMPORTED = (
 REVISE = "from migrations import revise; import sys; revise.main(sys.argv[1:])"
 
 
-class Tree:
-    """A copy of the code that can be changed."""
+@cache
+def _theirs() -> Forks:
+    """Return the process that has imported nothing of ours."""
+    forks = Forks(THEIRS, Path(os.path.sep), without=("PG", "PYSYNC_"))
+    atexit.register(forks.stop)
+    return forks
 
-    def __init__(self, root: Path) -> None:
+
+class Tree:
+    """A copy of the code that can be changed.
+
+    :param imported: what a process has imported before it is forked for each command.
+    """
+
+    def __init__(self, root: Path, imported: Iterable[str] = IMPORTED) -> None:
         self.root = root
+        self._imported = imported
         self._forks: Forks | None = None
         for name in ("pysync", "sql", "migrations"):
             shutil.copytree(ROOT / name, root / name)
@@ -40,7 +69,7 @@ class Tree:
     def run(self, code: str, *arguments: str, portal: str = "") -> subprocess.CompletedProcess[str]:
         """Run Python code in a process of its own, with what is imported already."""
         if self._forks is None:
-            self._forks = Forks(IMPORTED, self.root, without=("PG", "PYSYNC_"))
+            self._forks = _theirs().fork(self._imported, self.root)
         return self._forks.run(code, "pysync", *arguments, PYSYNC_PORTAL=portal)
 
     def pysync(self, portal: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,9 +83,12 @@ class Tree:
             self._forks = None
 
     def make(self, *arguments: str) -> str:
+        frozen = self.root / "pysync/models" / FROZEN.name
+        before = frozen.read_text(encoding="utf-8")
         result = self.run(REVISE, *arguments)
         assert result.returncode == 0, result.stderr
-        self.stop()  # it has frozen the models' columns
+        if frozen.read_text(encoding="utf-8") != before:
+            self.stop()  # it has read what columns there were
         return result.stdout
 
     def refused(self, *arguments: str) -> str:
