@@ -279,7 +279,8 @@ def _executor(
 ) -> Executor:
     home = data.parent
     values = SETTINGS | installation.replication_slots(slots) | settings
-    options = " ".join(f"-c {k}={v}" for k, v in values.items())
+    # What is said here no ALTER SYSTEM changes.
+    options = " ".join(f"-c {k}={v}" for k, v in values.items() if v)
     return Executor(
         executable=_pg_ctl(installation, home),
         host="127.0.0.1",
@@ -304,6 +305,7 @@ def start_server(
 ) -> Cluster:
     """Start a server through pytest-postgresql; the caller stops its executor.
 
+    :param settings: beside ours; one without a value is left to the server.
     :param holds: see :func:`prepared`.
     """
     data = make_folder(folder / f"{name}-{major}") / "data"
