@@ -71,6 +71,7 @@ MAJORS_OF_MARK: dict[str, Callable[[list[int]], list[int]]] = {
     "every_major": lambda majors: majors,
     "oldest_and_newest": lambda majors: sorted({majors[0], majors[-1]}, reverse=True),
     "newest": lambda majors: majors[:1],
+    "oldest": lambda majors: majors[-1:],
 }
 """Which of the majors that are there, newest first, a test with a mark runs on."""
 
@@ -266,7 +267,7 @@ def prepared(major: int, data: Path, holds: str = "") -> Installation:
     shutil.rmtree(data, ignore_errors=True)
 
     def fill(making: Path) -> None:
-        executor = _executor(installation, making, SLOTS, {}).ready()
+        executor = executor_of(installation, making, SLOTS, {}).ready()
         _fill(holds, Cluster(executor, major))
         executor.stop()
 
@@ -274,7 +275,7 @@ def prepared(major: int, data: Path, holds: str = "") -> Installation:
     return installation
 
 
-def _executor(
+def executor_of(
     installation: Installation, data: Path, slots: int, settings: dict[str, str]
 ) -> Executor:
     home = data.parent
@@ -309,7 +310,7 @@ def start_server(
     :param holds: see :func:`prepared`.
     """
     data = make_folder(folder / f"{name}-{major}") / "data"
-    executor = _executor(prepared(major, data, holds), data, slots, settings or {})
+    executor = executor_of(prepared(major, data, holds), data, slots, settings or {})
     cluster = Cluster(executor.ready(), major)
     if holds == COURSES:
         cluster.has_course_templates()

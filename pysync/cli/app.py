@@ -38,7 +38,7 @@ COMMANDS: Final = {
     "verify": "Compare courses with the portal, row by row.",
     "repair": "Mend the rows that differ, while the course streams.",
     "rebuild": "Make the fan-out what the portal's own tables say.",
-    "resync": "Make a course equal to the portal again, by a merge.",
+    "resync": "Make courses equal to the portal again, by a merge.",
     "guard": "Drop the slots of dead courses that retain too much WAL.",
     "erase": "Delete a user, and see that every course has forgotten it.",
     "demo": "Replay a university's registrations on its own servers.",

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from pysync.cli import many
 from pysync.cli.comparison import print_comparison, print_move, taken_over, way_back
 from pysync.cli.output import Format, bytes_text, say, say_aside, steps
 from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
     FormatOption,
+    JobsOption,
     PasswordFileOption,
     Portal,
     PortalForCourseOption,
@@ -21,6 +23,7 @@ from pysync.cli.parameters import (
 from pysync.lifecycle import courses, durability
 from pysync.lifecycle import move as relocation
 from pysync.lifecycle import pause as pausing
+from pysync.replication.polling import JOBS
 from pysync.types import course_id
 
 app = group("Add, remove, pause, move and list courses.")
@@ -28,16 +31,28 @@ app = group("Add, remove, pause, move and list courses.")
 
 @app.command()
 def add(
-    course: CourseArgument,
-    *,
+    course: Annotated[
+        str | None, typer.Argument(metavar="COURSE_ID", help="The course's id.")
+    ] = None,
     conninfo: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="CONNINFO",
             help="The course database as pysync reaches it, without a password.",
             callback=course_without_password,
         ),
-    ],
+    ] = None,
+    *,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="Many at once: a CSV file with columns course_id, conninfo and, where a course's "
+            "server needs its own, portal_conninfo; '-' is standard input.",
+        ),
+    ] = None,
+    jobs: JobsOption = JOBS,
     portal_for_course: PortalForCourseOption = None,
     password_file: PasswordFileOption = None,
     adopt: Annotated[
@@ -69,7 +84,27 @@ def add(
     Checks both servers, migrates the course database, copies the members, subscribes and waits for
     the first copy. After an interruption the same command goes on. A database that holds users, by
     an older way of copying them, is merged with --adopt; without --yes that is a dry run.
+
+    With --file for many courses: one that fails doesn't stop the others, and the other options
+    hold for all. Run again it goes on with those that aren't there.
     """
+    if file is not None:
+        if course is not None or adopt:
+            raise typer.BadParameter("takes neither a course nor --adopt", param_hint="--file")
+        if file == password_file == "-":
+            raise typer.BadParameter("standard input has the password", param_hint="--file")
+        many.add(
+            portal,
+            many.read_courses(file, with_password(portal_for_course, password_file)),
+            format,
+            jobs=jobs,
+            keep_owner=keep_owner,
+            durable=durable,
+            dry_run=dry_run,
+        )
+        return
+    if course is None or conninfo is None:
+        raise typer.BadParameter("name a course and its database, or give --file")
     named = (portal, course_id(course), conninfo)
     portal_for_course = with_password(portal_for_course, password_file)
     if adopt and (dry_run or not yes):

@@ -162,6 +162,9 @@ def _password(conninfo: str | None, password_file: str | None) -> str | None:
     return str(typer.prompt(asked, default="", show_default=False, hide_input=True, err=True))
 
 
+JobsOption = Annotated[
+    int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Courses at a time.")
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
 ]

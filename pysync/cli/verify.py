@@ -11,15 +11,16 @@ from pysync.cli.parameters import (
     CourseArgument,
     DryRunOption,
     FormatOption,
+    JobsOption,
     OptionalCourseArgument,
     Portal,
     checked,
 )
 from pysync.models.replicated import REPLICATED_TABLES
+from pysync.replication.polling import JOBS
 from pysync.texts import Text, word
 from pysync.types import course_id
 from pysync.verification import Difference, Kind, Place, Repair, Verification
-from pysync.verification.verify import JOBS
 
 SHOWN: Final = 20
 """Differences that a table for people lists per course; JSON has them all."""
@@ -36,9 +37,7 @@ def verify(
         list[str] | None,
         typer.Argument(metavar="COURSE_ID", help="The courses' ids; all if left out."),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Courses at a time.")
-    ] = JOBS,
+    jobs: JobsOption = JOBS,
     show_values: ValuesOption = False,
     format: FormatOption = Format.TABLE,
 ) -> None:

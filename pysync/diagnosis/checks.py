@@ -82,11 +82,11 @@ def check_version(connection: Connection, subject: str) -> None:
         )
 
 
-def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -> Iterator[Finding]:
+def portal_server(portal: Connection, courses: int = 0, *, adds: int = 0) -> Iterator[Finding]:
     """Say what keeps a portal's server from feeding its courses.
 
     :param courses: how many there are.
-    :param adds: whether one more is about to be added, and must have room.
+    :param adds: how many more are about to be added at the same time, and must have room.
     :raises UnsuitableServerError: if it is too old to be asked.
     """
     check_version(portal, "portal")
@@ -100,14 +100,14 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
     used = fetch_row(portal, _QUERIES["slots_and_senders"])
     for name, in_use in zip(("max_replication_slots", "max_wal_senders"), used, strict=True):
         taken = max(in_use, courses)
-        needed = taken + _SLOTS_FOR_COPY
+        needed = taken + max(adds, 1) * _SLOTS_FOR_COPY
         if (adds or courses) and _number(found, name) < needed:
             yield Finding(
                 "portal server",
                 f"has {name} = {found[name]}, {taken} in use or needed for its courses: "
-                f"the first copy of one more takes at least {needed}",
+                f"{_first_copies(adds)} at least {needed}",
                 alone(f"alter system set {name} = {needed}", ON_PORTAL) + "; then restart it",
-                must=adds or _number(found, name) < courses,
+                must=adds > 0 or _number(found, name) < courses,
             )
     plugins = found.get("output_plugin_libraries")
     if plugins is not None and PLUGIN not in [each.strip(' "') for each in plugins.split(",")]:
@@ -128,10 +128,16 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: bool = False) -
         )
 
 
-def course_server(database: Connection, *, adds: bool = False) -> Iterator[Finding]:
+def _first_copies(adds: int) -> str:
+    return (
+        f"first copies of {adds} at a time take" if adds > 1 else "the first copy of one more takes"
+    )
+
+
+def course_server(database: Connection, *, adds: int = 0) -> Iterator[Finding]:
     """Say what keeps a course's server from running its subscriptions, and what makes it slow.
 
-    :param adds: whether one more is about to be added, and must have room.
+    :param adds: how many more are about to be added, and must have room.
     :raises UnsuitableServerError: if it is too old to be asked.
     """
     check_version(database, "course")
@@ -143,18 +149,19 @@ def course_server(database: Connection, *, adds: bool = False) -> Iterator[Findi
     # A synchronization worker without a worker slot waits its turn; without an origin it fails.
     workers = _number(found, "max_sync_workers_per_subscription")
     copying = min(workers, len(PUBLISHED_TABLES))
-    for name, more in (
-        ("max_logical_replication_workers", 2),
-        ("max_worker_processes", 3),
-        (origins, 1 + copying),
+    more = max(adds, 1)
+    for name, beside in (
+        ("max_logical_replication_workers", 1),
+        ("max_worker_processes", 2),
+        (origins, copying),
     ):
-        if _number(found, name) < enabled + more:
+        if _number(found, name) < (needed := enabled + more + beside):
             yield Finding(
                 "course server",
                 f"has {name} = {found[name]}, and {enabled} subscriptions already: "
-                f"one more needs at least {enabled + more}",
-                _set(name, enabled + more) + "; then restart its server",
-                must=adds or _number(found, name) < enabled,
+                f"{'one more needs' if more == 1 else f'{more} more need'} at least {needed}",
+                _set(name, needed) + "; then restart its server",
+                must=adds > 0 or _number(found, name) < enabled,
             )
     for name, most, why in _SLOW:
         if _number(found, name) > most:

@@ -49,6 +49,7 @@ def add(
     keep_owner: bool = False,
     durable: bool = False,
     dry_run: bool = False,
+    reached: set[tuple[int, str]] | None = None,
 ) -> Added:
     """Make a database a course's database: check, migrate, backfill, subscribe, wait.
 
@@ -64,6 +65,8 @@ def add(
     :param durable: its workers flush each change before they confirm it; of a course that is there
         already :func:`pysync.lifecycle.durability.switch` decides.
     :param dry_run: stop after the checks, and return how many users would be there.
+    :param reached: servers that were seen to reach the portal, and by which string: they aren't
+        asked again, and those that are now are entered.
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
     """
@@ -76,6 +79,7 @@ def add(
         way_back,
         adopt=adopt,
         keep_owner=keep_owner,
+        reached=reached,
     ) as work:
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
@@ -99,6 +103,7 @@ def opened(
     *,
     adopt: bool,
     keep_owner: bool = False,
+    reached: set[tuple[int, str]] | None = None,
 ) -> Iterator[Work]:
     """Connect to both sides of a course that is to be added; all is checked, nothing is changed.
 
@@ -155,8 +160,10 @@ def opened(
             checks.enforce((*copies, *sessions.of_workers(database, course)), progress)
         if course.adopts and not course.ready:
             grants.require_merging(database, work.subject)
-        if subscription is None or steps.leads_elsewhere(work):
+        way, known = (system_identifier, subscriber), set() if reached is None else reached
+        if (subscription is None or steps.leads_elsewhere(work)) and way not in known:
             checks.check_reachable(portal, database, course.replication_name, subscriber)
+            known.add(way)
         yield work
 
 

@@ -150,16 +150,19 @@ def _prepare(work: Work, at: State) -> None:
 
 def _fan_out(work: Work) -> None:
     course_id = work.course.course_id
-    total = fan_out.count_members(work.portal, course_id)
-    work.progress.step("copying members into the fan-out", total)
-    done = 0
+    total = done = 0
+
+    def begin(members: int) -> None:
+        nonlocal total
+        total = members
+        work.progress.step("copying members into the fan-out", total)
 
     def advance(members: int) -> None:
         nonlocal done
         done += members
         work.progress.advance(min(done, total))
 
-    fan_out.backfill(work.portal, course_id, advance)
+    fan_out.backfill(work.portal, course_id, advance, begin)
     publications.ensure(work.portal, work.course)
 
 

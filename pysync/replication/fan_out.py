@@ -28,21 +28,35 @@ def as_triggers(portal: Connection) -> AbstractContextManager[Restricted]:
 
 def count_members(portal: Connection, course: CourseId) -> int:
     """Return how many users are enrolled in a course on the portal."""
-    query = "select count(*) from public.student_courseenrollment where course_id = %s"
     with as_triggers(portal) as triggers:
-        return int(triggers.value(query, "bigint", [course]))
+        return _count(triggers, course)
 
 
-def backfill(portal: Connection, course: CourseId, advance: Callable[[int], None]) -> None:
+def _count(triggers: Restricted, course: CourseId) -> int:
+    query = "select count(*) from public.student_courseenrollment where course_id = %s"
+    return int(triggers.value(query, "bigint", [course]))
+
+
+def backfill(
+    portal: Connection,
+    course: CourseId,
+    advance: Callable[[int], None],
+    begin: Callable[[int], None] | None = None,
+) -> None:
     """Copy the members a course had when it was registered, a batch per transaction.
 
     :param advance: is told how many members each batch had.
+    :param begin: is told before how many are enrolled.
     """
     query = "select last_user_id, members from pysync.backfill(%s, %s, %s)"
     after_user_id = -(2**63)
     with translated(f"course '{course}'"):
         while True:
             with as_triggers(portal) as triggers:
+                # In passing: what it takes to have their rights, every WAL sender decodes.
+                if begin is not None:
+                    begin(_count(triggers, course))
+                    begin = None
                 batch = triggers.fetch(
                     query,
                     "last_user_id bigint, members bigint",

@@ -27,6 +27,9 @@ CROWDED_TIMEOUT_SECONDS: Final = 4.0
 CONNECTIONS_PER_SERVER: Final = 24
 """Connections that we open to one server at a time: it may allow a hundred altogether."""
 
+JOBS: Final = 4
+"""Courses that a command works on at a time unless told otherwise."""
+
 R = TypeVar("R")
 
 
@@ -36,6 +39,7 @@ def ask(
     *,
     at_once: int | None = None,
     seconds: float | None = None,
+    heard: Callable[[Course, R | PysyncError], None] | None = None,
 ) -> list[R | PysyncError]:
     """Ask the same of all courses, each in a thread.
 
@@ -43,9 +47,33 @@ def ask(
 
     :param at_once: how many altogether; by default ``CONNECTIONS_PER_SERVER`` of each server.
     :param seconds: how long all of it may take.
+    :param heard: is told each answer when it comes, in the thread that asks.
     :returns: each course's answer or error, in their order.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
+    answers = _begin(courses, question, at_once, deadline)
+    found: list[R | PysyncError] = [PysyncError(f"no answer within {seconds} s") for _ in courses]
+    for _ in courses:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        try:
+            index, answer = answers.get(timeout=left)
+        except queue.Empty:
+            break
+        if isinstance(answer, BaseException) and not isinstance(answer, PysyncError):
+            raise answer
+        found[index] = answer
+        if heard is not None:
+            heard(courses[index], answer)
+    return found
+
+
+def _begin(
+    courses: Sequence[Course],
+    question: Callable[[Course], R],
+    at_once: int | None,
+    deadline: float | None,
+) -> queue.SimpleQueue[tuple[int, Any]]:
+    """Start the threads that ask; returns where answers come, each with its course's index."""
     answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
 
     def work_off(waiting: deque[int]) -> None:
@@ -62,17 +90,7 @@ def ask(
     for waiting in groups.values():
         for _ in range(min(len(waiting), at_once or CONNECTIONS_PER_SERVER)):
             threading.Thread(target=work_off, args=(waiting,), daemon=True).start()
-    found: list[R | PysyncError] = [PysyncError(f"no answer within {seconds} s") for _ in courses]
-    for _ in courses:
-        left = None if deadline is None else max(deadline - time.monotonic(), 0)
-        try:
-            index, answer = answers.get(timeout=left)
-        except queue.Empty:
-            break
-        if isinstance(answer, BaseException) and not isinstance(answer, PysyncError):
-            raise answer
-        found[index] = answer
-    return found
+    return answers
 
 
 def _answer(course: Course, question: Callable[[Course], R]) -> R | BaseException:

@@ -216,16 +216,22 @@ def stop(database: Connection, course: Course, timeout_seconds: float = 20) -> N
     found = find(database, course.replication_name)
     deadline = time.monotonic() + timeout_seconds
     # One that waits for a lock wouldn't notice by itself.
-    while (
-        found is not None
-        and database.execute(QUERIES["end_subscriptions_workers"], {"oid": found.oid}).fetchall()
-    ):
+    while found is not None and _end_workers(database, found):
         if time.monotonic() > deadline:
             raise ReplicationError(
                 f"subscription '{course.replication_name}' is disabled, but its worker doesn't end",
                 "end that process on the course server, then run the command again",
             )
         time.sleep(0.02)
+
+
+def _end_workers(database: Connection, subscription: Subscription) -> bool:
+    """End a subscription's workers; returns whether there were any."""
+    try:
+        ended = database.execute(QUERIES["end_subscriptions_workers"], {"oid": subscription.oid})
+    except errors.InsufficientPrivilege:
+        return True  # one that has just begun is nobody's yet
+    return bool(ended.fetchall())
 
 
 def drop(database: Connection, course: Course) -> None:

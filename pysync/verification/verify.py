@@ -15,7 +15,7 @@ from pysync.errors import PysyncError
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED
 from pysync.replication import registry, witness
-from pysync.replication.polling import ask
+from pysync.replication.polling import JOBS, ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
@@ -24,9 +24,6 @@ from pysync.verification.dangling import dangling
 from pysync.verification.rows import QUERIES
 from pysync.verification.settle import settle
 from pysync.verification.types import Verification
-
-JOBS: Final = 4
-"""Courses verified at a time by default; each takes two connections to the portal and one more."""
 
 STEPS: Final = 1 + len(REPLICATED)
 """What the progress counts for each course."""
@@ -43,7 +40,7 @@ def verify(
     """Compare courses with the portal; a course that can't be compared doesn't stop the others.
 
     :param course_ids: which courses; all if empty.
-    :param jobs: how many at a time.
+    :param jobs: how many at a time; each takes two connections to the portal and one more.
     :param with_values: keep the values of columns that differ.
     :returns: one verification per course, in the order of their ids.
     :raises UnknownCourseError: if a course isn't registered.

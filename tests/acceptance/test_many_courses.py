@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pysync.db.connections import Connection, connect
 from pysync.migrate import migrate
@@ -21,7 +23,7 @@ from pysync.texts import word
 from pysync.types import CourseId
 from pysync.watching.status.crowd import SAMPLE
 from tests.acceptance.test_cli_course_add import enroll_users
-from tests.acceptance.test_cli_process import cli, courses_of
+from tests.acceptance.test_cli_process import cli, courses_of, launch
 from tests.acceptance.test_cli_status import alter_subscription
 from tests.conftest import start_server
 from tests.support import Cluster, Site, assert_live_rows, eventually
@@ -44,7 +46,8 @@ def wide_site(
 
 
 @pytest.mark.timeout(240)
-def test_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
+def test_courses_are_added_and_written_to_at_once(wide_site: Site, tmp_path: Path) -> None:
+    """By a command that is killed: the next one adds the rest, and names what it can't."""
     site = wide_site
     enroll_users(site, "unregistered", 200)
     for number, course_id in enumerate(COURSES):
@@ -57,13 +60,32 @@ def test_courses_are_added_and_written_to_at_once(wide_site: Site) -> None:
             (number + 1) % 10,
         )
 
-    def add(course_id: str) -> str:
-        result = cli("course", "add", course_id, site.databases[course_id], portal=site.portal)
-        return "" if result.returncode == 0 else result.stderr
-
-    with ThreadPoolExecutor(len(COURSES)) as pool:
-        failures = [said for said in pool.map(add, COURSES) if said]
-    assert not failures, failures[0]
+    nowhere = make_conninfo(site.databases[COURSES[0]], dbname="nowhere")
+    file = tmp_path / "courses.csv"
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        rows = csv.writer(lines)
+        rows.writerow(["course_id", "conninfo", "portal_conninfo"])
+        rows.writerow(["nowhere", nowhere, ""])
+        rows.writerows([each, site.databases[each], ""] for each in COURSES[:-1])
+        rows.writerow(
+            [COURSES[-1], site.databases[COURSES[-1]], f"port={site.portal_server.executor.port}"]
+        )
+    command = ("course", "add", "--file", str(file), "--jobs", "3")
+    assert cli(*command, "--adopt", portal=site.portal).returncode == 2
+    dry = cli(*command, "--dry-run", portal=site.portal)
+    assert dry.stdout.count("would be added: ") == len(COURSES), dry
+    assert courses_of("status", portal=site.portal) == {}
+    with launch(*command, portal=site.portal) as killed:
+        assert re.fullmatch("course '.+' added: [0-9]+ users there\n", killed.stdout.readline())
+        killed.kill()
+    added = cli(*command, "--format", "json", portal=site.portal, timeout=120)
+    found = {each["course_id"]: each for each in json.loads(added.stdout)["courses"]}
+    assert "does not exist" in found.pop("nowhere")["error"]
+    assert {i: each["error"] for i, each in found.items()} == dict.fromkeys(COURSES)
+    assert any(each["already_there"] for each in found.values())
+    assert added.returncode == 1
+    assert "pysync: 1 of 7 courses couldn't be added: 'nowhere'" in added.stderr
+    assert added.stderr.count("its server reaches the portal by") == 1
 
     site.execute("update auth_user set email = 'bulk' || id || '@example.org'")
     site.execute(
