@@ -24,6 +24,7 @@ from pysync.findings import IN_COURSE
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication import (
+    failover,
     fan_out,
     marks,
     merge,
@@ -201,6 +202,7 @@ def start(work: Work) -> None:
     work.progress.step("catching up")
     try:
         settle(work.portal_conninfo, portal, database, course)
+        failover.ensure(work.portal_conninfo, portal, database, course)
         subscriptions.enable(database, course)
     except BaseException:
         # It would keep WAL for nobody.

@@ -18,6 +18,7 @@ from pysync.lifecycle.work import Work
 from pysync.migrate import current_revision, migrate
 from pysync.migrate.lineage import COURSE
 from pysync.replication import (
+    failover,
     fan_out,
     identities,
     publications,
@@ -181,6 +182,7 @@ def _subscribe(work: Work) -> None:
     try:
         if not slots.exists(portal, course.replication_name):
             slots.create(portal, course.replication_name)
+        failover.ensure(work.portal_conninfo, portal, database, course)
         subscriptions.enable(database, course)
     except BaseException:
         if not portal.closed:
@@ -199,6 +201,8 @@ def _merge(work: Work) -> None:
 
 def _follow(work: Work) -> None:
     first_copy.wait(work)
+    # One that was added before its servers had that.
+    failover.ensure(work.portal_conninfo, work.portal, work.database, work.course)
     if not work.course.ready:
         seen = witness.read(work.database, work.course)
         witness.record_whole(work.portal, work.course.course_id, seen)

@@ -41,6 +41,61 @@ select count(*)
            %(slot)s, '0/1', null, 'proto_version', '3', 'publication_names', 'none',
            'two_phase', 'on');
 
+-- name: slots_fail_over
+-- Whether this server has slots that fail over.
+select pg_catalog.to_regprocedure('pg_catalog.pg_create_logical_replication_slot'
+                                  '(name, name, boolean, boolean, boolean)') is not null;
+
+-- name: create_slot
+-- Make a slot.
+select pg_catalog.pg_create_logical_replication_slot(%(name)s, 'pgoutput');
+
+-- name: create_failover_slot
+-- Make a slot that standbys keep as well.
+select pg_catalog.pg_create_logical_replication_slot(%(name)s, 'pgoutput', failover => true);
+
+-- name: slot_fails_over
+-- Whether a slot is one that fails over, and whether it can be: up to 17 it isn't with two_phase.
+select (to_jsonb(slot) ->> 'failover')::boolean,
+       to_jsonb(slot) ? 'failover' and (to_jsonb(slot) ? 'two_phase_at' or not slot.two_phase)
+  from pg_catalog.pg_replication_slots as slot
+ where slot.slot_name = %(name)s;
+
+-- name: awaited_standbys
+-- Of the slots that have to confirm before anything is sent to those that fail over, the ones that
+-- no standby uses, and the others.
+with listed as (
+    select btrim(each, ' "') as name
+      from unnest(string_to_array(
+               pg_catalog.current_setting('synchronized_standby_slots', true), ',')) as each
+)
+select coalesce(string_agg(listed.name, ', ') filter (where slot.slot_name is null), ''),
+       coalesce(string_agg(listed.name, ', ') filter (where slot.slot_name is not null), '')
+  from listed
+  left join pg_catalog.pg_replication_slots as slot
+    on slot.slot_name = listed.name and slot.slot_type = 'physical' and slot.active
+ where listed.name <> '';
+
+-- name: standbys_slots
+-- Slots of these names on a standby; one that is still temporary, or was invalidated, is of no use.
+select slot.slot_name::text as name,
+       coalesce((to_jsonb(slot) ->> 'synced')::boolean, false) as synchronized,
+       coalesce((to_jsonb(slot) ->> 'synced')::boolean, false) and not slot.temporary
+           and to_jsonb(slot) ->> 'invalidation_reason' is null as ready
+  from pg_catalog.pg_replication_slots as slot
+ where slot.slot_name = any (%(names)s);
+
+-- name: standbys_settings
+-- What of a standby's settings synchronization depends on; that of its connection may hold a
+-- password, and only what it says of the database is told.
+select name,
+       case when name <> 'primary_conninfo' then setting
+            when setting ~ '\mdbname\s*=|^postgres(ql)?://[^/]*/[^?]' then 'dbname'
+            else '' end
+  from pg_catalog.pg_settings
+ where name in ('sync_replication_slots', 'hot_standby_feedback', 'primary_slot_name',
+                'primary_conninfo', 'wal_level', 'max_replication_slots');
+
 -- name: settings_of_subscriptions
 -- Which of these settings of a subscription this server has.
 select attname::text

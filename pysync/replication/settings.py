@@ -48,8 +48,8 @@ class Settings:
         return [name for name in ("failover", "two_phase") if self.options.get(name) == "true"]
 
 
-AS_MADE: Final = Settings({})
-"""Those of a subscription of which nothing is known."""
+AS_MADE: Final = Settings({"failover": "true"})
+"""Those of a subscription of which nothing is known; it says nothing to the portal's server."""
 
 
 def read(database: Connection, name: str) -> Settings:

@@ -45,6 +45,8 @@ def exists(portal: Connection, name: str) -> bool:
 def create(portal: Connection, name: str) -> None:
     """Create a logical slot; PostgreSQL waits for every older transaction of the cluster first.
 
+    It is one that fails over, where the server has such.
+
     :raises ReplicationError: if that takes more than 60 s; no slot is left behind.
     """
     set_timeout = "select pg_catalog.set_config(%s, %s, true)"
@@ -53,9 +55,9 @@ def create(portal: Connection, name: str) -> None:
             # It waits at the locks of older transactions, and blocks nobody meanwhile.
             portal.execute(set_timeout, ("lock_timeout", "0"))
             portal.execute(set_timeout, ("statement_timeout", f"{SLOT_TIMEOUT_SECONDS}s"))
-            portal.execute(
-                "select pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
-            )
+            fails_over = bool(fetch_value(portal, QUERIES["slots_fail_over"]))
+            query = QUERIES["create_failover_slot" if fails_over else "create_slot"]
+            portal.execute(query, {"name": name})
     except errors.QueryCanceled:
         raise delayed(portal, name) from None
     except psycopg.Error as error:

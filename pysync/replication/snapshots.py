@@ -152,11 +152,16 @@ def keep_slot(
         if options == {"two_phase": False}:  # 17 has it or failover
             portal.execute(QUERIES["set_two_phase"], {"slot": name})
         elif altered := [option for option, can in options.items() if can]:
-            alter = sql.SQL("ALTER_REPLICATION_SLOT {} ({})").format(
-                sql.Identifier(name), sql.SQL(", ").join(map(sql.SQL, altered))
-            )
-            with closing(_replication_connection(portal_conninfo)) as replication:
-                replication.execute(alter)
+            set_on_slot(portal_conninfo, name, altered)
+
+
+def set_on_slot(portal_conninfo: str, name: str, options: Collection[str]) -> None:
+    """Set on a slot that nobody uses what no function sets on one that is there."""
+    alter = sql.SQL("ALTER_REPLICATION_SLOT {} ({})").format(
+        sql.Identifier(name), sql.SQL(", ").join(map(sql.SQL, options))
+    )
+    with closing(_replication_connection(portal_conninfo)) as replication:
+        replication.execute(alter)
 
 
 def begin(reader: Connection) -> None:

@@ -198,8 +198,12 @@ def enable(database: Connection, course: Course) -> None:
 
 def commit_synchronously(database: Connection, course: Course, value: str) -> None:
     """Set whether a subscription's workers flush each change before they confirm it."""
-    setting = sql.SQL("set (synchronous_commit = {})").format(sql.Literal(value))
-    _alter(database, course, setting)
+    _alter(database, course, sql.SQL("set (synchronous_commit = {})").format(sql.Literal(value)))
+
+
+def fail_over(database: Connection, course: Course) -> None:
+    """Note on a stopped subscription that its slot fails over; its server says so to the portal."""
+    _alter(database, course, sql.SQL("set (failover = true)"))
 
 
 def use_slot(database: Connection, course: Course, slot: str) -> None:
