@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pysync.db.connections import Connection, compose, parse, resolve, without_secrets
+from pysync.db.places import places
 
 _PLACE: Final = ("host", "hostaddr", "port")
 _FIRST: Final = (*_PLACE, "dbname", "user")
@@ -86,6 +87,8 @@ def for_course(
     merged = _merged(known, wanted, str(portal.info.port))
     if "password" not in merged and portal.info.password and merged["user"] == ours["user"]:
         merged["password"] = portal.info.password
+    if len(places(merged)) > 1:
+        merged.setdefault("target_session_attrs", "read-write")
     return compose(merged)
 
 

@@ -86,12 +86,6 @@ def has_secrets(conninfo: str) -> bool:
     return not parse(conninfo).keys().isdisjoint(_SECRETS)
 
 
-def same_database(one: str, other: str) -> bool:
-    """Return whether two conninfo strings lead to the same place, as far as they say."""
-    ours, theirs = parse(one), parse(other)
-    return all(ours.get(key) == theirs.get(key) for key in ("host", "hostaddr", "port", "dbname"))
-
-
 def describe(conninfo: str) -> str:
     """Return ``dbname on host:port`` for messages."""
     parameters = parse(conninfo)
@@ -132,7 +126,10 @@ def resolve(conninfo: str) -> dict[str, Any]:
     gathered.finish()
     found.pop("ssl_max_protocol_version", None)
     # The service stays: of what was made unusable only libpq knows what it says.
-    return {**found, **given}
+    found |= given
+    if "," in f"{found.get('host')}{found.get('hostaddr')}":  # ours is the one that accepts writes
+        found.setdefault("target_session_attrs", _READ_ONLY_COUNTS[0])
+    return found
 
 
 def connect(

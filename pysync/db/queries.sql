@@ -212,3 +212,11 @@ select a.pid, p.gid, coalesce(a.datname::text, p.database::text) as database,
    and held.pid is distinct from pg_catalog.pg_backend_pid()
  order by since
  limit 1;
+
+-- name: running_server
+-- What tells a running server from others, and the timeline that it writes to, if it does.
+select server.system_identifier, pg_catalog.pg_postmaster_start_time()::text as started,
+       case when not pg_catalog.pg_is_in_recovery() then
+           ('x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)
+           )::bit(32)::integer end as timeline
+  from pg_catalog.pg_control_system() as server;

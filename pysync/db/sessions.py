@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from pysync.db import connections
 from pysync.db.errors import LOOK_INTO_LOG, meaning, our_words, raised_by, said
 from pysync.db.lending import lend_nothing
+from pysync.db.places import require_one
 from pysync.errors import InUseError, InvalidValueError, NotFoundError, PysyncError
 
 Executor = Session | Connection
@@ -91,10 +92,12 @@ def portal_session(conninfo: str, *, meets_users: bool = True) -> Iterator[Sessi
     :param meets_users: whether the block meets tables of applications: a superuser's session is
         refused where somebody else may hang code on these, which would run as the superuser.
     :raises DatabaseUnreachableError: if the portal can't be reached.
+    :raises UnsuitableServerError: if several servers are named, and more than one accepts writes.
     """
 
     def creator() -> connections.Connection:
         connection = connections.connect(conninfo)
+        require_one(connection, conninfo)
         connection.autocommit = False
         return connection
 

@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from typing import TypedDict, Unpack
 
 from pysync.db.connections import Connection, connect
+from pysync.db.places import require_one
 from pysync.errors import MigrationError, PysyncError
 from pysync.migrate import databases, publications
 from pysync.migrate.databases import check_known
@@ -157,6 +158,7 @@ def exclusive(portal_conninfo: str, *, offline: bool | None = False) -> Iterator
     A portal's first migration has no courses, and takes turns with itself.
     """
     with closing(connect(portal_conninfo)) as portal:
+        require_one(portal, portal_conninfo)
         if offline:
             yield portal
             return

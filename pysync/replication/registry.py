@@ -11,6 +11,7 @@ from psycopg.rows import RowMaker
 
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection, connect, fetch_value
 from pysync.db.holders import waiting
+from pysync.db.places import require_one
 from pysync.db.queries import load
 from pysync.db.transactions import patiently
 from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
@@ -76,12 +77,14 @@ def connect_portal(conninfo: str) -> Connection:
     """Connect to a portal database.
 
     :raises DatabaseUnreachableError: if it can't be reached.
+    :raises UnsuitableServerError: if several servers are named, and more than one accepts writes.
     :raises MigrationError: if pysync isn't installed in it.
     """
     connection = connect(conninfo)
     try:
+        require_one(connection, conninfo)
         require(connection)
-    except MigrationError:
+    except BaseException:
         connection.close()
         raise
     return connection

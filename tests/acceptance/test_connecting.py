@@ -401,6 +401,7 @@ def test_what_a_course_takes_over_is_what_holds_for_its_server(site: Site, tmp_p
     ours = make_conninfo(site.portal, **more | {"host": "::1,127.0.0.1", "port": f"1,{port}"})
     name = str(conninfo_to_dict(site.portal)["dbname"])
     hosts = {"host": "::1,127.0.0.1", "port": f"1,{port}", "dbname": name, "user": "postgres"}
+    hosts["target_session_attrs"] = "read-write"
     tls = {"sslmode": "prefer", "sslrootcert": "/ca.crt"}
     ourself = {"sslcert": "/mine.crt", "sslkey": "/mine.key", "password": "gehe1m"}
     base = {"channel_binding": "disable", "keepalives_idle": "30"} | tls
@@ -420,6 +421,12 @@ def test_what_a_course_takes_over_is_what_holds_for_its_server(site: Site, tmp_p
                 {"service": "p", "dbname": name, "user": "postgres", "password": "gehe1m"},
             ),
             (None, before, conninfo_to_dict(before)),
+            (
+                "host=p,q port=7",
+                before,
+                conninfo_to_dict(before)
+                | {"host": "p,q", "port": "7", "target_session_attrs": "read-write"},
+            ),
             ("host=p port=7", before, conninfo_to_dict(before) | {"host": "p", "port": "7"}),
             ("user=other", before, {"host": "old", "port": "9", "dbname": name, "user": "other"}),
             ("", "user=replicator", hosts | {"user": "replicator"}),

@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 
 from pysync.db.catalog import quoted_name
-from pysync.db.connections import Connection, fetch_value, parse, same_database
+from pysync.db.connections import Connection, fetch_value, parse
 from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.findings import ON_PORTAL, run
@@ -66,6 +66,12 @@ def _leads_here(course: Course, name: str) -> bool:
         with closing(connect_course(course.conninfo, connect_timeout_seconds=2)) as database:
             query = "select subconninfo from pg_catalog.pg_subscription where subname = %s"
             theirs = fetch_value(database, query, name)
-        return same_database(theirs or "", course.portal_conninfo)
+        return _same_database(theirs or "", course.portal_conninfo)
     except (PysyncError, psycopg.Error):
         return False
+
+
+def _same_database(one: str, other: str) -> bool:
+    """Return whether two conninfo strings lead to the same place, as far as they say."""
+    ours, theirs = parse(one), parse(other)
+    return all(ours.get(key) == theirs.get(key) for key in ("host", "hostaddr", "port", "dbname"))
