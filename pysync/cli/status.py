@@ -1,5 +1,6 @@
 """``pysync status``."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -119,6 +120,7 @@ def _print_table(found: Report) -> None:
         if each.cause:
             cause = Text.plain(f"{each.course_id}: {each.cause}")
             notes.append(cause + "; " + Text(each.remedy) if each.remedy else cause)
+    notes += _unready(found)
     for orphan in found.orphans:
         retained = bytes_text(orphan.retained_wal_bytes)
         rows.append((orphan.name, "orphaned", None, orphan.kind, "-", "-", retained, None))
@@ -133,3 +135,16 @@ def _print_table(found: Report) -> None:
         none="no courses registered",
         notes=notes,
     )
+
+
+def _unready(found: Report) -> Iterator[Text]:
+    """Say which courses wouldn't survive the portal's server, where it has standbys."""
+    causes: dict[str | None, list[str]] = {}
+    for each in found.courses if found.standbys else []:
+        if not each.failover_ready:
+            causes.setdefault(each.failover_cause, []).append(each.course_id)
+    for cause, (first, *more) in causes.items():
+        if cause is not None:
+            who = f"{first} and {len(more):,} more" if more else first
+            told = f"failover: {who} would stop if the portal's server died now: {cause}; "
+            yield Text.plain(told) + Text("run 'pysync doctor'")

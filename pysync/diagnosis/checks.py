@@ -16,7 +16,7 @@ from pysync.db.restricted import as_owner_of
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
 from pysync.findings import IN_COURSE, ON_PORTAL, Finding, alone, run
 from pysync.models.replicated import PUBLISHED_TABLES
-from pysync.replication import identities, subscriptions
+from pysync.replication import identities, standbys, subscriptions
 from pysync.replication.databases import a_portal
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
@@ -117,6 +117,15 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: int = 0) -> Ite
             f"is '{plugins}' on the portal: {PLUGIN} isn't allowed, so no course can stream",
             alone(f"alter system set output_plugin_libraries = {allowed}", ON_PORTAL)
             + "; then reload it",
+        )
+    absent, present = standbys.awaited(portal)
+    if (courses or adds) and absent:
+        statement = f"alter system set synchronized_standby_slots = '{present}'"
+        yield Finding(
+            "setting synchronized_standby_slots",
+            f"names '{absent}' on the portal, which no standby uses: courses are sent nothing "
+            "meanwhile",
+            Text("bring that standby back, or ") + alone(statement, ON_PORTAL) + "; then reload it",
         )
     if courses and found["max_slot_wal_keep_size"] == "-1":
         yield Finding(

@@ -13,6 +13,7 @@ from pysync.types import CourseId
 from pysync.watching.doctor.addresses import our_way, written_down
 from pysync.watching.doctor.course import examine_course
 from pysync.watching.doctor.portal import examine_portal
+from pysync.watching.doctor.standbys import standby_findings
 from pysync.watching.status.portal import read_clock
 
 __all__ = ["Diagnosis", "examine"]
@@ -43,6 +44,8 @@ def examine(portal_conninfo: str, course_id: CourseId | None = None) -> list[Dia
         way = written_out(portal, portal_conninfo)
         found = [Diagnosis(None, each) for each in examine_portal(portal, registered, wanted)]
         found += [Diagnosis(None, each) for each in our_way(way)]
+        of_standbys = standby_findings(portal, portal_conninfo, registered, wanted)
+        found += [Diagnosis(None, each) for each in of_standbys]
         clock = read_clock(portal)
     answers = ask_each(wanted, partial(examine_course, clock=clock, portal_conninfo=way))
     told: set[tuple[object, ...]] = set()

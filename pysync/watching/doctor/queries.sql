@@ -114,3 +114,11 @@ select c.oid::pg_catalog.regclass::text, coalesce(grantee.rolname::text, 'public
    and not coalesce(grantee.rolsuper, false)
  group by 1, 2
  order by 1, 2;
+
+-- name: slots_that_stay
+-- Slots out of these that don't fail over, and could; up to 17 none can with two_phase.
+select slot.slot_name::text
+  from pg_catalog.pg_replication_slots as slot
+ where slot.slot_name = any (%(names)s)
+   and not (to_jsonb(slot) ->> 'failover')::boolean
+   and (to_jsonb(slot) ? 'two_phase_at' or not slot.two_phase);

@@ -35,6 +35,10 @@ _GAUGES: Final[dict[str, tuple[str, Callable[[CourseStatus], float | None]]]] = 
         "Whether its server was started anew since the course was last known to be whole",
         lambda c: c.unverified_since is not None,
     ),
+    "failover_ready": (
+        "Whether the course would go on if the portal's server died now",
+        lambda c: c.failover_ready,
+    ),
     "drift": ("Objects that aren't as they should be", lambda c: len(c.drift)),
     "level": (
         "How bad the course's state is: 0 well, 1 warning, 2 critical",
@@ -109,6 +113,11 @@ def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
         "pysync_unclaimed",
         "Whether the portal is a copy, or was moved: it may not act on courses",
         value=float(report.unclaimed is not None),
+    )
+    yield GaugeMetricFamily(
+        "pysync_standbys",
+        "Servers of the portal's that are named beside the one that accepts writes",
+        value=report.standbys,
     )
     yield GaugeMetricFamily("pysync_courses", "Registered courses", value=len(report.courses))
     yield GaugeMetricFamily(

@@ -78,6 +78,8 @@ class CourseStatus(Advice):
     :param durable: whether it is to flush each change before it confirms it.
     :param drift: what isn't as it should be, worst first.
     :param sample: courses that fail alike and were looked into in this one's place.
+    :param failover_ready: whether it would go on if the portal's server died now.
+    :param failover_cause: why not, or why nobody knows.
     :param commands: what of the remedy is to be copied.
     """
 
@@ -105,6 +107,8 @@ class CourseStatus(Advice):
     drift: tuple[Finding, ...] = ()
     sample: tuple[CourseId, ...] = ()
     spill_bytes: int | None = None
+    failover_ready: bool | None = None
+    failover_cause: str | None = None
     commands: tuple[str, ...] = field(init=False, default=())
 
 
@@ -127,12 +131,14 @@ class Report:
 
     :param unclaimed: why the portal may not act on the courses; what is said of them holds for a
         portal that they may not follow.
+    :param standbys: how many other servers of the portal's its connection string names.
     """
 
     at: datetime
     courses: list[CourseStatus]
     orphans: list[Orphan] = field(default_factory=list)
     unclaimed: Finding | None = None
+    standbys: int = 0
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Slot:
 
     ``confirmed_mark`` is one that the course has unless it has lost changes, ``connected_seconds``
     how long its apply worker has been connected, ``spill_bytes`` what decoding for it wrote to
-    disk since the slot, or its statistics, began.
+    disk since the slot, or its statistics, began, ``failover`` whether it is one that fails over
+    (``None`` where the server has none such).
     """
 
     course_id: str
@@ -50,6 +51,7 @@ class Slot:
     marked_at: datetime | None
     confirmed_mark: int | None
     spill_bytes: int | None
+    failover: bool | None
 
 
 @dataclass(frozen=True)

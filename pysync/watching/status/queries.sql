@@ -5,10 +5,20 @@ select course_id, slot_exists, slot_active, wal_status,
        (sent_lsn - '0/0')::bigint as sent_at,
        (replay_lsn - '0/0')::bigint as replayed_at,
        connected_seconds, lag_bytes, retained_wal_bytes, seconds_to_loss, mark, marked_at,
-       confirmed_mark, decoded.spill_bytes
+       confirmed_mark, decoded.spill_bytes,
+       (select (to_jsonb(slot) ->> 'failover')::boolean
+          from pg_catalog.pg_replication_slots as slot
+         where slot.slot_name = status.slot_name and status.slot_exists) as failover
   from pysync.subscription_status as status
   left join pg_catalog.pg_stat_replication_slots as decoded
     on decoded.slot_name = status.slot_name and status.slot_exists;
+
+-- name: has_standbys
+-- Whether a standby is connected, or anything that receives WAL as one does.
+select exists (select from pg_catalog.pg_stat_replication as sender
+                where sender.state is distinct from 'backup'
+                  and not exists (select from pg_catalog.pg_replication_slots as slot
+                                   where slot.active_pid = sender.pid and slot.slot_type = 'logical'));
 
 -- name: servers_subscriptions
 -- What a server's shared catalogs say of pysync's subscriptions, in all of its databases.

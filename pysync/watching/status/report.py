@@ -18,9 +18,11 @@ from pysync.replication import identities, registry
 from pysync.replication.polling import ask_each
 from pysync.replication.registry import Course
 from pysync.types import CourseId
+from pysync.watching.status import failover
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
 from pysync.watching.status.crowd import with_samples
+from pysync.watching.status.failover import Ready
 from pysync.watching.status.judge import judge, unverified_since
 from pysync.watching.status.model import CourseStatus, Report, Revision, State, Verdict
 from pysync.watching.status.observation import Observation
@@ -45,18 +47,21 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
     """
     end = time.monotonic() + REPORT_SECONDS
     with (
-        ThreadPoolExecutor(1) as portals,
+        ThreadPoolExecutor(2) as portals,
         closing(registry.connect_portal(portal_conninfo)) as portal,
     ):
         registered = registry.courses(portal)
         wanted = [registry.get(portal, course_id)] if course_id else registered
         clock = portal_side.read_clock(portal)
         drifting = portals.submit(_portals_drift, portal_conninfo, wanted)
+        names = [each.replication_name for each in registered]
+        looking = portals.submit(failover.look, portal_conninfo, names)
         unclaimed = identities.unclaimed(portal)
         orphans = [] if course_id or unclaimed else find_orphans(portal)
         verifications = portal_side.read_verifications(portal)
-        looked = observe(portal, wanted, [each.replication_name for each in registered])
+        looked = observe(portal, wanted, names)
         common, publications = drifting.result()
+        outlook = looking.result()
         observed = [
             replace(
                 seen,
@@ -76,10 +81,10 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         _record_losses(portal_conninfo, observed, verdicts)
         orphans += [] if course_id else subscriptions_without_course(observed)
     courses = [
-        _status(seen, verdict, clock, percent)
+        _status(seen, verdict, clock, percent, (None, None) if unclaimed else outlook.of(seen))
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
     ]
-    return Report(clock.read_at, courses, orphans, unclaimed)
+    return Report(clock.read_at, courses, orphans, unclaimed, len(outlook.named))
 
 
 def _portals_drift(
@@ -137,6 +142,7 @@ def _status(
     verdict: Verdict,
     clock: Clock,
     copied_percent: float | None,
+    ready: Ready,
 ) -> CourseStatus:
     slot, facts = seen.slots[1], seen.last
     subscribed = facts if facts and facts.subscription_exists and not facts.altered else None
@@ -167,6 +173,8 @@ def _status(
         drift=seen.drift if facts else (),
         sample=verdict.sample,
         spill_bytes=slot.spill_bytes,
+        failover_ready=ready[0],
+        failover_cause=ready[1],
     )
 
 

@@ -1,0 +1,73 @@
+"""Say of each course whether it would go on if the portal's server died now."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from pysync.db.connections import connect, fetch_value, parse
+from pysync.db.places import places
+from pysync.db.queries import load
+from pysync.replication import standbys
+from pysync.replication.standbys import Standby
+from pysync.watching.status.observation import Observation
+
+_QUERIES: Final = load(__file__)
+
+Ready = tuple[bool | None, str | None]
+"""Whether a course would go on, ``None`` if nobody knows; and why not, or why nobody does."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of the portal's standbys.
+
+    :param named: those that the connection string names.
+    :param connected: whether any is connected to the portal's server.
+    """
+
+    named: Sequence[Standby]
+    connected: bool
+
+    def of(self, seen: Observation) -> Ready:
+        """Return whether a course would go on."""
+        course, (_, slot) = seen.course, seen.slots
+        if not slot.slot_exists:
+            return False, "its slot is missing"
+        if not self.named and not self.connected:
+            return False, "the portal has no standby"
+        if slot.failover is None:
+            return False, "the portal's server has no slots that fail over (17 and later have)"
+        if not slot.failover:
+            return False, "its slot isn't one that fails over"
+        if not self.named:
+            return None, "the connection string names no standby that could be asked for its slot"
+        theirs = parse(course.portal_conninfo)
+        if "service" not in theirs and len(places(theirs)) == 1:
+            return False, "its subscription knows no other server of the portal's"
+        asked = [each for each in self.named if not each.error]
+        if not asked:
+            return False, f"standby '{self.named[0].place}' {self.named[0].error}"
+        causes = filter(None, (_why_not(each, course.replication_name) for each in asked))
+        cause = next(causes, None)
+        return cause is None, cause
+
+
+def _why_not(standby: Standby, name: str) -> str | None:
+    """Return why a course with a slot of this name wouldn't go on with a standby."""
+    found = standby.slots.get(name)
+    if found is None or not found.ready:
+        return f"its slot isn't on standby '{standby.place}' yet, or no longer"
+    if standby.waits_for:
+        return f"standby '{standby.place}' would wait for '{standby.waits_for}' itself"
+    return None
+
+
+def look(portal_conninfo: str, names: Sequence[str]) -> Outlook:
+    """Look at the portal's standbys, in a session of its own.
+
+    :param names: of the courses' slots.
+    """
+    with closing(connect(portal_conninfo)) as portal:
+        found = standbys.look(portal, portal_conninfo, names)
+        return Outlook(found, bool(fetch_value(portal, _QUERIES["has_standbys"])))
