@@ -107,17 +107,22 @@ def test_nothing_is_lost_when_a_server_is_killed_under_load(own_site: Site) -> N
         for writer in writers:
             writer.done.set()
             writer.join()
+    assert_whole(own_site, writers)
+
+
+def assert_whole(site: Site, writers: list[Writer]) -> None:
+    """All that writers have committed is on the portal, and in the courses what is to be there."""
     for writer in writers:
         assert writer.failure is None
-    own_site.wait()
+    site.wait()
     committed = {username for writer in writers for username in writer.committed}
-    found = {username for (username,) in own_site.execute("select username from auth_user")}
+    found = {username for (username,) in site.execute("select username from auth_user")}
     assert committed <= found
     copies: set[str] = set()
     for course_id in COURSES:
-        assert_live_rows(own_site, course_id)
-        rows = own_site.course(course_id).execute("select username from auth_user").fetchall()
+        assert_live_rows(site, course_id)
+        rows = site.course(course_id).execute("select username from auth_user").fetchall()
         copies |= {username for (username,) in rows}
     assert copies == found
-    states = {k: v["state"] for k, v in courses_of("status", portal=own_site.portal).items()}
+    states = {k: v["state"] for k, v in courses_of("status", portal=site.portal).items()}
     assert states == dict.fromkeys(COURSES, "streaming")
