@@ -23,4 +23,4 @@ def switch(portal_conninfo: str, course_id: CourseId, *, on: bool) -> None:
             # Whoever is interrupted here is told of the rest as drift.
             record = "update pysync.course set durable = %s where course_id = %s"
             portal.execute(record, (on, course_id))
-            subscriptions.commit_synchronously(database, course, "on" if on else "off")
+            subscriptions.choose(database, course, "synchronous_commit", "on" if on else "off")

@@ -167,7 +167,9 @@ def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
                 like=course.replication_name,
                 wanted=chosen.of_slot,
             )
-            subscriptions.use_slot(session, course, slots.merged(course.replication_name))
+            subscriptions.choose(
+                session, course, "slot_name", slots.merged(course.replication_name)
+            )
             return [each for each in done if each.table in REPLICATED_TABLES]
 
     try:
@@ -192,7 +194,7 @@ def settle(portal_conninfo: str, portal: Connection, database: Connection, cours
         if slots.is_usable(portal, merged_slot):
             snapshots.keep_slot(portal_conninfo, portal, merged_slot, name)
             registry.record_merged(portal, course.course_id)
-        subscriptions.use_slot(database, course, name)
+        subscriptions.choose(database, course, "slot_name", name)
     slots.drop_one(portal, merged_slot)
 
 

@@ -40,7 +40,7 @@ def ensure(portal_conninfo: str, portal: Connection, database: Connection, cours
             with translated(f"slot '{name}'"):
                 snapshots.set_on_slot(portal_conninfo, name, ["failover"])
         if of_subscription:
-            subscriptions.fail_over(database, course)
+            subscriptions.choose(database, course, "failover", "true")
     finally:
         if runs and not database.closed:
             subscriptions.enable(database, course)

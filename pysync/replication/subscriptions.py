@@ -192,23 +192,14 @@ def enable(database: Connection, course: Course) -> None:
     with translated(f"subscription '{course.replication_name}'"), database.transaction():
         workers.restrict(database, course.replication_name)
         if course.durable:
-            commit_synchronously(database, course, "on")
+            choose(database, course, "synchronous_commit", "on")
         _alter(database, course, sql.SQL("enable"))
 
 
-def commit_synchronously(database: Connection, course: Course, value: str) -> None:
-    """Set whether a subscription's workers flush each change before they confirm it."""
-    _alter(database, course, sql.SQL("set (synchronous_commit = {})").format(sql.Literal(value)))
-
-
-def fail_over(database: Connection, course: Course) -> None:
-    """Note on a stopped subscription that its slot fails over; its server says so to the portal."""
-    _alter(database, course, sql.SQL("set (failover = true)"))
-
-
-def use_slot(database: Connection, course: Course, slot: str) -> None:
-    """Have a course's subscription go on where a slot stands that is ahead of it."""
-    _alter(database, course, sql.SQL("set (slot_name = {})").format(sql.Literal(slot)))
+def choose(database: Connection, course: Course, option: str, value: str) -> None:
+    """Set an option of a course's subscription, such as ``slot_name``."""
+    pair = sql.SQL("set ({} = {})").format(sql.Identifier(option), sql.Literal(value))
+    _alter(database, course, pair)
 
 
 def stop(database: Connection, course: Course, timeout_seconds: float = 20) -> None:

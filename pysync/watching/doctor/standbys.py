@@ -51,7 +51,7 @@ def standby_findings(
                 f"standby '{each.place}'",
                 "can't have the slots of courses (17 and later can): once it is promoted, each "
                 "course is lost",
-                "run 'pysync resync' then, of each course",
+                "run 'pysync resync --all' then",
                 must=False,
             )
     wait_for = [name for each in able if (name := each.settings.get("primary_slot_name"))]
