@@ -1,4 +1,4 @@
--- A new course database; made of revisions bcece8c7492f0a8f663d58ccd6908ba99aecfde62f96af76ebe182ef327ed636
+-- A new course database; made of revisions 39dd4b7d40aac343e167d33596ab30a7bdd909d29275f429ab96df54328d66b9
 CREATE TABLE course.alembic_version (
     version_num VARCHAR(32) NOT NULL, 
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -285,6 +285,7 @@ select format('%s compares a type that isn''t PostgreSQL''s own',
  where key.contype = 'f'
    and relation in (key.conrelid, key.confrelid)
    and part.atttypid >= 16384
+   and part.atttypid is distinct from to_regtype('course.this_course_id')
 union
 select pg_describe_object('pg_rewrite'::regclass, oid, 0)
   from pg_catalog.pg_rewrite
@@ -434,18 +435,39 @@ comment on procedure course.lend_table(text) is
 do $$
 declare
     this_course text := (select this_course.course_id from course.this_course);
-    replicated_table regclass;
+    replicated record;
 begin
-    foreach replicated_table in array array[
-        'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
-        'course.mark'
-    ]::regclass[]
+    if to_regtype('course.this_course_id') is null then
+        create domain course.this_course_id as varchar(255);
+        comment on domain course.this_course_id is 'The id of the course whose database this is.';
+    end if;
+    for replicated in
+        select attrelid::regclass as relation, attcollation::regcollation as collation,
+               atttypid <> 'course.this_course_id'::regtype as is_any
+          from pg_catalog.pg_attribute
+         where attrelid = any (array[
+                   'course.auth_user', 'course.auth_userprofile', 'course.student_courseenrollment',
+                   'course.mark'
+               ]::regclass[])
+           and attname = 'course_id'
     loop
         execute format('alter table %s drop constraint if exists pysync_this_course',
-                       replicated_table);
-        execute format('alter table %s add constraint pysync_this_course check (course_id = %L)',
-                       replicated_table, this_course);
+                       replicated.relation);
+        if replicated.is_any then
+            begin
+                execute format('alter table %s alter column course_id '
+                               'type course.this_course_id collate %s',
+                               replicated.relation, replicated.collation);
+            exception
+                when feature_not_supported then  -- a view of the site's has the column
+                    execute format('alter table %s add constraint pysync_this_course '
+                                   'check (course_id = %L)', replicated.relation, this_course);
+            end;
+        end if;
     end loop;
+    alter domain course.this_course_id drop constraint if exists pysync_this_course;
+    execute format('alter domain course.this_course_id '
+                   'add constraint pysync_this_course check (value = %L)', this_course);
 end
 $$;
 
@@ -619,17 +641,16 @@ begin
              where before *<> after;
     end case;
     if old_values is null then
-        return new;
+        return null;
     end if;
 
     select string_agg(quote_ident(before.key), ', ' order by before.key)
       into changed_columns
       from jsonb_each(old_values) as before
       join jsonb_each(new_values) as after on after.key = before.key
-     where before.value <> after.value
-       and (tg_when = 'AFTER' or before.key = 'course_id');
+     where before.value <> after.value;
     if changed_columns is null then
-        return new;
+        return null;
     end if;
     raise exception using
         errcode = 'PY002',
@@ -685,13 +706,6 @@ begin
             'create or replace trigger pysync_refuse_truncate '
             'before truncate on %s for each statement '
             'execute function course.refuse_write()',
-            guarded_table);
-        -- Before the check constraint would refuse it with less to say. Without WHEN, which can't look
-        -- at rows as a whole where columns are generated.
-        execute format(
-            'create or replace trigger pysync_refuse_course_id '
-            'before update on %s for each row '
-            'execute function course.refuse_change()',
             guarded_table);
         -- After the update: a BEFORE trigger of the course's own may have changed columns, too.
         execute format(
@@ -1028,7 +1042,12 @@ select array_agg(guard.definition order by guard.definition)
          union all
         select conname::text || ' ' || pg_get_constraintdef(oid)
           from pg_catalog.pg_constraint
-         where conrelid = relation and conname ^@ 'pysync_') as guard (definition)
+         where conrelid = relation and conname ^@ 'pysync_'
+         union all
+        select attname || ' ' || atttypid::regtype
+          from pg_catalog.pg_attribute
+         where attrelid = relation
+           and atttypid = to_regtype('course.this_course_id')) as guard (definition)
 $$;
 
 revoke all on function course.write_guard(regclass) from public;
@@ -1146,6 +1165,18 @@ select 'constraint', r.name, k.conname::text,
   from relations r
   join pg_catalog.pg_constraint k on k.conrelid = r.oid and k.contype in ('c', 'f', 'p', 'u', 'x')
  where r.ours or k.conname ^@ 'pysync_'
+union all
+select 'domain', '', t.oid::pg_catalog.regtype::text,
+       (select pg_catalog.jsonb_object_agg(r.name || '.' || a.attname, 'of this type')
+          from relations r
+          join pg_catalog.pg_attribute a on a.attrelid = r.oid
+         where a.atttypid = t.oid),
+       (select pg_catalog.string_agg(pg_catalog.pg_get_constraintdef(k.oid), ' ' order by k.conname)
+          from pg_catalog.pg_constraint k
+         where k.contypid = t.oid)
+  from pg_catalog.pg_type t
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+ where t.typtype = 'd' and n.nspname = any ('{course}')
 union all
 select 'index', r.name, c.relname::text,
        pg_catalog.jsonb_build_object('unique', i.indisunique, 'valid', i.indisvalid),

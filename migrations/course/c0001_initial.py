@@ -279,6 +279,32 @@ def upgrade() -> None:
     execute("call course.take_over()")
 
 
+# Takes back what membership.sql made.
+LEAVE_COURSE = """
+do $$
+declare
+    replicated record;
+begin
+    for replicated in
+        select attrelid::regclass as relation, attcollation::regcollation as collation,
+               atttypid = 'course.this_course_id'::regtype as is_ours
+          from pg_catalog.pg_attribute
+         where attrelid = any (array['course.auth_user', 'course.auth_userprofile',
+                                     'course.student_courseenrollment']::regclass[])
+           and attname = 'course_id'
+    loop
+        execute format('alter table %s drop constraint if exists pysync_this_course',
+                       replicated.relation);
+        if replicated.is_ours then
+            execute format('alter table %s alter column course_id type varchar(255) collate %s',
+                           replicated.relation, replicated.collation);
+        end if;
+    end loop;
+    drop domain course.this_course_id;
+end
+$$
+"""
+
 # Takes back what search_path.sql added.
 RESET_SEARCH_PATH = """
 do $$
@@ -332,16 +358,16 @@ def downgrade() -> None:
     execute("call course.give_back()")
     execute(RESET_SEARCH_PATH)
     execute("drop view course.replication_status")
+    for table in OWN_TABLES:
+        op.drop_table(table.name, schema="course")
+    execute(LEAVE_COURSE)
     for table in REPLICATED_TABLES:
-        for trigger in ("rows", "columns", "course_id", "truncate"):
+        for trigger in ("rows", "columns", "truncate"):
             execute(f"drop trigger pysync_refuse_{trigger} on course.{table.name}")
-        execute(f"alter table course.{table.name} drop constraint pysync_this_course")
         # Set when a course is removed.
         execute(f"alter table course.{table.name} alter column course_id drop default")
     for table in reversed(REPLICATED_TABLES):
         drop_or_release(table)
-    for table in OWN_TABLES:
-        op.drop_table(table.name, schema="course")
     for routine in ROUTINES:
         execute(f"drop routine course.{routine}")
     # Other course databases of this cluster may need the role still.

@@ -4,7 +4,10 @@ select c.relname::text as name, c.relkind::text as kind, c.relrowsecurity as row
        coalesce((
            select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                       'name', a.attname,
-                      'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+                      'type', case when t.typname = 'this_course_id' and t.typnamespace = c.relnamespace
+                                   then pg_catalog.format_type(t.typbasetype, t.typtypmod)
+                                   else pg_catalog.format_type(a.atttypid, a.atttypmod)
+                              end,
                       'not_null', a.attnotnull,
                       'has_default', a.atthasdef or a.attidentity <> '',
                       'varies', a.attidentity <> ''
@@ -12,6 +15,7 @@ select c.relname::text as name, c.relkind::text as kind, c.relrowsecurity as row
                                             ~ '(nextval|uuid\w*)\(', false)
                   ) order by a.attnum)
              from pg_catalog.pg_attribute a
+             join pg_catalog.pg_type t on t.oid = a.atttypid
              left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '[]') as columns,
        -- Those that cover all rows and have no expressions.

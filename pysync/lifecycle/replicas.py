@@ -37,7 +37,6 @@ _QUERIES: Final = load(__file__)
 _GUARD_TRIGGERS: Final = (
     "pysync_refuse_rows",
     "pysync_refuse_columns",
-    "pysync_refuse_course_id",
     "pysync_refuse_truncate",
 )
 

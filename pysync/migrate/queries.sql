@@ -107,6 +107,18 @@ select 'constraint', r.name, k.conname::text,
   join pg_catalog.pg_constraint k on k.conrelid = r.oid and k.contype in ('c', 'f', 'p', 'u', 'x')
  where r.ours or k.conname ^@ 'pysync_'
 union all
+select 'domain', '', t.oid::pg_catalog.regtype::text,
+       (select pg_catalog.jsonb_object_agg(r.name || '.' || a.attname, 'of this type')
+          from relations r
+          join pg_catalog.pg_attribute a on a.attrelid = r.oid
+         where a.atttypid = t.oid),
+       (select pg_catalog.string_agg(pg_catalog.pg_get_constraintdef(k.oid), ' ' order by k.conname)
+          from pg_catalog.pg_constraint k
+         where k.contypid = t.oid)
+  from pg_catalog.pg_type t
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+ where t.typtype = 'd' and n.nspname = any ({schemas})
+union all
 select 'index', r.name, c.relname::text,
        pg_catalog.jsonb_build_object('unique', i.indisunique, 'valid', i.indisvalid),
        pg_catalog.pg_get_indexdef(i.indexrelid)

@@ -38,13 +38,6 @@ begin
             'before truncate on %s for each statement '
             'execute function course.refuse_write()',
             guarded_table);
-        -- Before the check constraint would refuse it with less to say. Without WHEN, which can't look
-        -- at rows as a whole where columns are generated.
-        execute format(
-            'create or replace trigger pysync_refuse_course_id '
-            'before update on %s for each row '
-            'execute function course.refuse_change()',
-            guarded_table);
         -- After the update: a BEFORE trigger of the course's own may have changed columns, too.
         execute format(
             'create or replace trigger pysync_refuse_columns '

@@ -123,9 +123,10 @@ IN_THE_COURSE = {
         "trigger 'pysync_refuse_columns' on course.auth_user",
         "is missing",
     ),
-    "alter table course.auth_user drop constraint pysync_this_course": (
-        "constraint 'pysync_this_course' on course.auth_user",
-        "is missing: rows of other courses would be let in",
+    "alter table course.auth_user alter column course_id type varchar(255)": (
+        "domain course.this_course_id",
+        "was altered: rows of other courses would be let in "
+        "(course.auth_user.course_id is None rather than “of this type”)",
     ),
     "create or replace function course.refuse_write() returns trigger language plpgsql"
     " set search_path = pg_catalog, pg_temp as 'begin return new; end'": (

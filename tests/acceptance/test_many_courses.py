@@ -223,7 +223,7 @@ def test_a_hundred_courses_are_reported_within_five_seconds(crowded_site: Site) 
     # What gets on or is paused isn't taken for the others.
     mended, paused = failing[-1], failing[-2]
     with site.course(mended) as course:
-        course.execute("alter table course.mark drop constraint pysync_this_course")
+        course.execute("alter domain course.this_course_id drop constraint pysync_this_course")
     alter_subscription(site, paused, "disable")
     site.wait(mended)
     found = courses_of("status", portal=site.portal)

@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from pysync.errors import AdoptionError, UnsuitableDatabaseError
 from pysync.lifecycle import courses
 from pysync.migrate.lineage import COURSE
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.types import CourseId
 from pysync.watching.status import State, status
 from tests.conftest import GRANTED
@@ -56,6 +57,8 @@ def fetch(conninfo: str, query: str, *arguments: Any) -> list[Any]:
 
 def test_a_course_site_is_adopted_used_and_given_back(site: Site, course_server: Cluster) -> None:
     course = site.new_database(template=new_site(course_server, forum=True))
+    # PostgreSQL alters no column that a view has.
+    change(course, "create view held as select course_id from student_courseenrollment")
     before = catalog(course)
     referring = fetch(course, FOREIGN_KEYS_TO_USERS, "public.auth_user")
     assert {"auth_user_groups", "django_admin_log", "forum_post"} <= set(referring)
@@ -67,6 +70,10 @@ def test_a_course_site_is_adopted_used_and_given_back(site: Site, course_server:
     assert_live_rows(site, "A")
     assert fetch(course, FOREIGN_KEYS_TO_USERS, "course.auth_user") == sorted(referring)
     assert fetch(course, "select to_regclass('public.auth_user')") == [None]
+    for table in REPLICATED_TABLES:
+        of_another_course = f"update course.{table} set course_id = 'B'"
+        with pytest.raises(psycopg.errors.CheckViolation, match="pysync_this_course"):
+            change(course, f"set session_replication_role = replica; {of_another_course}")
 
     assert django(
         course,

@@ -84,7 +84,8 @@ def test_autogenerate_finds_nothing_to_do(lineage: Lineage, migrated: str) -> No
                 "include_name": is_ours,
                 "version_table": VERSION_TABLE,
                 "version_table_schema": lineage.version_schema,
-                "compare_type": True,
+                # What sql/course: membership.sql makes of it is this column's type.
+                "compare_type": lambda *of: None if of[2].name != "course_id" else False,
                 "compare_server_default": True,
             },
         )
@@ -105,10 +106,18 @@ def test_migrated_tables_are_what_the_models_create(
     assert described(catalog(migrated), tables) == described(catalog(declared), tables)
 
 
+BASE_TYPES = {"course.this_course_id": "character varying(255)"}
+"""What models declare where sql/course: membership.sql has another type made."""
+
+
 def described(found: Catalog, tables: set[tuple[str | None, str]]) -> dict[str, set[Any]]:
     """Return what models say of tables: all but owners, privileges, policies and triggers."""
     return {
-        "columns": {(*row[:7], *row[8:]) for row in found["columns"] if row[:2] in tables},
+        "columns": {
+            (*(BASE_TYPES.get(value, value) for value in row[:7]), *row[8:])
+            for row in found["columns"]
+            if row[:2] in tables
+        },
         "constraints": {
             row
             for row in found["constraints"]

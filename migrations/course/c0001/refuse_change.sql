@@ -56,17 +56,16 @@ begin
              where before *<> after;
     end case;
     if old_values is null then
-        return new;
+        return null;
     end if;
 
     select string_agg(quote_ident(before.key), ', ' order by before.key)
       into changed_columns
       from jsonb_each(old_values) as before
       join jsonb_each(new_values) as after on after.key = before.key
-     where before.value <> after.value
-       and (tg_when = 'AFTER' or before.key = 'course_id');
+     where before.value <> after.value;
     if changed_columns is null then
-        return new;
+        return null;
     end if;
     raise exception using
         errcode = 'PY002',

@@ -11,7 +11,12 @@ select array_agg(guard.definition order by guard.definition)
          union all
         select conname::text || ' ' || pg_get_constraintdef(oid)
           from pg_catalog.pg_constraint
-         where conrelid = relation and conname ^@ 'pysync_') as guard (definition)
+         where conrelid = relation and conname ^@ 'pysync_'
+         union all
+        select attname || ' ' || atttypid::regtype
+          from pg_catalog.pg_attribute
+         where attrelid = relation
+           and atttypid = to_regtype('course.this_course_id')) as guard (definition)
 $$;
 
 revoke all on function course.write_guard(regclass) from public;

@@ -34,6 +34,7 @@ _ALTERED: Final = {"function": "routine", "view": "table"}
 
 _CONSEQUENCES: Final = {
     "policy": ": roles of courses may read what isn't theirs, or not what is",
+    "course.this_course_id": ": rows of other courses would be let in",
     "pysync_this_course": ": rows of other courses would be let in",
 }
 
