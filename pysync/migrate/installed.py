@@ -1,6 +1,7 @@
 """What a database's revisions made: recorded when it is made, and compared with what is there."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from psycopg import sql
@@ -54,6 +55,7 @@ def differences(connection: Connection, lineage: Lineage) -> list[Difference]:
         return cursor.execute(_query("differences", lineage)).fetchall()
 
 
+@cache
 def _query(name: str, lineage: Lineage) -> sql.Composed:
     tables = [
         f"{table.schema}.{table.name}"
@@ -69,7 +71,9 @@ def _query(name: str, lineage: Lineage) -> sql.Composed:
         "installed": sql.Literal(f"{lineage.version_schema}.installed"),
     }
     objects = sql.SQL("({})").format(_QUERIES["objects"].format(**places))
-    return _QUERIES[name].format(**places, objects=objects, table=_table(lineage))
+    query = _QUERIES[name].format(**places, objects=objects, table=_table(lineage))
+    # Put together once: a report runs it in every course.
+    return sql.Composed([sql.SQL(query.as_string(None))])
 
 
 def _table(lineage: Lineage) -> sql.Identifier:

@@ -6,6 +6,7 @@ so none can have a column that the others lack. How the tables are carried says
 """
 
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -151,6 +152,7 @@ def points_at(target: str = "public.auth_user") -> ForeignKey:
     )
 
 
+@cache
 def type_name(column: Column[object]) -> str:
     """Return a declared column's type as the catalog writes it."""
     compiled = column.type.compile(dialect=PGDialect())  # type: ignore[no-untyped-call]

@@ -200,8 +200,8 @@ def test_a_hundred_courses_are_reported_within_five_seconds(crowded_site: Site) 
     eventually(lambda: server.execute(fail).fetchone() == (len(failing),), 60)
     seconds: list[float] = []
     others: list[Any] = []
-    # Five where nothing else runs; without a sample it takes twelve and more here.
-    while not seconds or seconds[-1] >= 8 or others:
+    # Less than five unless others use the machine; without a sample it takes twelve and more here.
+    while not seconds or seconds[-1] >= 6 or others:
         assert len(seconds) < 5, (seconds, others)
         began = time.monotonic()
         found = courses_of("status", portal=site.portal)

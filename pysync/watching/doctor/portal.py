@@ -27,6 +27,10 @@ from pysync.watching.doctor import tls
 OPEN_SECONDS: Final = 60
 """How long a transaction may be prepared, or idle, before it is worth a word."""
 
+SPILLED_BYTES: Final = 1 << 30
+SPILLED_SHARE: Final = 0.1
+"""What decoding for a course writes to disk, and of all it decodes, to be worth a word."""
+
 _QUERIES: Final = load(__file__)
 
 
@@ -61,6 +65,7 @@ def examine_portal(
     yield from dict.fromkeys(ended)
     yield from long_transactions(portal, ON_PORTAL)
     yield from _unverified(portal, wanted)
+    yield from spilling(portal, wanted)
     for (table,) in portal.execute(
         _QUERIES["replica_identities"], {"tables": list(PUBLISHED_TABLES)}
     ).fetchall():
@@ -149,6 +154,40 @@ def _unverified(portal: Connection, wanted: Sequence[Course]) -> Iterator[Findin
             "mark tells stays unseen",
             f"have 'pysync serve' run, which does that in turn, or run 'pysync verify "
             f"{word(course_id)}'",
+            must=False,
+        )
+
+
+def spilling(
+    portal: Connection,
+    wanted: Sequence[Course],
+    *,
+    least_bytes: int = SPILLED_BYTES,
+    least_share: float = SPILLED_SHARE,
+) -> Iterator[Finding]:
+    """Name courses for which the portal writes much of what it decodes to its disk, and reads it.
+
+    :param least_bytes: how much, since its statistics begin.
+    :param least_share: how much of what was decoded.
+    """
+    named = {"courses": [each.course_id for each in wanted]}
+    limits = {"least_bytes": least_bytes, "least_share": least_share}
+    with portal.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_QUERIES["spilling"], named | limits).fetchall()
+    for each in found:
+        role = sql.Identifier(each["replication_role"]).as_string(portal)
+        raised = f"alter role {role} set logical_decoding_work_mem = '{each['megabytes']}MB'"
+        # Streaming is no way out: what is inserted with ON CONFLICT, as copies are, is spilled.
+        remedy = run(raised, ON_PORTAL) + (
+            ", if it has so much memory for each of the role's courses; they get it when they "
+            "connect anew"
+        )
+        yield Finding(
+            f"course '{each['course_id']}' slot",
+            f"spilled {each['spilled']} of {each['decoded']} to the portal's disk since "
+            f"{each['since']:%Y-%m-%d}: {each['transactions']} times a transaction was larger than "
+            "logical_decoding_work_mem",
+            remedy,
             must=False,
         )
 

@@ -46,6 +46,25 @@ select course.course_id, seen.at
    and seen.at < pg_catalog.now() - interval '1 day'
  order by seen.at, course.course_id;
 
+-- name: spilling
+-- Courses of whose decoded changes the portal wrote much to its disk, since when, how much of how
+-- much, and a size that would have held most of these transactions.
+select course.course_id, course.replication_role,
+       coalesce(decoded.stats_reset, course.ready_at) as since,
+       pg_catalog.pg_size_pretty(decoded.spill_bytes) as spilled,
+       pg_catalog.pg_size_pretty(decoded.total_bytes) as decoded, decoded.spill_txns as transactions,
+       -- Twice the mean, as a power of two.
+       pg_catalog.ceil(2 ^ pg_catalog.ceil(pg_catalog.log(
+           2, greatest(2 * decoded.spill_bytes / decoded.spill_txns / 1048576, 1))))::bigint as megabytes
+  from pysync.course
+  join pg_catalog.pg_stat_replication_slots as decoded
+    on decoded.slot_name = course.replication_name
+ where course.course_id = any (%(courses)s::text[])
+   and decoded.spill_txns > 0
+   and decoded.spill_bytes >= %(least_bytes)s
+   and decoded.spill_bytes >= %(least_share)s * decoded.total_bytes
+ order by course.course_id;
+
 -- name: unindexed
 -- Foreign keys on replicated tables without an index: each deletion reads the whole table.
 select k.conrelid::pg_catalog.regclass::text as table, k.conname::text as name,
