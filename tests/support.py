@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -100,6 +100,7 @@ class Cluster:
     granted: dict[str, Any] = field(default_factory=dict)
     """How to connect as the role that has what ``pysync grants`` prints, once it is admitted."""
     _course_templates: set[str] = field(default_factory=set)
+    _session: psycopg.Connection[Any] | None = None
 
     def conninfo(self, dbname: str = "postgres", **parameters: Any) -> str:
         defaults = {
@@ -116,9 +117,18 @@ class Cluster:
         statement = sql.SQL("create database {} template {} strategy file_copy").format(
             sql.Identifier(name), sql.Identifier(template or "template1")
         )
-        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            connection.execute(statement)
+        self.session().execute(statement)
         return self.conninfo(name)
+
+    def session(self) -> psycopg.Connection[Any]:
+        """Return a superuser's session that stays, in a database that nobody is tested on."""
+        with suppress(psycopg.OperationalError):  # the server may have ended it
+            if self._session is not None and not self._session.closed:
+                self._session.execute("select")
+                return self._session
+        self._session = psycopg.connect(self.conninfo(), autocommit=True, prepare_threshold=None)
+        weakref.finalize(self, self._session.close)
+        return self._session
 
     def has_course_templates(self) -> None:
         """Note that the databases are there: the server's data are a copy."""
@@ -166,32 +176,33 @@ class Cluster:
     def drop(self, conninfo: str) -> None:
         """Drop a database, its subscriptions first."""
         name = conninfo_to_dict(conninfo)["dbname"]
-        try:
-            with psycopg.connect(conninfo, autocommit=True) as connection:
-                for (subscription,) in connection.execute(
-                    "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid"
-                    " where d.datname = current_database()"
-                ).fetchall():
-                    for action in ("disable", "set (slot_name = none)"):
-                        connection.execute(
-                            sql.SQL("alter subscription {} " + action).format(
-                                sql.Identifier(subscription)
-                            )
-                        )
-                    connection.execute(
-                        sql.SQL("drop subscription {}").format(sql.Identifier(subscription))
-                    )
-        except psycopg.OperationalError:
-            pass
-        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            slots = connection.execute(
-                "select slot_name from pg_replication_slots where database = %s", (name,)
-            ).fetchall()
-            for (slot,) in slots:
-                drop_slot(connection, slot)
-            connection.execute(
-                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(str(name)))
-            )
+        server = self.session()
+        subscriptions = server.execute(
+            "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid"
+            " where d.datname = %s",
+            (name,),
+        ).fetchall()
+        if subscriptions:
+            with (
+                suppress(psycopg.OperationalError),
+                psycopg.connect(conninfo, autocommit=True) as connection,
+            ):
+                for (subscription,) in subscriptions:
+                    named = sql.Identifier(subscription)
+                    for action in (
+                        "alter subscription {} disable",
+                        "alter subscription {} set (slot_name = none)",
+                        "drop subscription {}",
+                    ):
+                        connection.execute(sql.SQL(action).format(named))
+        slots = server.execute(
+            "select slot_name from pg_replication_slots where database = %s", (name,)
+        ).fetchall()
+        for (slot,) in slots:
+            drop_slot(server, slot)
+        server.execute(
+            sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(str(name)))
+        )
 
 
 def drop_slot(connection: psycopg.Connection[Any], slot: str) -> None:
@@ -276,7 +287,7 @@ class Site:
                     "call course.wait_for(%s, make_interval(secs => %s))", (mark, timeout_seconds)
                 )
 
-    def execute(self, query: str, *arguments: Any) -> Rows:
+    def execute(self, query: str | sql.Composed, *arguments: Any) -> Rows:
         """Run a statement on the portal in a transaction of its own; returns its rows.
 
         The session stays for the next one, and is renewed if somebody has ended it.
@@ -301,7 +312,7 @@ class Site:
             session.close()
         self._session = ("", None)
 
-    def one(self, query: str, *arguments: Any) -> Any:
+    def one(self, query: str | sql.Composed, *arguments: Any) -> Any:
         """Return the only value of a query on the portal."""
         return self.execute(query, *arguments)[0][0]
 
@@ -381,10 +392,7 @@ def insert_user(site: Site, username: str, **columns: Any) -> int:
         sql.SQL(", ").join(map(sql.Identifier, values)),
         sql.SQL(", ").join(sql.Placeholder() * len(values)),
     )
-    with psycopg.connect(site.portal, autocommit=True) as connection:
-        row = connection.execute(statement, list(values.values())).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(site.one(statement, *values.values()))
 
 
 def enroll(site: Site, user_id: int, course_id: str) -> int:
@@ -409,9 +417,7 @@ def unenroll(site: Site, user_id: int, course_id: str) -> None:
 
 def assert_live_rows(site: Site, course_id: str) -> None:
     """Every enrolled user, profile and enrollment is in the course database as on the portal."""
-    portal = psycopg.connect(site.portal, autocommit=True)
-    course = psycopg.connect(site.databases[course_id], autocommit=True)
-    with portal, course:
+    with psycopg.connect(site.databases[course_id], autocommit=True) as course:
         for columns, on_portal, in_course in (
             (
                 USER_COLUMNS,
@@ -435,7 +441,7 @@ def assert_live_rows(site: Site, course_id: str) -> None:
                 "select {} from course.student_courseenrollment order by id",
             ),
         ):
-            expected = portal.execute(on_portal.format(columns), (course_id,)).fetchall()
+            expected = site.execute(on_portal.format(columns), course_id)
             found = course.execute(in_course.format(columns)).fetchall()
             assert found == expected, (
                 f"course {course_id!r}: {len(expected)} rows of '{columns[:30]}…' expected, "

@@ -260,6 +260,7 @@ class OwnCluster(Cluster):
         self.major = major
         self.granted = {}
         self._course_templates = set()
+        self._session = None
 
     def __repr__(self) -> str:
         return f"OwnCluster({self.server.port})"
