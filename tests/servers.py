@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
 from pysync.demo.servers import Installation, identity, make_folder, readable
+from tests.support import eventually
 
 INITDB: Final = "--username=postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync"
 
@@ -38,8 +41,17 @@ class Executor(PostgreSQLExecutor):
     def ready(self) -> Executor:
         """Start it, and wait until it takes connections."""
         self.start()
-        self.wait_for_postgres()
+        eventually(self._takes_connections, 60)  # it listens before
         return self
+
+    def _takes_connections(self) -> bool:
+        target = make_conninfo(
+            "", host=self.host, port=self.port, user=self.user, dbname="postgres"
+        )
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(target).close()
+            return True
+        return False
 
 
 @contextmanager
