@@ -6,6 +6,7 @@ set search_path = pg_catalog, pg_temp
 set row_security = on
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 #variable_conflict use_variable
 declare
@@ -29,7 +30,10 @@ begin
 
     -- The triggers are at work already. Once we hold the users we look again: who has left in the
     -- meantime isn't copied.
-    perform course.claim_members(user_ids);
+    perform
+       from public.auth_user as portal_user
+      where portal_user.id = any (user_ids)
+        for no key update;
     select array_agg(enrollment.id::bigint order by enrollment.user_id),
            array_agg(enrollment.user_id::bigint order by enrollment.user_id)
       into enrollment_ids, member_ids

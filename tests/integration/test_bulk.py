@@ -163,6 +163,43 @@ def test_overlapping_bulk_statements_in_opposite_orders_do_not_deadlock(
     assert differences(site) == []
 
 
+IN_THE_WAY = {
+    "nothing": "",
+    "one of them": """
+        insert into student_courseenrollment (user_id, course_id) values (75, 'A');
+        delete from student_courseenrollment""",
+    "a name": """
+        insert into student_courseenrollment (user_id, course_id) values (200, 'A');
+        delete from student_courseenrollment;
+        update auth_user set username = 'other' where id = 200;
+        update auth_user set username = 'user-200' where id = 75""",
+    "a profile": """
+        insert into auth_userprofile (user_id) values (200);
+        insert into student_courseenrollment (user_id, course_id) values (200, 'A');
+        delete from student_courseenrollment;
+        update auth_userprofile set user_id = 75""",
+}
+
+
+@pytest.mark.parametrize("in_the_way", IN_THE_WAY)
+@pytest.mark.parametrize("level", ["read committed", "repeatable read"])
+def test_many_enroll_whatever_is_in_the_way(app: App, in_the_way: str, level: str) -> None:
+    site = app.site
+    site.register_only("A")
+    make_users(app, 200)
+    for statement in filter(None, IN_THE_WAY[in_the_way].split(";")):
+        app.execute(statement)
+    app.execute(f"set default_transaction_isolation = '{level}'")
+    app.execute(
+        "insert into auth_userprofile (user_id) select id from auth_user where id % 2 = 0"
+        " on conflict do nothing"
+    )
+    app.execute(ENROLL_IN.format("A", "desc") + " offset 50")
+    assert differences(site) == []
+    assert site.one("select count(*) from course.auth_user where live") == 150
+    assert site.one("select count(*) from course.student_courseenrollment") == 150
+
+
 def test_merge_carries_its_inserts_updates_and_deletes(app: App) -> None:
     site = app.site
     site.register_only("A", "B")

@@ -126,6 +126,7 @@ COLUMNS = "pysync/models/columns.py"
             "    goals: Mapped[str | None] = mapped_column(Text)\n",
             {
                 "portal/copy_members.sql",
+                "portal/copy_newcomers.sql",
                 "portal/copy_profiles.sql",
                 "portal/profiles_changed.sql",
                 "portal/verification/fan_out_differences.sql",
@@ -136,6 +137,7 @@ COLUMNS = "pysync/models/columns.py"
             "    is_active: Mapped[bool] =",
             {
                 "portal/copy_members.sql",
+                "portal/copy_newcomers.sql",
                 "portal/make_way.sql",
                 "portal/refresh_members.sql",
                 "portal/user_updated.sql",
@@ -147,6 +149,7 @@ COLUMNS = "pysync/models/columns.py"
             "    created: Mapped[datetime | None] =",
             {
                 "portal/copy_enrollments.sql",
+                "portal/copy_newcomers.sql",
                 "portal/verification/fan_out_differences.sql",
                 "course/refuse_change.sql",
             },
@@ -230,6 +233,7 @@ def test_a_fourth_table_is_asked_for_by_name_and_nowhere_in_silence() -> None:
         "sql/course/refuse_change.sql",
         "sql/portal/carry_profiles.sql",
         "sql/portal/copy_members.sql",
+        "sql/portal/copy_newcomers.sql",
         "sql/portal/copy_notes.sql",
         "sql/portal/delete_profiles.sql",
         "sql/portal/note_truncated.sql",
