@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pysync.db.connections import Connection, compose, parse, resolve, without_secrets
-from pysync.db.places import places
+from pysync.db.hosts import places
 
 _PLACE: Final = ("host", "hostaddr", "port")
 _FIRST: Final = (*_PLACE, "dbname", "user")

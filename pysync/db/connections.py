@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from pysync.db.errors import unconnected
+from pysync.db.hosts import note, preferred
 from pysync.db.queries import load
 from pysync.errors import DatabaseUnreachableError, UnsuitableServerError
 from pysync.texts import quoted
@@ -148,11 +149,12 @@ def connect(
     :raises UnsuitableServerError: if a pooler answers in its place.
     """
     plain = _target(conninfo, connect_timeout=connect_timeout_seconds)
-    target = _with_settings(plain, statement_timeout_seconds)
+    target = _with_settings(preferred(plain), statement_timeout_seconds)
     try:
         connection = psycopg.connect(target, autocommit=True)
     except psycopg.Error as error:
         raise _refused(plain, error) from None
+    note(plain, connection.info.host, connection.info.port)
     try:
         found = connection.execute(_QUERIES["own_session"], _own(connection)).fetchone()
     except BaseException:

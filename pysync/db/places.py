@@ -1,22 +1,21 @@
-"""The servers that one string names: which they are, and whether one alone accepts writes."""
+"""The other servers that a string names, and whether one alone accepts writes."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, compose, connect, describe, resolve
+from pysync.db.hosts import PLACE, places
 from pysync.db.queries import load
 from pysync.errors import PysyncError, UnsuitableServerError
 
 REACH_SECONDS: Final = 2
 """How long another server than ours may take to be reached, and to answer."""
 
-_PLACE: Final = ("host", "hostaddr", "port")
 _QUERIES: Final = load(__file__)
 
 
@@ -40,17 +39,6 @@ def identify(connection: Connection) -> Server:
     return found
 
 
-def places(parameters: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return host, address and port of each server that parameters name, in their order."""
-    listed = {name: str(parameters.get(name) or "").split(",") for name in _PLACE}
-    count = max(len(listed["host"]), len(listed["hostaddr"]))
-    each = {name: values * count if len(values) == 1 else values for name, values in listed.items()}
-    return [
-        {name: values[i] for name, values in each.items() if i < len(values) and values[i]}
-        for i in range(count)
-    ]
-
-
 def others(connection: Connection, conninfo: str, *, accepting: str) -> list[str]:
     """Return how to reach each server that a string names beside the one that was connected to.
 
@@ -64,7 +52,7 @@ def others(connection: Connection, conninfo: str, *, accepting: str) -> list[str
         port = each.get("port", str(connection.info.port))
         if (host, port) == (connection.info.host, str(connection.info.port)):
             continue
-        rest = {name: value for name, value in parameters.items() if name not in _PLACE}
+        rest = {name: value for name, value in parameters.items() if name not in PLACE}
         rest |= {"target_session_attrs": accepting, "connect_timeout": REACH_SECONDS}
         found.append(compose(rest | each))
     return found

@@ -20,6 +20,7 @@ from pysync.db.connections import (
     resolve,
 )
 from pysync.db.errors import meaning, translated, unconnected
+from pysync.db.hosts import preferred
 from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
@@ -171,7 +172,7 @@ def begin(reader: Connection) -> None:
 
 
 def _replication_connection(conninfo: str) -> Connection:
-    parameters = resolve(conninfo)
+    parameters = preferred(resolve(conninfo))
     parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
     parameters |= {"application_name": "pysync", "replication": "database"}
     try:

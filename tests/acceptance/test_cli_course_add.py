@@ -71,6 +71,13 @@ def await_no_slot(site: Site) -> None:
     eventually(lambda: slots(site) == [])
 
 
+def assert_only_slot(site: Site, name: str) -> None:
+    """A course's slot is the only one, and fails over where the server has such."""
+    assert slots(site) == [name]
+    query = "select to_jsonb(s) ->> 'failover' from pg_replication_slots s where slot_name = %s"
+    assert site.one(query, name) in {"true", None}
+
+
 def slots(site: Site) -> list[str]:
     """Return the portal database's slots."""
     return [
@@ -89,7 +96,7 @@ def assert_whole(site: Site, course_id: str) -> None:
     found = courses_of("status", course_id, portal=site.portal)[course_id]
     assert found.items() >= STREAMING.items(), found
     name = site.one("select replication_name from pysync.course where course_id = %s", course_id)
-    assert slots(site) == [name]
+    assert_only_slot(site, name)
 
 
 def enroll_users(site: Site, course_id: str, count: int) -> None:

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from tests.acceptance.test_cli_course_add import (
+    assert_only_slot,
     enroll_users,
-    slots,
     start,
 )
 from tests.acceptance.test_cli_process import assert_refused, cli, courses_of, succeed
@@ -69,7 +69,7 @@ def assert_sound(site: Site) -> None:
     """The course streams, with its own slot and no other."""
     site.wait("A")
     eventually(lambda: state_of(site, "A") == "streaming")
-    assert slots(site) == [replication_name(site, "A")]
+    assert_only_slot(site, replication_name(site, "A"))
 
 
 def extend(site: Site, course_id: str) -> None:
@@ -309,7 +309,7 @@ def test_a_dry_run_counts_and_changes_nothing(damaged: Site) -> None:
     assert found["auth_userprofile"]["remove"] == 1
     assert found["student_courseenrollment"]["insert"] == 28
     assert site.course("A").execute(query).fetchall() == before
-    assert slots(site) == [replication_name(site, "A")]
+    assert_only_slot(site, replication_name(site, "A"))
     # The truth about what is then done.
     done = json.loads(succeed("resync", "A", "--format", "json", portal=site.portal))
     for each in done["differences"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -246,6 +247,19 @@ def test_a_subscription_knows_all_hosts_of_the_portal(site: Site, course_server:
         alter_subscription(site, "A", f"connection '{by_hand}'")
         (found,) = ways(portal)
         assert cause in found.cause
+
+
+@pytest.mark.newest("the order in which we ask")
+def test_a_host_that_says_nothing_is_waited_for_once(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = f"{silent.getsockname()[1]},{site.portal_server.executor.port}"
+        way = {"host": "127.0.0.1,127.0.0.1", "port": ports, "connect_timeout": "2"}
+        for _ in range(2):
+            connect(make_conninfo(site.portal, **way)).close()
+        silent.settimeout(0)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def shell_words(command: str) -> list[str]:

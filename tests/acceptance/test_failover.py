@@ -35,6 +35,7 @@ LOG = logging.getLogger(__name__)
 
 END_WORKERS = "select pg_terminate_backend(pid) from pg_stat_subscription where pid is not null"
 ACTIVE_SLOTS = "select count(*) from pg_replication_slots where active and slot_type = 'logical'"
+WAITING = "select count(*) from pg_stat_activity where wait_event = 'WaitForStandbyConfirmation'"
 
 pytestmark = pytest.mark.newest("slots that fail over, of servers that are slow to start")
 
@@ -189,18 +190,49 @@ def survive(site: Site, cluster: OwnCluster, standby: Server, writers: list[Writ
             f"127.0.0.1:{standby.port}', on timeline 2",
             "stop the one on the earlier timeline",
         )
-    # A course that meets it gets nothing of what is written there.
+    meet(site, primary, standby, portal)
+    primary.stop("immediate")
+    told = eventually(lambda: courses_of("status", portal=portal)["A"], 30)
+    assert (told["state"], "pysync resync A" in told["remedy"]) == ("lost", True)
+    succeed("resync", "A", portal=portal)
+    advance(writers)
+
+
+def meet(site: Site, primary: Server, standby: Server, portal: str) -> None:
+    """Have courses connect to the old primary, while somebody writes there."""
+    (ahead,) = execute(standby, "select pg_current_wal_lsn()")[0]
     with psycopg.connect(primary.conninfo(dbname(portal)), autocommit=True) as old:
         old.execute("set synchronous_commit = local")
-        old.execute(
-            "with lost as (insert into auth_user (username, password) values ('lost', '')"
-            " returning id) insert into student_courseenrollment (user_id, course_id)"
-            " select id, 'A' from lost"
-        )
+
+        def write(name: str) -> None:
+            old.execute(
+                "update auth_user set last_name = %s where id ="
+                " (select min(user_id) from student_courseenrollment where course_id = 'A')",
+                (name,),
+            )
+            old.execute("select pysync.mark('A')")
+
+        # They ask for what comes after all that they have, which is only then written there.
+        while old.execute(
+            "select pg_current_wal_lsn() < %s::pg_lsn + 16777216", (ahead,)
+        ).fetchone() == (True,):
+            old.execute("select pg_switch_wal() from pg_logical_emit_message(false, '', '')")
         execute(site.course_server, END_WORKERS)
         eventually(lambda: old.execute(ACTIVE_SLOTS).fetchone() == (len(COURSES),))
-    primary.stop("immediate")
-    advance(writers)
+        write("kept")
+        # It waits for a standby that is none any more, and sends nothing.
+        eventually(lambda: old.execute(WAITING).fetchone() == (len(COURSES),))
+        assert not has(site, "kept")
+        # Where it doesn't wait, the course gets what the portal hasn't, and that is told.
+        old.execute("alter system set synchronized_standby_slots = ''")
+        old.execute("select pg_reload_conf()")
+        write("sent")
+        eventually(lambda: has(site, "sent"))
+
+
+def has(site: Site, name: str) -> bool:
+    query = "select count(*) from auth_user where last_name = %s"
+    return site.course("A").execute(query, (name,)).fetchone() == (1,)
 
 
 @pytest.mark.timeout(180)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pysync.db.connections import connect, fetch_value, parse
-from pysync.db.places import places
+from pysync.db.hosts import places
 from pysync.db.queries import load
 from pysync.replication import standbys
 from pysync.replication.standbys import Standby
