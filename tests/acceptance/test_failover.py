@@ -35,6 +35,7 @@ LOG = logging.getLogger(__name__)
 
 END_WORKERS = "select pg_terminate_backend(pid) from pg_stat_subscription where pid is not null"
 ACTIVE_SLOTS = "select count(*) from pg_replication_slots where active and slot_type = 'logical'"
+SYNCHRONIZED = "select count(*) from pg_replication_slots where synced and not temporary"
 WAITING = "select count(*) from pg_stat_activity where wait_event = 'WaitForStandbyConfirmation'"
 
 pytestmark = pytest.mark.newest("slots that fail over, of servers that are slow to start")
@@ -142,12 +143,13 @@ def prepare(site: Site, primary: Server, standby: Server, portal: str) -> None:
             follow(each, primary, standby, portal)
     assert len(seen) == 10, seen
 
-    def ready() -> bool:
-        # A standby that has just begun takes a slot over once that has seen who is at work.
+    def synchronized() -> bool:
+        # It takes a slot over once that has seen who was at work when it began; else that takes long.
         execute(primary, "select pg_log_standby_snapshot()")
-        return {each for each, _ in readiness(portal).values()} == {True}
+        return execute(standby, SYNCHRONIZED) == [(len(COURSES),)]
 
-    eventually(ready, 60)
+    eventually(synchronized, 60)
+    assert set(readiness(portal).values()) == {(True, None)}
     assert of_standbys(portal) == []
 
 
