@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -20,7 +20,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from pysync.db.connections import Connection, Query, connect, fetch_value
 from pysync.db.queries import load
 from pysync.demo.servers import Installation, Server, find_installation, make_folder, readable
-from pysync.lifecycle import courses
+from pysync.errors import PysyncError
+from pysync.lifecycle import courses, many
+from pysync.lifecycle.many import Wanted
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
 from pysync.models.course import CourseDatabaseBase
@@ -198,6 +200,25 @@ def set_triggers(portal: Connection, enabled: Triggers) -> None:
                 sql.Identifier(name),
             )
         )
+
+
+def add_courses(
+    pair: Pair, portal_conninfo: str, course_ids: Sequence[CourseId], stem: str
+) -> None:
+    """Add courses with fresh databases, some at a time.
+
+    :param stem: what their databases' names begin with.
+    """
+    wanted = [
+        Wanted(course_id, pair.courses.create_database(f"{stem}_{number}"))
+        for number, course_id in enumerate(course_ids)
+    ]
+
+    def heard(course_id: CourseId, answer: courses.Added | PysyncError) -> None:
+        if isinstance(answer, PysyncError):
+            raise answer
+
+    many.add(portal_conninfo, wanted, _Quiet(pair.say), heard)
 
 
 def add_course(pair: Pair, portal_conninfo: str, course_id: CourseId, database: str) -> Connection:

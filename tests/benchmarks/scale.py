@@ -23,7 +23,7 @@ from tests.benchmarks.pair import (
     Pair,
     Say,
     Triggers,
-    add_course,
+    add_courses,
     enroll_in_three,
     new_portal,
     server_pair,
@@ -55,9 +55,9 @@ def measure(say: Say, effort: Effort) -> list[Row]:
         with closing(connect(conninfo)) as portal:
             courses: list[CourseId] = []
             for number in effort.courses:
-                for new in range(len(courses), number):
-                    courses.append(CourseId(f"{STEM}/{new}"))
-                    add_course(pair, conninfo, courses[-1], f"scale_{new}").close()
+                new = [CourseId(f"{STEM}/{n}") for n in range(len(courses), number)]
+                add_courses(pair, conninfo, new, f"scale_{number}")
+                courses += new
                 say(f"{number} courses attached")
                 rows += _stage(pair, portal, conninfo, courses, effort)
     return sorted(rows, key=lambda row: row.details["order"])
