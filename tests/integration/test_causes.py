@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.db import transactions
 from pysync.diagnosis import sessions
+from pysync.diagnosis.checks import portal_server
 from pysync.errors import (
     LockedError,
     PortalUnreachableError,
@@ -25,7 +26,7 @@ from pysync.errors import (
     UnsuitableServerError,
 )
 from pysync.findings import IN_COURSE, ON_PORTAL
-from pysync.lifecycle import courses, durability, first_copy, move, pause, resync
+from pysync.lifecycle import courses, durability, first_copy, move, resync
 from pysync.replication import slots, snapshots, subscriptions
 from pysync.texts import Text
 from pysync.types import CourseId
@@ -461,14 +462,13 @@ def test_who_waits_for_a_standby_is_told_from_who_fails(
     portal = site.connect()
     if not has(portal, "synchronized_standby_slots"):
         return
-    pause.switch(site.portal, A, on=False)
-    name = site.one("select replication_name from pysync.course")
-    course.execute(f"alter subscription {name} set (failover = true)")
-    pause.switch(site.portal, A, on=True)
     with server_setting(portal, "synchronized_standby_slots", "nobody"):
         become(
             site, State.STUCK, "before a standby of its own has it", "synchronized_standby_slots"
         )
+        (found,) = [each for each in portal_server(portal, 1) if "'nobody'" in each.cause]
+        assert found.must
+        assert found.commands == ("alter system set synchronized_standby_slots = ''",)
     heal(site)
 
 
