@@ -15,6 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pysync.demo.servers import identity, make_folder
+from pysync.watching.doctor import examine
 from tests.acceptance.test_cli_process import cli, courses_of, launch, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.conftest import INSTALLATIONS, PORTALS, SLOTS, executor_of, start_server
@@ -88,6 +89,12 @@ def test_one_command_brings_all_courses_back(site: Site, standby: Cluster) -> No
         site.add(course_id)
         for user in users[n : n + 6]:
             enroll(site, user, course_id)
+    # It is told before.
+    for each in courses_of("status", portal=site.portal).values():
+        assert each["failover_ready"] is False
+        assert "has no slots that fail over" in each["failover_cause"]
+    told = [each.finding for each in examine(site.portal) if "standby" in each.finding.object]
+    assert [each.commands for each in told] == [("pysync resync --all",)]
     succeed("course", "pause", "C", portal=site.portal)
     with closing(psycopg.connect(standby.conninfo(), autocommit=True)) as replica:
         written = site.one("select pg_current_wal_lsn()")
