@@ -49,27 +49,27 @@ class Restricted:
     def __enter__(self) -> Self:
         if self._schema is None:
             return self
-        self._run("create schema {schema}")
-        self._session.execute(
-            _QUERIES["restricted_function"].format(function=self._in_schema("run"))
+        self._run(
+            sql.SQL("create schema {schema}"),
+            _QUERIES["restricted_function"],
+            sql.SQL("grant usage on schema {schema} to {role}"),
+            *_make(_AFFECTED, "affected bigint"),
+            # What is deferred until the end of the transaction would be refused.
+            sql.SQL("set constraints all immediate"),
         )
-        self._run("grant usage on schema {schema} to {role}")
-        self._make(_AFFECTED, "affected bigint")
-        # What is deferred until the end of the transaction would be refused.
-        self._run("set constraints all immediate")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._schema is None or kind:
             return
-        self._run("drop schema {schema} cascade")
-        self._run("drop table {affected}")
+        self._run(sql.SQL("drop schema {schema} cascade; drop table {affected}"))
 
     def execute(self, statement: Query, parameters: Parameters = None) -> int:
         """Run a statement and return how many rows it concerned."""
         if self._schema is None:
             return self._session.execute(statement, parameters).rowcount
-        return self._refresh([self._text(statement, parameters)])
+        ((affected,),) = self._refresh([self._text(statement, parameters)])
+        return int(affected)
 
     def execute_all(self, statements: Iterable[tuple[Query, Parameters]]) -> None:
         """Run statements in a round trip or two, until one fails."""
@@ -88,13 +88,12 @@ class Restricted:
         """
         if self._schema is None:
             return self._session.execute(query, parameters).fetchall()
-        self._make(_ROWS, columns)
-        self._refresh([f"insert into pg_temp.pysync_rows {self._text(query, parameters)}"])
-        # Its columns are others each time.
-        result = self._session.execute(sql.SQL("select * from {}").format(_ROWS), prepare=False)
-        rows = result.fetchall()
-        self._run("drop table {rows}")
-        return rows
+        insert = f"insert into pg_temp.pysync_rows {self._text(query, parameters)}"
+        return self._refresh(
+            [insert],
+            before=_make(_ROWS, columns),
+            after=[sql.SQL("select * from {rows}"), sql.SQL("drop table {rows}")],
+        )
 
     def value(self, query: Query, type_: str, parameters: Parameters = None) -> Any:
         """Return the only column of a query's first row, or ``None`` if it has no row."""
@@ -104,43 +103,57 @@ class Restricted:
         """Let the role read and write a temporary table of this session's."""
         if self._schema is not None:
             table = sql.Identifier("pg_temp", temporary_table)
-            self._run("grant select, insert, update, delete on {table} to {role}", table=table)
+            self._run(
+                sql.SQL("grant select, insert, update, delete on {table} to {role}"), table=table
+            )
 
     def _text(self, statement: Query, parameters: Parameters) -> str:
         return psycopg.ClientCursor(self._session).mogrify(statement, parameters)
 
-    def _refresh(self, statements: list[str]) -> int:
+    def _refresh(
+        self, statements: list[str], before: Iterable[sql.SQL] = (), after: Iterable[sql.SQL] = ()
+    ) -> list[TupleRow]:
+        """Run statements of the role's, and ours before and after; returns the rows of the last."""
         # A name of its own each time: the role may have moved the one before.
         self._views += 1
-        view, function = self._in_schema(f"work_{self._views}"), self._in_schema("run")
-        self._run("truncate {affected}")
-        self._session.execute(
-            _QUERIES["restricted_view"].format(
-                view=view, function=function, statements=sql.Literal(statements)
-            )
+        return self._run(
+            *before,
+            sql.SQL("truncate {affected}"),
+            _QUERIES["restricted_view"],
+            # Others than superusers give away only what the new owner could have made there.
+            sql.SQL("grant create on schema {schema} to {role}"),
+            sql.SQL("alter materialized view {view} owner to {role}"),
+            sql.SQL("revoke create on schema {schema} from {role}"),
+            sql.SQL("refresh materialized view {view}"),
+            sql.SQL("select * from {affected}"),
+            *after,
+            view=self._in_schema(f"work_{self._views}"),
+            statements=sql.Literal(statements),
         )
-        # Others than superusers give away only what the new owner could have made there.
-        self._run("grant create on schema {schema} to {role}")
-        self._run("alter materialized view {view} owner to {role}", view=view)
-        self._run("revoke create on schema {schema} from {role}")
-        self._run("refresh materialized view {view}", view=view)
-        return int(fetch_value(self._session, sql.SQL("select * from {}").format(_AFFECTED)))
-
-    def _make(self, table: sql.Identifier, columns: str) -> None:
-        self._run(
-            "create temporary table {table} ({columns}) on commit drop",
-            table=table,
-            columns=sql.SQL(columns),
-        )
-        self._run("grant insert on {table} to {role}", table=table)
 
     def _in_schema(self, name: str) -> sql.Identifier:
         return sql.Identifier(str(self._schema), name)
 
-    def _run(self, statement: Any, **places: sql.Composable) -> None:
+    def _run(self, *statements: sql.SQL, **places: sql.Composable) -> list[TupleRow]:
+        """Run statements in one round trip; returns the rows of the last one that has any."""
         places |= {"schema": sql.Identifier(str(self._schema)), "role": self._role}
-        places |= {"affected": _AFFECTED, "rows": _ROWS}
-        self._session.execute(sql.SQL(statement).format(**places))
+        places |= {"affected": _AFFECTED, "rows": _ROWS, "function": self._in_schema("run")}
+        each = [statement.format(**places) for statement in statements]
+        cursor = self._session.execute(sql.SQL(";\n").join(each), prepare=False)
+        rows: list[TupleRow] = []
+        while True:
+            rows = cursor.fetchall() if cursor.description else rows
+            if not cursor.nextset():
+                return rows
+
+
+def _make(table: sql.Identifier, columns: str) -> tuple[sql.SQL, ...]:
+    """Return what makes a temporary table that the role may fill."""
+    name = table.as_string(None)
+    return (
+        sql.SQL(f"create temporary table {name} ({columns}) on commit drop"),
+        sql.SQL(f"grant insert on {name} to {{role}}"),
+    )
 
 
 @contextmanager
