@@ -185,7 +185,7 @@ def spilling(
         yield Finding(
             f"course '{each['course_id']}' slot",
             f"spilled {each['spilled']} of {each['decoded']} to the portal's disk since "
-            f"{each['since']:%Y-%m-%d}: {each['transactions']} times a transaction was larger than "
+            f"{each['since']:%Y-%m-%d}: {each['transactions']} transactions were larger than "
             "logical_decoding_work_mem",
             remedy,
             must=False,

@@ -53,9 +53,9 @@ select course.course_id, course.replication_role,
        coalesce(decoded.stats_reset, course.ready_at) as since,
        pg_catalog.pg_size_pretty(decoded.spill_bytes) as spilled,
        pg_catalog.pg_size_pretty(decoded.total_bytes) as decoded, decoded.spill_txns as transactions,
-       -- Twice the mean, as a power of two.
-       pg_catalog.ceil(2 ^ pg_catalog.ceil(pg_catalog.log(
-           2, greatest(2 * decoded.spill_bytes / decoded.spill_txns / 1048576, 1))))::bigint as megabytes
+       -- Four times the mean, as a power of two: in memory they take more than on disk.
+       (2 ^ pg_catalog.ceil(pg_catalog.log(2, greatest(
+           4 * decoded.spill_bytes::numeric / decoded.spill_txns / 1048576, 128))))::bigint as megabytes
   from pysync.course
   join pg_catalog.pg_stat_replication_slots as decoded
     on decoded.slot_name = course.replication_name
