@@ -1,5 +1,6 @@
 """The other servers that a string names, and whether one alone accepts writes."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ from psycopg.rows import class_row
 from pysync.db.connections import Connection, compose, connect, describe, resolve
 from pysync.db.hosts import PLACE, places
 from pysync.db.queries import load
-from pysync.errors import PysyncError, UnsuitableServerError
+from pysync.errors import DatabaseUnreachableError, PysyncError, UnsuitableServerError
 
 REACH_SECONDS: Final = 2
 """How long another server than ours may take to be reached, and to answer."""
 
+SILENT_SECONDS: Final = 3
+"""For how long one that said nothing isn't asked again: a command asks several times."""
+
+_silent: dict[str, tuple[float, DatabaseUnreachableError]] = {}
 _QUERIES: Final = load(__file__)
 
 
@@ -61,9 +66,19 @@ def others(connection: Connection, conninfo: str, *, accepting: str) -> list[str
 def reach(conninfo: str) -> Connection:
     """Connect to one of these.
 
-    :raises DatabaseUnreachableError: if it can't be reached soon.
+    :raises DatabaseUnreachableError: if it can't be reached soon, or couldn't a moment ago.
     """
-    return connect(conninfo, statement_timeout_seconds=REACH_SECONDS)
+    place, began = describe(conninfo), time.monotonic()
+    if place in _silent and began - _silent[place][0] < SILENT_SECONDS:
+        error = _silent[place][1]
+        raise DatabaseUnreachableError(error.message, error.remedy)
+    try:
+        return connect(conninfo, statement_timeout_seconds=REACH_SECONDS)
+    except DatabaseUnreachableError as error:
+        # One that answers what isn't asked for does so at once.
+        if time.monotonic() - began > REACH_SECONDS * 0.9:
+            _silent[place] = time.monotonic(), error
+        raise
 
 
 def require_one(connection: Connection, conninfo: str) -> None:
