@@ -65,3 +65,18 @@ def test_a_module_can_be_read_in_one_sitting() -> None:
     assert without == {}, "split it, or say why not in LONG_FOR_A_REASON"
     stale = [each for each in LONG_FOR_A_REASON if lines.get(each, 0) <= 250]
     assert stale == [], "these are shorter now: take them off the list"
+
+
+def test_the_top_level_is_what_it_is_to_be() -> None:
+    root = PACKAGE.parent
+    built = {"dist", "build", "__pycache__", *(each.name for each in root.glob("*.egg-info"))}
+    found = {each.name for each in root.iterdir() if not each.name.startswith(".")} - built
+    assert found == {
+        "Makefile",
+        "README.md",
+        "migrations",
+        "pyproject.toml",
+        "pysync",
+        "sql",
+        "tests",
+    }
