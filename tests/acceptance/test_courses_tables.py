@@ -100,13 +100,15 @@ def test_columns_of_any_type_and_changed_types_are_the_sites_business(site: Site
             type_ = type_name(column)
             if column.name == "id":
                 course.execute(f"alter table course.{each.name} drop if exists length")
+            if column.name == "course_id":
+                continue  # its type says whose the row is
             for changed in altered(type_):
                 if changed in ("integer", "character varying(100)"):
                     continue  # narrower than the portal's
                 course.execute(f"alter table course.{each.name} alter {column.name} type {changed}")
                 if each.name == "auth_user":
                     session.execute("update course.auth_user set last_login = now()")
-                    if column.name in ("username", "email", "course_id"):
+                    if column.name in ("username", "email"):
                         refused(
                             session,
                             f"update course.auth_user set {column.name} = 'x' where id = 1",

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -65,13 +66,17 @@ class DemoProcess:
     def look(self) -> None:
         """Note the folders that this demo's servers run in."""
         # Few folders, and who serves them: not every process there is, again and again.
-        for file in Path("/tmp").glob("pysync-demo-*/*/data/postmaster.pid"):
-            try:
-                pid = file.read_text().split()[0]
-                if f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes():
-                    self.folders.add(file.parents[2])
-            except (OSError, IndexError):
-                continue
+        for folder in Path("/tmp").glob("pysync-demo-*"):
+            # Others' folders go while one looks.
+            with suppress(OSError):
+                for file in folder.glob("*/data/postmaster.pid"):
+                    self.look_at(file)
+
+    def look_at(self, file: Path) -> None:
+        with suppress(OSError, IndexError):
+            pid = file.read_text().split()[0]
+            if f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                self.folders.add(file.parents[2])
 
     def finish(self, timeout_seconds: float = 100) -> tuple[str, str]:
         """Wait for the end; returns standard output and standard error."""
