@@ -50,13 +50,13 @@ def measure(pair: Pair, effort: Effort) -> list[Row]:
         f"a new course of {USERS:,} users, beside a native first copy", SECONDS, at_most=4.0
     )
     work = Figure("      the same command, by itself", 1.2)
-    start = Figure("      of which its start (course list)", 0.6)
+    start = Figure("      of which its start (course add --help)", 0.6)
 
     def command() -> None:
         with closing(connect(conninfo)) as portal:
             tidy(portal)
         course = pair.courses.create_database(_DATABASE)
-        start.values.append(_pysync(conninfo, "course", "list"))
+        start.values.append(_pysync(conninfo, "course", "add", "--help"))
         seconds = _pysync(conninfo, "course", "add", ADDED, course)
         with closing(connect(course)) as database:
             _require_all(database)
