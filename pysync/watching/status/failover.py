@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from pysync.db.connections import connect, fetch_value, parse
+from pysync.db.connections import Connection, connect, fetch_value, parse, resolve
 from pysync.db.hosts import places
 from pysync.db.queries import load
 from pysync.replication import standbys
@@ -63,11 +63,20 @@ def _why_not(standby: Standby, name: str) -> str | None:
     return None
 
 
-def look(portal_conninfo: str, names: Sequence[str]) -> Outlook:
-    """Look at the portal's standbys, in a session of its own.
+def look(portal_conninfo: str, names: Sequence[str]) -> list[Standby]:
+    """Look at the standbys that the connection string names, if any, in a session of its own.
 
     :param names: of the courses' slots.
     """
+    if len(places(resolve(portal_conninfo))) == 1:
+        return []
     with closing(connect(portal_conninfo)) as portal:
-        found = standbys.look(portal, portal_conninfo, names)
-        return Outlook(found, bool(fetch_value(portal, _QUERIES["has_standbys"])))
+        return standbys.look(portal, portal_conninfo, names)
+
+
+def outlook(portal: Connection, named: Sequence[Standby]) -> Outlook:
+    """Return what is known of the portal's standbys.
+
+    :param named: see :func:`look`.
+    """
+    return Outlook(named, bool(fetch_value(portal, _QUERIES["has_standbys"])))

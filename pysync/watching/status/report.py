@@ -61,7 +61,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         verifications = portal_side.read_verifications(portal)
         looked = observe(portal, wanted, names)
         common, publications = drifting.result()
-        outlook = looking.result()
+        outlook = failover.outlook(portal, looking.result())
         observed = [
             replace(
                 seen,
