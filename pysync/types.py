@@ -10,6 +10,9 @@ from pysync.errors import InvalidCourseIdError
 CourseId = NewType("CourseId", str)
 """A checked course id; make one with :func:`course_id`."""
 
+RELAY_PREFIX: Final = "relay:"
+"""How the ids of relays begin: they are registered beside courses, whose ids never do."""
+
 MAX_COURSE_ID_LENGTH: Final = 255
 """Characters, the width of ``student_courseenrollment.course_id``."""
 
@@ -37,6 +40,11 @@ def course_id(text: str) -> CourseId:
             "course id 'default' is reserved: enrollments in it go nowhere by definition",
             "choose another id",
         )
+    if text.startswith(RELAY_PREFIX):
+        raise InvalidCourseIdError(
+            f"course id '{text}' is a relay's: those begin with '{RELAY_PREFIX}'",
+            "choose another id",
+        )
     if len(text) > MAX_COURSE_ID_LENGTH:
         raise InvalidCourseIdError(
             f"course id '{text[:20]}…' is too long: {len(text)} characters, "
@@ -49,6 +57,25 @@ def course_id(text: str) -> CourseId:
             "choose another id",
         )
     return CourseId(text)
+
+
+def relay_id(name: str) -> CourseId:
+    """Return the id under which a relay is registered.
+
+    :param name: of the relay, with or without what relays' ids begin with.
+    :raises InvalidCourseIdError: unless it is 1 to 40 of ``a-z``, ``0-9`` and ``_``.
+    """
+    name = name.removeprefix(RELAY_PREFIX)
+    if not re.fullmatch(r"[a-z0-9_]{1,40}", name):
+        raise InvalidCourseIdError(
+            f"relay name '{name}' isn't one: up to 40 of a-z, 0-9 and _ are", "choose another name"
+        )
+    return CourseId(RELAY_PREFIX + name)
+
+
+def subscriber_id(text: str) -> CourseId:
+    """Check the id of a course, or of a relay, which begins with ``relay:``."""
+    return relay_id(text) if text.startswith(RELAY_PREFIX) else course_id(text)
 
 
 def _encodable(text: str) -> bool:

@@ -16,7 +16,7 @@ from pysync.migrate.operations import (
     record_adoption,
     replay,
 )
-from pysync.types import Side
+from pysync.types import RELAY_PREFIX, Side
 
 revision = "c0001"
 down_revision = None
@@ -44,6 +44,13 @@ def user_id_fkey(table: str) -> sa.ForeignKeyConstraint:
         deferrable=True,
         initially="DEFERRED",
     )
+
+
+def of_relay(table: sa.Table) -> sa.Table:
+    """Return a replicated table as a relay has it: rows of many courses, for nobody to look at."""
+    columns = [sa.Column(c.name, c.type, nullable=c.nullable) for c in table.columns]
+    key = sa.PrimaryKeyConstraint("course_id", "id", name=f"{table.name}_pkey")
+    return sa.Table(table.name, sa.MetaData(), *columns, key, schema="course")
 
 
 def indexes(table: str, *columns: str) -> list[sa.Index]:
@@ -128,6 +135,11 @@ OWN_TABLES = [
             nullable=False,
             server_default=sa.text("'{}'"),
             comment="what this mark follows: each row's number at the time, by the row's id",
+        ),
+        sa.Column(
+            "position",
+            sa.BigInteger,
+            comment="of this server's WAL, in bytes, when it arrived; null if a merge brought it",
         ),
         sa.PrimaryKeyConstraint("id", name="mark_pkey"),
         schema="course",
@@ -265,13 +277,19 @@ update course.adoption
 
 
 def upgrade() -> None:
-    adoptions = [(table, create_or_adopt(table, Side.COURSE)) for table in REPLICATED_TABLES]
-    for table in OWN_TABLES:
+    course_id = str(attribute("course_id"))
+    if course_id.startswith(RELAY_PREFIX):
+        adoptions = []
+        made = [of_relay(table) for table in [*REPLICATED_TABLES, *OWN_TABLES[:1]]] + OWN_TABLES[1:]
+    else:
+        adoptions = [(table, create_or_adopt(table, Side.COURSE)) for table in REPLICATED_TABLES]
+        made = OWN_TABLES
+    for table in made:
         create(table)
     for table, adoption in adoptions:
         if adoption is not None:
             record_adoption("course", table, adoption)
-    course_id = str(attribute("course_id")).replace("'", "''")
+    course_id = course_id.replace("'", "''")
     execute(f"insert into course.this_course (course_id) values ('{course_id}')")
     execute(GRANT_USAGE)
     execute(RECORD_OWNERS.format(keeps_owner="true" if attribute("keep_owner") else "false"))
@@ -287,7 +305,7 @@ declare
 begin
     for replicated in
         select attrelid::regclass as relation, attcollation::regcollation as collation,
-               atttypid = 'course.this_course_id'::regtype as is_ours
+               atttypid = to_regtype('course.this_course_id') as is_ours
           from pg_catalog.pg_attribute
          where attrelid = any (array['course.auth_user', 'course.auth_userprofile',
                                      'course.student_courseenrollment']::regclass[])
@@ -300,7 +318,7 @@ begin
                            replicated.relation, replicated.collation);
         end if;
     end loop;
-    drop domain course.this_course_id;
+    drop domain if exists course.this_course_id;
 end
 $$
 """

@@ -367,8 +367,21 @@ REGISTRY_TABLES = [
             server_default=sa.text("false"),
             comment="whether its subscription flushes each change before it confirms it",
         ),
+        sa.Column(
+            "relay",
+            sa.String(255),
+            comment="the relay that it streams from; null if it streams from the portal",
+        ),
+        sa.Column(
+            "carries",
+            postgresql.ARRAY(sa.Text),
+            nullable=False,
+            server_default=sa.text("'{}'"),
+            comment="the courses whose rows its publication has beside its own, if it is a relay",
+        ),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),
+        sa.ForeignKeyConstraint(["relay"], ["pysync.course.course_id"], name="course_relay_fkey"),
         sa.CheckConstraint(
             "course_id <> '' and course_id <> 'default'", name="course_course_id_check"
         ),

@@ -23,15 +23,21 @@ def way_back(portal_conninfo: str) -> str:
     return f"its server reaches the portal by: {portal_conninfo}{there}"
 
 
-def print_move(found: Outcome | None, format: Format, *, course: str, dry_run: bool) -> None:
-    """Print what a move did, or would do; ``None`` if the course was there."""
+def print_move(
+    found: Outcome | None, format: Format, *, course: str, dry_run: bool, via: str | None = None
+) -> None:
+    """Print what a move did, or would do; ``None`` if the course was there.
+
+    :param via: where it is to stream from, if that is what was moved.
+    """
     ending = "dry run: nothing was changed" if dry_run else f"course '{course}' moved"
     if found is not None:
         print_comparison(found, format, course=course, done=not dry_run, ending=ending)
     elif format is Format.JSON:
         print_comparison(Outcome([]), format, course=course, done=False, ending=ending)
     else:
-        say(f"course '{course}' hasn't moved: it is in that database already")
+        there = "is in that database" if via is None else f"streams from '{via}'"
+        say(f"course '{course}' hasn't moved: it {there} already")
 
 
 def print_comparison(

@@ -16,6 +16,7 @@ from pysync.cli.parameters import (
     PasswordFileOption,
     Portal,
     PortalForCourseOption,
+    ViaOption,
     course_without_password,
     group,
     with_password,
@@ -23,8 +24,9 @@ from pysync.cli.parameters import (
 from pysync.lifecycle import courses, durability
 from pysync.lifecycle import move as relocation
 from pysync.lifecycle import pause as pausing
+from pysync.lifecycle.reroute import reroute
 from pysync.replication.polling import JOBS
-from pysync.types import course_id
+from pysync.types import course_id, relay_id, subscriber_id
 
 app = group("Add, remove, pause, move and list courses.")
 
@@ -75,6 +77,7 @@ def add(
         bool,
         typer.Option("--durable", help="Flush each change there before it is confirmed: slower."),
     ] = False,
+    via: ViaOption = None,
     dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
     portal: Portal,
@@ -88,6 +91,7 @@ def add(
     With --file for many courses: one that fails doesn't stop the others, and the other options
     hold for all. Run again it goes on with those that aren't there.
     """
+    relay = None if via is None else relay_id(via)
     if file is not None:
         if course is not None or adopt:
             raise typer.BadParameter("takes neither a course nor --adopt", param_hint="--file")
@@ -100,6 +104,7 @@ def add(
             jobs=jobs,
             keep_owner=keep_owner,
             durable=durable,
+            relay=relay,
             dry_run=dry_run,
         )
         return
@@ -128,6 +133,7 @@ def add(
             adopt=adopt,
             keep_owner=keep_owner,
             durable=durable,
+            relay=relay,
             dry_run=dry_run,
         )
     if dry_run:
@@ -194,7 +200,7 @@ def remove(
 @app.command()
 def pause(course: CourseArgument, portal: Portal, dry_run: DryRunOption = False) -> None:
     """Stop a course's replication; the portal keeps WAL meanwhile."""
-    done = pausing.switch(portal, course_id(course), on=False, dry_run=dry_run)
+    done = pausing.switch(portal, subscriber_id(course), on=False, dry_run=dry_run)
     limit = (
         f"max_slot_wal_keep_size loses the course beyond {bytes_text(done.limit_bytes)}"
         if done.limit_bytes is not None
@@ -215,14 +221,14 @@ def durable(
     portal: Portal,
 ) -> None:
     """Flush each change of a course before it is confirmed."""
-    durability.switch(portal, course_id(course), on=not off)
+    durability.switch(portal, subscriber_id(course), on=not off)
     say(f"course '{course}' is {'no longer durable' if off else 'durable'}")
 
 
 @app.command()
 def resume(course: CourseArgument, portal: Portal, dry_run: DryRunOption = False) -> None:
     """Go on with a course's replication."""
-    done = pausing.switch(portal, course_id(course), on=True, dry_run=dry_run)
+    done = pausing.switch(portal, subscriber_id(course), on=True, dry_run=dry_run)
     if not done.changed:
         say(f"course '{course}' isn't paused")
         return
@@ -237,18 +243,28 @@ def move(
     course: CourseArgument,
     *,
     conninfo: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="CONNINFO",
             help="The new database as pysync reaches it, without a password.",
             callback=course_without_password,
         ),
-    ],
+    ] = None,
+    via: Annotated[
+        str | None,
+        typer.Option(
+            "--via",
+            metavar="RELAY",
+            help="Stay in this database, and stream from a relay, or from the 'portal'; "
+            "--portal-conninfo is how to reach that.",
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="The new database is empty, no copy of the old one.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on though the old database is gone for ever.")
+        bool,
+        typer.Option("--force", help="Go on though the old database, or relay, is gone for ever."),
     ] = False,
     dry_run: DryRunOption = False,
     portal_for_course: PortalForCourseOption = None,
@@ -256,25 +272,40 @@ def move(
     format: FormatOption = Format.TABLE,
     portal: Portal,
 ) -> None:
-    """Have another database take over a course.
+    """Have another database take over a course, or have it stream from elsewhere.
 
-    Usually one on another server. Restore a dump of the old database there first, or give --fresh:
-    a merge brings it up to date. The old database keeps its data and becomes writable. After an
-    interruption run it again.
+    Usually a database on another server. Restore a dump of the old one there first, or give
+    --fresh: a merge brings it up to date. The old database keeps its data and becomes writable.
+    With --via the course stays where it is. After an interruption run it again.
     """
+    if (conninfo is None) == (via is None):
+        raise typer.BadParameter("name a new database, or give --via")
     portal_for_course = with_password(portal_for_course, password_file)
+    named = subscriber_id(course)
     with steps() as progress:
-        found = relocation.move(
-            portal,
-            course_id(course),
-            conninfo,
-            progress,
-            fresh=fresh,
-            force=force,
-            portal_conninfo_for_course=portal_for_course,
-            dry_run=dry_run,
-        )
-    print_move(found, format, course=course, dry_run=dry_run)
+        if conninfo is None:
+            if fresh or dry_run:
+                raise typer.BadParameter("takes neither --fresh nor --dry-run", param_hint="--via")
+            found = reroute(
+                portal,
+                named,
+                None if via in (None, "portal") else relay_id(str(via)),
+                progress,
+                portal_conninfo_for_course=portal_for_course,
+                force=force,
+            )
+        else:
+            found = relocation.move(
+                portal,
+                named,
+                conninfo,
+                progress,
+                fresh=fresh,
+                force=force,
+                portal_conninfo_for_course=portal_for_course,
+                dry_run=dry_run,
+            )
+    print_move(found, format, course=course, dry_run=dry_run, via=via)
 
 
 @app.command("list")

@@ -77,6 +77,7 @@ def add(
     jobs: int,
     keep_owner: bool,
     durable: bool,
+    relay: CourseId | None,
     dry_run: bool,
 ) -> None:
     """Add courses, and print what became of each.
@@ -103,6 +104,7 @@ def add(
             jobs=jobs,
             keep_owner=keep_owner,
             durable=durable,
+            relay=relay,
             dry_run=dry_run,
         )
     if dry_run and format is Format.TABLE:

@@ -10,7 +10,7 @@ import typer
 
 from pysync.cli.output import Format
 from pysync.errors import PysyncError
-from pysync.types import CourseId, course_id
+from pysync.types import CourseId, subscriber_id
 
 SUBSCRIPTION_PASSWORD: Final = "PYSYNC_SUBSCRIPTION_PASSWORD"  # noqa: S105 - its name
 
@@ -112,6 +112,14 @@ PortalForCourseOption = Annotated[
         callback=_portal_without_password,
     ),
 ]
+ViaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--via",
+        metavar="RELAY",
+        help="Stream from this relay (see 'pysync relay'); --portal-conninfo is how to reach it.",
+    ),
+]
 PasswordFileOption = Annotated[
     str | None,
     typer.Option(
@@ -189,5 +197,5 @@ def size_bytes(text: str, option: str) -> int:
 
 
 def checked(course: str | None) -> CourseId | None:
-    """Return a course id from the command line, checked; ``None`` stays so."""
-    return None if course is None else course_id(course)
+    """Return a course's or relay's id from the command line, checked; ``None`` stays so."""
+    return None if course is None else subscriber_id(course)

@@ -23,7 +23,7 @@ from pysync.lifecycle import resync as service
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.merge import Outcome
 from pysync.replication.polling import JOBS
-from pysync.types import CourseId, course_id
+from pysync.types import CourseId, subscriber_id
 
 Table = StrEnum("Table", {name: name for name in REPLICATED_TABLES})  # type: ignore[misc]
 
@@ -64,7 +64,7 @@ def resync(
         raise typer.BadParameter("name courses, or give --all")
     if every and table:
         raise typer.BadParameter("takes all tables", param_hint="--all")
-    wanted = list(dict.fromkeys(map(course_id, courses or ())))
+    wanted = list(dict.fromkeys(map(subscriber_id, courses or ())))
     way, name = with_password(portal_for_course, password_file), table and str(table.value)
     if len(wanted) == 1:
         _resync_one(portal, wanted[0], format, way, name, dry_run=dry_run)

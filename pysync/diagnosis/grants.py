@@ -189,13 +189,17 @@ def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
         )
 
 
-def require_own_roles(portal: Connection, database: Connection | None = None) -> None:
+def require_own_roles(
+    portal: Connection | None = None, database: Connection | None = None
+) -> None:
     """Refuse to begin what our role couldn't finish where it may not act as pysync's own roles.
 
+    :param portal: if it is concerned.
     :param database: a course's, if it is concerned; before it is migrated its role may be missing.
     :raises UnsuitableServerError: if it may not.
     """
-    _require(portal, (OWN_ROLES["portal"],), ON_PORTAL)
+    if portal:
+        _require(portal, (OWN_ROLES["portal"],), ON_PORTAL)
     there = "select true from pg_catalog.pg_roles where rolname = %s"
     if database and fetch_value(database, there, COURSE_ROLE):
         _require(database, (OWN_ROLES["course"],), IN_COURSE)

@@ -220,4 +220,12 @@ select coalesce(
 select (select nullif(r.rolconnlimit, -1)
           from pg_catalog.pg_roles as r
          where r.rolname = %(role)s and not r.rolsuper),
-       (select count(*) from pysync.course where replication_role = %(role)s and ready_at is not null);
+       (select count(*) from {streaming});
+
+-- name: streaming_from_portal
+-- The courses that stream from the portal as a role.
+pysync.course where relay is null and replication_role = %(role)s and ready_at is not null
+
+-- name: streaming_from_relay
+-- Those that are connected to a relay, which has no registry.
+pg_catalog.pg_stat_replication where usename = %(role)s and state <> 'backup'

@@ -18,6 +18,7 @@ from pysync.db.connections import Connection, fetch_row, fetch_value, parse
 from pysync.db.queries import load
 from pysync.findings import IN_COURSE, ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
+from pysync.replication.publications import is_portal
 from pysync.replication.registry import Course
 
 _QUERIES: Final = load(__file__)
@@ -71,7 +72,9 @@ def of_copies(portal: Connection, conninfo: str, *, adds: bool = False) -> Itera
     """
     role = parse(conninfo).get("user", "")
     yield from _findings(portal, role, _unsaid(_OF_COPIES, conninfo), ON_PORTAL)
-    limit, courses = fetch_row(portal, _QUERIES["connection_limit"], role=role)
+    streaming = _QUERIES[f"streaming_from_{'portal' if is_portal(portal) else 'relay'}"]
+    query = _QUERIES["connection_limit"].format(streaming=streaming)
+    limit, courses = fetch_row(portal, query, role=role)
     if limit is not None and limit <= courses:
         alter = sql.SQL("alter role {} connection limit {}").format(
             sql.Identifier(role), courses + 1 + len(PUBLISHED_TABLES)

@@ -33,17 +33,17 @@ def claim_copy(portal_conninfo: str, progress: Progress) -> int:
     """
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         require_head(portal)
-        courses = registry.courses(portal)
+        courses = registry.subscribers(portal)
         for course in courses:
             if slots.is_in_use(portal, course.replication_name):
                 raise ReplicationError(
-                    f"portal '{portal.info.dbname}' isn't a copy: course '{course.course_id}' is "
+                    f"portal '{portal.info.dbname}' isn't a copy: {course.subject} is "
                     "connected to it",
                     "point PYSYNC_PORTAL at the copy",
                 )
         progress.step("forgetting the courses of the original", len(courses))
         for course in courses:
-            forget(portal, course)
+            forget(portal, portal, course)
             progress.advance(1)
         identities.claim(portal, as_copy=True)
         return len(courses)

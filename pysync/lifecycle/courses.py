@@ -1,13 +1,14 @@
 """Add courses and remove them."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from pysync.db import addresses
 from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks, grants, sessions
+from pysync.errors import DatabaseUnreachableError, ReplicationError
 from pysync.lifecycle import replicas, steps
 from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
@@ -16,7 +17,9 @@ from pysync.replication import (
     fan_out,
     identities,
     publications,
+    publishers,
     registry,
+    relays,
     slots,
     subscriptions,
 )
@@ -48,6 +51,7 @@ def add(
     adopt: bool = False,
     keep_owner: bool = False,
     durable: bool = False,
+    relay: CourseId | None = None,
     dry_run: bool = False,
     reached: set[tuple[int, str]] | None = None,
 ) -> Added:
@@ -64,6 +68,7 @@ def add(
     :param keep_owner: leave tables that the database has already to the role that owns them.
     :param durable: its workers flush each change before they confirm it; of a course that is there
         already :func:`pysync.lifecycle.durability.switch` decides.
+    :param relay: what it is to stream from, if not from the portal.
     :param dry_run: stop after the checks, and return how many users would be there.
     :param reached: servers that were seen to reach the portal, and by which string: they aren't
         asked again, and those that are now are entered.
@@ -79,6 +84,7 @@ def add(
         way_back,
         adopt=adopt,
         keep_owner=keep_owner,
+        relay=relay,
         reached=reached,
     ) as work:
         if dry_run:
@@ -103,6 +109,7 @@ def opened(
     *,
     adopt: bool,
     keep_owner: bool = False,
+    relay: CourseId | None = None,
     reached: set[tuple[int, str]] | None = None,
 ) -> Iterator[Work]:
     """Connect to both sides of a course that is to be added; all is checked, nothing is changed.
@@ -113,38 +120,44 @@ def opened(
         closing(registry.connect_portal(portal_conninfo)) as portal,
         registry.locked(portal, course_id),
         closing(connect_course(conninfo)) as database,
+        ExitStack() as stack,
     ):
+        require_head(portal)
         registered = registry.find(portal, course_id)
+        name = replication_name(portal.info.dbname, course_id)
         before = None
         if registered is not None:
             checks.check_same_database(registered, database)
             before = subscriptions.connection_string(database, registered.replication_name)
             before = before or registered.portal_conninfo
+        fresh = Course(course_id, name, "", "", "", adopts=adopt, relay=relay)
+        publisher = stack.enter_context(
+            publishers.opened(portal_conninfo, portal, registered or fresh)
+        )
+        sender = publisher.connection
         subscriber = addresses.for_course(
-            portal, portal_conninfo, portal_conninfo_for_course, before
+            sender, publisher.conninfo, portal_conninfo_for_course, before
         )
         system_identifier, oid = identities.place(database)
-        name = replication_name(portal.info.dbname, course_id)
         course = replace(
-            registered or Course(course_id, name, "", "", "", adopts=adopt),
+            registered or fresh,
             conninfo=addresses.written_out(database, conninfo),
             portal_conninfo=without_secrets(subscriber),
             replication_role=parse(subscriber)["user"],
             course_system_identifier=system_identifier,
             course_database_oid=oid,
         )
-        require_head(portal)
         grants.require_own_roles(portal, database)
         subscription = subscriptions.find(database, course.replication_name)
-        has_slot = slots.exists(portal, course.replication_name)
-        checks.enforce(checks.portal_server(portal, adds=not has_slot), progress)
+        has_slot = slots.exists(sender, course.replication_name)
+        checks.enforce(checks.portal_server(sender, adds=not has_slot), progress)
         checks.enforce(checks.course_server(database, adds=subscription is None), progress)
         checks.check_database(portal, database, course_id, course.replication_name)
         if registered is not None:
-            require_followed(portal, database, course)
+            require_followed(sender, database, course)
         work = Work(
-            portal_conninfo,
             portal,
+            publisher,
             course,
             conninfo,
             database,
@@ -156,13 +169,13 @@ def opened(
         if registered is None:
             replicas.require_no_code(work)
         if not course.ready:
-            copies = sessions.of_copies(portal, subscriber, adds=True)
+            copies = sessions.of_copies(sender, subscriber, adds=True)
             checks.enforce((*copies, *sessions.of_workers(database, course)), progress)
         if course.adopts and not course.ready:
             grants.require_merging(database, work.subject)
         way, known = (system_identifier, subscriber), set() if reached is None else reached
         if (subscription is None or steps.leads_elsewhere(work)) and way not in known:
-            checks.check_reachable(portal, database, course.replication_name, subscriber)
+            checks.check_reachable(sender, database, course.replication_name, subscriber)
             known.add(way)
         yield work
 
@@ -203,18 +216,36 @@ def remove(
         course = registry.get(portal, course_id)
         grants.require_own_roles(portal)
         members = fan_out.count_members(portal, course_id)
-        released = replicas.release(
-            portal, course, conninfo or course.conninfo, force=force, dry_run=dry_run
-        )
-        if not dry_run:
-            forget(portal, course)
+        if course.carries:
+            raise ReplicationError(
+                f"{course.subject} carries {len(course.carries)} courses",
+                "move them elsewhere, or remove them, first: see 'pysync relay list'",
+            )
+        with ExitStack() as stack:
+            try:
+                sender = publishers.opened(portal_conninfo, portal, course)
+                publisher = stack.enter_context(sender).connection
+            except DatabaseUnreachableError:
+                if not force:
+                    raise
+                publisher = portal  # what its relay keeps for it goes with the relay
+            released = replicas.release(
+                publisher, course, conninfo or course.conninfo, force=force, dry_run=dry_run
+            )
+            if not dry_run:
+                forget(portal, publisher, course)
         return Removed(course, released, members)
 
 
-def forget(portal: Connection, course: Course) -> None:
-    """Have the portal know nothing of a course any more; its database isn't touched."""
-    slots.drop(portal, course)
-    publications.drop(portal, course)
+def forget(portal: Connection, publisher: Connection, course: Course) -> None:
+    """Have the portal, and its relay, know nothing of a course; its database isn't touched.
+
+    :param publisher: what it streams from.
+    """
+    slots.drop(publisher, course)
+    publications.drop(publisher, course)
     fan_out.stop(portal, course.course_id)
     fan_out.clear(portal, course.course_id)
+    if course.relay is not None:
+        relays.leave(portal, course.relay, [course.course_id])
     registry.unregister(portal, course.course_id)

@@ -10,7 +10,7 @@ from pysync.db import holders
 from pysync.diagnosis import sessions
 from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError
-from pysync.findings import IN_COURSE, ON_PORTAL, Finding
+from pysync.findings import IN_COURSE, Finding
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import REPLICATED
@@ -37,8 +37,11 @@ def wait(work: Work) -> None:
     course, database, progress = work.course, work.database, work.progress
     before = positions.copy_state(database, course)
     errors = before.errors
-    queries = snapshots.fan_out(course.course_id)
-    rows = {each.name: snapshots.count(work.portal, queries[each.name]) for each in REPLICATED}
+    queries = snapshots.fan_out(course)
+    rows = {
+        each.name: snapshots.count(work.publisher.connection, queries[each.name])
+        for each in REPLICATED
+    }
     total = sum(rows.values())
     progress.step("first copy", max(total, 1))
     moved, began, warned = before, time.monotonic(), False
@@ -68,9 +71,10 @@ def _held(work: Work) -> Finding | None:
     """Return whom those who copy wait for."""
     workers = [each.pid for each in processes.workers(work.database, work.course)]
     course = registry.get(work.portal, work.course.course_id)
+    publisher = work.publisher.connection
     for connection, pids, where in (
         (work.database, workers, IN_COURSE),
-        (work.portal, [*processes.senders(work.portal, course)], ON_PORTAL),
+        (publisher, [*processes.senders(publisher, course)], work.publisher.where),
     ):
         if found := holders.holder(connection, pids):
             cause = f"waits for a lock that {found} holds {where}"
@@ -82,15 +86,15 @@ def _cause(work: Work, state: positions.CopyState) -> Finding | None:
     deadline = time.monotonic() + _TRIAL_SECONDS
     reached = replace(work.course, conninfo=work.conninfo)  # with its password
     try:
-        tried = attempt_copy(work.portal_conninfo, reached, state.uncopied, deadline).finding
-        return tried or next(sessions.of_copies(work.portal, work.subscriber), None)
+        tried = attempt_copy(work.publisher.conninfo, reached, state.uncopied, deadline).finding
+        return tried or next(sessions.of_copies(work.publisher.connection, work.subscriber), None)
     except (PysyncError, psycopg.Error):
         return None
 
 
 def _give_up(work: Work, cause: Finding | None) -> NoReturn:
     subscriptions.drop(work.database, work.course)
-    slots.drop(work.portal, registry.get(work.portal, work.course.course_id))
+    slots.drop(work.publisher.connection, registry.get(work.portal, work.course.course_id))
     subject = f"{work.subject} can't be copied"
     if cause is None:
         raise ReplicationError(

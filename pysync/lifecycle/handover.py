@@ -19,7 +19,13 @@ from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.holders import waiting
 from pysync.db.transactions import patiently
 from pysync.diagnosis import checks, grants
-from pysync.errors import LockedError, PysyncError, ReplicationError, WaitTimeoutError
+from pysync.errors import (
+    ChangesMissingError,
+    LockedError,
+    PysyncError,
+    ReplicationError,
+    WaitTimeoutError,
+)
 from pysync.findings import IN_COURSE
 from pysync.lifecycle.work import Work
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
@@ -38,9 +44,11 @@ from pysync.replication import (
 )
 from pysync.replication.databases import connect_course
 from pysync.replication.merge import Changes
+from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
 from pysync.replication.settings import AS_MADE, Settings
 from pysync.replication.snapshots import Point
+from pysync.texts import word
 
 TRIES: Final = 5
 """How often a merge is begun anew that meets locks, deadlocks or new rows of the course's own."""
@@ -50,19 +58,24 @@ PAUSE_SECONDS: Final = 0.2
 CATCH_UP_SECONDS: Final = 60
 
 
-def subscribe(work: Work, chosen: Settings = AS_MADE) -> None:
+def subscribe(work: Work, chosen: Settings = AS_MADE, *, anew: bool = False) -> None:
     """See to it that a course has a subscription, stopped, that copies no tables itself.
 
     :param chosen: what is to be set on it if there is none yet.
+    :param anew: the one it has is another publisher's, whose positions mean nothing here.
     """
-    portal, database, course = work.portal, work.database, work.course
+    database, course, portal = work.database, work.course, work.publisher.connection
     grants.require_merging(database, work.subject)
     found = subscriptions.find(database, course.replication_name)
     if found is not None:
         subscriptions.stop(database, course)
-        settle(work.portal_conninfo, portal, database, course)
+        settle(work.portal, work.publisher, work.database, work.course)
         # Positions of a portal that was restored or replaced may be past all that it has now.
-        if found.copied and not positions.is_past(database, course, slots.position(portal)):
+        if (
+            not anew
+            and found.copied
+            and not positions.is_past(database, course, slots.position(portal))
+        ):
             return
         checks.check_reachable(portal, database, course.replication_name, work.subscriber)
         chosen = settings.read(database, course.replication_name)
@@ -70,6 +83,30 @@ def subscribe(work: Work, chosen: Settings = AS_MADE) -> None:
         # The positions that its slots kept for it are gone with it.
         slots.drop(portal, course)
     subscriptions.create(database, course, work.subscriber, copy_data=False, settings=chosen)
+
+
+def fence(work: Work) -> None:
+    """Wait until the relay that a course streams from has what the portal has.
+
+    Else what the course has already would be taken back until it comes once more.
+
+    :raises ReplicationError: if the relay has lost changes, or doesn't get there in time.
+    """
+    relay = work.publisher.relay
+    if relay is None:
+        return
+    if relay.lost_at is not None:
+        raise ReplicationError(
+            f"{work.subject} streams from {relay.subject}, which lacks rows",
+            f"run 'pysync resync {word(relay.course_id)}' first",
+        )
+    try:
+        marks.fence(work.portal, work.publisher.connection, relay.course_id, CATCH_UP_SECONDS)
+    except (ChangesMissingError, WaitTimeoutError) as error:
+        raise ReplicationError(
+            f"{work.subject} streams from {relay.subject}, which isn't well: {error.message}",
+            error.remedy,
+        ) from None
 
 
 def readdress(work: Work, registered: Course, *, probe: bool = False) -> None:
@@ -90,7 +127,7 @@ def readdress(work: Work, registered: Course, *, probe: bool = False) -> None:
         is_new = registered.portal_conninfo != without_secrets(work.subscriber)
         is_new |= "password" in parse(work.subscriber)
     if is_new or (probe and before is not None):
-        checks.check_reachable(work.portal, database, name, work.subscriber)
+        checks.check_reachable(work.publisher.connection, database, name, work.subscriber)
     if is_new:
         subscriptions.reconnect(database, work.course, work.subscriber)
 
@@ -111,9 +148,9 @@ def merged(work: Work) -> Iterator[list[Changes]]:
     """
     scrubbed: set[int] = set()
     for _ in range(TRIES):
-        work.progress.step("taking a snapshot of the portal")
+        work.progress.step(f"taking a snapshot of {work.publisher.name}")
         with (
-            snapshots.consistent_point(work.portal_conninfo, work.portal) as point,
+            snapshots.consistent_point(work.publisher) as point,
             closing(connect_course(work.conninfo)) as session,
             waiting(session, work.subject, IN_COURSE),
         ):
@@ -143,10 +180,11 @@ def _with_scrubbed(changes: Changes, scrubbed: int) -> Changes:
 
 
 def _stage(work: Work, point: Point, session: Connection) -> None:
-    for table, query in snapshots.fan_out(work.course.course_id).items():
+    many = work.course.is_relay
+    for table, query in snapshots.fan_out(work.course).items():
         rows = snapshots.count(point.reader, query)
         work.progress.step(f"copying {table}", rows)
-        merge.stage(point.reader, session, table, query, work.progress.advance)
+        merge.stage(point.reader, session, table, query, work.progress.advance, many=many)
 
 
 def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
@@ -155,13 +193,12 @@ def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
 
     def attempt() -> list[Changes]:
         with session.transaction():
-            done = merge.apply(session, PUBLISHED_TABLES)
+            done = merge.apply(session, PUBLISHED_TABLES, many=course.is_relay)
             # What was missing is here now; marks that the merge passed over are, too.
             session.execute("delete from course.missing_mark")
             # From here on it would keep WAL if we were killed: no sooner than it is needed.
             snapshots.keep_slot(
-                work.portal_conninfo,
-                work.portal,
+                work.publisher,
                 point.slot,
                 slots.merged(course.replication_name),
                 like=course.replication_name,
@@ -177,11 +214,11 @@ def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
         return patiently(attempt, TRIES, PAUSE_SECONDS)
     except BaseException:
         with suppress(PysyncError, psycopg.Error):
-            settle(work.portal_conninfo, work.portal, work.database, course)
+            settle(work.portal, work.publisher, work.database, work.course)
         raise
 
 
-def settle(portal_conninfo: str, portal: Connection, database: Connection, course: Course) -> None:
+def settle(portal: Connection, publisher: Publisher, database: Connection, course: Course) -> None:
     """Give a course the slot of its last merge, should it not have it; nothing is done otherwise.
 
     What its subscription names is what it goes by. A course that is left without a slot has lost
@@ -190,12 +227,12 @@ def settle(portal_conninfo: str, portal: Connection, database: Connection, cours
     name, merged_slot = course.replication_name, slots.merged(course.replication_name)
     if subscriptions.get(database, course).slot_name == merged_slot:
         # Its own is at the position before the merge.
-        slots.drop_one(portal, name)
-        if slots.is_usable(portal, merged_slot):
-            snapshots.keep_slot(portal_conninfo, portal, merged_slot, name)
+        slots.drop_one(publisher.connection, name)
+        if slots.is_usable(publisher.connection, merged_slot):
+            snapshots.keep_slot(publisher, merged_slot, name)
             registry.record_merged(portal, course.course_id)
         subscriptions.choose(database, course, "slot_name", name)
-    slots.drop_one(portal, merged_slot)
+    slots.drop_one(publisher.connection, merged_slot)
 
 
 def start(work: Work) -> None:
@@ -203,13 +240,13 @@ def start(work: Work) -> None:
     portal, database, course = work.portal, work.database, work.course
     work.progress.step("catching up")
     try:
-        settle(work.portal_conninfo, portal, database, course)
-        failover.ensure(work.portal_conninfo, portal, database, course)
+        settle(work.portal, work.publisher, work.database, work.course)
+        failover.ensure(work.publisher, database, course)
         subscriptions.enable(database, course)
     except BaseException:
         # It would keep WAL for nobody.
-        if not course.ready and not portal.closed:
-            slots.drop(portal, course)
+        if not course.ready and not work.publisher.connection.closed:
+            slots.drop(work.publisher.connection, course)
         raise
     registry.record_ready(portal, course.course_id)
     catch_up(work, "merged", CATCH_UP_SECONDS)

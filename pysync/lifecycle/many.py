@@ -16,7 +16,7 @@ from pysync.lifecycle import courses
 from pysync.lifecycle import resync as merging
 from pysync.lifecycle.courses import Added
 from pysync.migrate import require_head
-from pysync.replication import identities, registry
+from pysync.replication import identities, publishers, registry
 from pysync.replication.databases import connect_course
 from pysync.replication.merge import Outcome
 from pysync.replication.polling import JOBS, ask, server_of
@@ -64,6 +64,7 @@ def add(
     jobs: int = JOBS,
     keep_owner: bool = False,
     durable: bool = False,
+    relay: CourseId | None = None,
     dry_run: bool = False,
 ) -> None:
     """Add courses; what isn't as needed for all of them is refused before the first is touched.
@@ -72,7 +73,7 @@ def add(
     :param jobs: how many at a time.
     :raises PysyncError: if servers have no room for them, or the portal isn't as needed.
     """
-    _require_room(portal_conninfo, wanted, jobs)
+    _require_room(portal_conninfo, wanted, jobs, relay)
     by_id = {each.course_id: each for each in wanted}
     told: set[str] = set()
     reached: set[tuple[int, str]] = set()
@@ -87,6 +88,7 @@ def add(
             portal_conninfo_for_course=one.portal_conninfo_for_course,
             keep_owner=keep_owner,
             durable=durable,
+            relay=relay,
             dry_run=dry_run,
             reached=reached,
         )
@@ -96,7 +98,9 @@ def add(
     _each(to_add, work, progress, heard, jobs)
 
 
-def _require_room(portal_conninfo: str, wanted: Sequence[Wanted], jobs: int) -> None:
+def _require_room(
+    portal_conninfo: str, wanted: Sequence[Wanted], jobs: int, relay: CourseId | None
+) -> None:
     """Refuse what a server has no room for: better now than when half of it is done.
 
     :raises PysyncError: if one hasn't, or the portal isn't as needed.
@@ -104,13 +108,17 @@ def _require_room(portal_conninfo: str, wanted: Sequence[Wanted], jobs: int) -> 
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         require_head(portal)
         identities.require_claimed(portal)
-        known = {each.course_id for each in registry.courses(portal)}
+        known = {each.course_id: each for each in registry.subscribers(portal)}
         new = [each for each in wanted if each.course_id not in known]
         if not new:
             return
         at_once = min(jobs, len(new))
-        room = checks.portal_server(portal, len(known) + len(new) - at_once, adds=at_once)
-        _refuse(room)
+        with publishers.opened(
+            portal_conninfo, portal, Course(new[0].course_id, "", "", "", "", relay=relay)
+        ) as publisher:
+            there = sum(each.relay == relay for each in known.values())
+            sender = publisher.connection
+            _refuse(checks.portal_server(sender, there + len(new) - at_once, adds=at_once))
     servers: dict[Hashable, list[Wanted]] = {}
     for each in new:
         servers.setdefault(server_of(each.conninfo), []).append(each)

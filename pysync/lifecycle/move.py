@@ -25,6 +25,7 @@ from pysync.replication import (
     identities,
     merge,
     publications,
+    publishers,
     registry,
     settings,
     slots,
@@ -72,25 +73,29 @@ def move(
         course = registry.get_ready(portal, course_id)
         if identities.place(database) == course.place and _is_settled(database, course):
             return None
-        with _old_database(portal, course, database, force=force) as old:
+        with (
+            publishers.opened(portal_conninfo, portal, course) as publisher,
+            _old_database(publisher.connection, course, database, force=force) as old,
+        ):
             _check_target(portal, database, course, fresh=fresh)
             found = subscriptions.connection_string(old or database, course.replication_name)
             subscriber = addresses.for_course(
-                portal,
-                portal_conninfo,
+                publisher.connection,
+                publisher.conninfo,
                 portal_conninfo_for_course,
                 found or course.portal_conninfo,
             )
-            work = Work(portal_conninfo, portal, course, conninfo, database, subscriber, progress)
+            work = Work(portal, publisher, course, conninfo, database, subscriber, progress)
             if not dry_run:
                 return _move(work, old)
             with translated(work.subject):
-                queries = snapshots.fan_out(course_id)
+                queries = snapshots.fan_out(course)
                 outcome = merge.preview(
-                    portal_conninfo,
+                    publisher.conninfo,
                     database,
                     lambda _: queries,
                     progress,
+                    many=course.is_relay,
                     found={} if fresh else None,
                 )
             return replace(outcome, portal_conninfo=without_secrets(subscriber))
@@ -98,21 +103,21 @@ def move(
 
 @contextmanager
 def _old_database(
-    portal: Connection, course: Course, database: Connection, *, force: bool
+    publisher: Connection, course: Course, database: Connection, *, force: bool
 ) -> Iterator[Connection | None]:
     """Open the database a course is to leave; ``None`` if it has left, or is given up."""
     if identities.place(database) == course.place:
         yield None
         return
     try:
-        old = open_course(portal, course)
+        old = open_course(publisher, course)
     except ForeignDatabaseError:
         yield None  # it isn't ours to stop or to give back
         return
     except DatabaseUnreachableError as error:
         if not force:
             raise DatabaseUnreachableError(
-                f"course '{course.course_id}' can't leave its old database: {error.message}",
+                f"{course.subject} can't leave its old database: {error.message}",
                 "bring it back, or, if it is gone for ever, run the command again with --force",
             ) from None
         yield None
@@ -149,10 +154,11 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     here = identities.place(database)
     arrived = here == course.place
     chosen = settings.read(old or database, course.replication_name)
-    progress.step("checking the way back to the portal")
+    sender = work.publisher.connection
+    progress.step(f"checking the way back to {work.publisher.name}")
     grants.require_merging(database, work.subject)
     if not arrived:
-        checks.check_reachable(portal, database, course.replication_name, work.subscriber)
+        checks.check_reachable(sender, database, course.replication_name, work.subscriber)
     checks.enforce(checks.course_server(database, adds=not arrived), progress)
     if not arrived:
         # A dump brings a subscription with it.
@@ -169,18 +175,19 @@ def _move(work: Work, old: Connection | None) -> Outcome:
         course_system_identifier=here[0],
         course_database_oid=here[1],
     )
-    publications.grant_reading(portal, new.replication_role)
-    publications.ensure(portal, course)
+    publications.grant_reading(sender, new.replication_role)
+    publications.ensure(sender, course)
     before = subscriptions.find(old, course.replication_name) if old else None
     try:
         if old is not None and before is not None:
             progress.step("stopping the old subscription")
             subscriptions.stop(old, course)
+        handover.fence(work)
         handover.subscribe(work, chosen)
         with handover.merged(work) as differences:
             before = None
             if old is not None:
-                replicas.release(portal, course, course.conninfo, force=False)
+                replicas.release(sender, course, course.conninfo, force=False)
             registry.reregister(portal, new)
             handover.start(handover.record(work))
             return Outcome(differences, portal_conninfo=new.portal_conninfo)
@@ -193,5 +200,6 @@ def _move(work: Work, old: Connection | None) -> Outcome:
 
 def _go_on(work: Work, old: Connection) -> None:
     name = work.course.replication_name
-    if not (old.closed or work.portal.closed) and slots.is_usable(work.portal, name):
+    sender = work.publisher.connection
+    if not (old.closed or sender.closed) and slots.is_usable(sender, name):
         subscriptions.enable(old, work.course)

@@ -7,7 +7,7 @@ from pysync.db.connections import Connection, fetch_row
 from pysync.db.queries import load
 from pysync.errors import ReplicationError
 from pysync.lifecycle import handover
-from pysync.replication import marks, registry, slots, subscriptions
+from pysync.replication import marks, publishers, registry, slots, subscriptions
 from pysync.replication.databases import open_course
 from pysync.replication.registry import Course
 from pysync.texts import word
@@ -44,15 +44,19 @@ def switch(
     ):
         course = registry.get_ready(portal, course_id)
         name = course.replication_name
-        with closing(open_course(portal, course)) as database:
+        with (
+            publishers.opened(portal_conninfo, portal, course) as publisher,
+            closing(open_course(publisher.connection, course)) as database,
+        ):
+            sender = publisher.connection
             found = subscriptions.find(database, name)
             if found is not None and on and not dry_run:
-                handover.settle(portal_conninfo, portal, database, course)
+                handover.settle(portal, publisher, database, course)
                 course = registry.get_ready(portal, course_id)
-            if found is None or (on and not slots.is_usable(portal, name)):
+            if found is None or (on and not slots.is_usable(sender, name)):
                 raise subscriptions.lost("slot" if found else "subscription", course)
             if on:
-                _check_position(portal, database, course)
+                _check_position(portal, sender, database, course)
             changed = found.enabled != on
             if changed and not dry_run:
                 if on:
@@ -65,23 +69,26 @@ def switch(
                         raise
                 else:
                     subscriptions.stop(database, course)
-                    registry.record_pause(portal, course_id, slots.await_confirmed(portal, name))
-        retained, limit = fetch_row(portal, QUERIES["retained_wal"], name=name)
-        return Switched(changed, retained or 0, limit)
+                    registry.record_pause(portal, course_id, slots.await_confirmed(sender, name))
+            retained, limit = fetch_row(sender, QUERIES["retained_wal"], name=name)
+            return Switched(changed, retained or 0, limit)
 
 
-def _check_position(portal: Connection, database: Connection, course: Course) -> None:
+def _check_position(
+    portal: Connection, sender: Connection, database: Connection, course: Course
+) -> None:
     """Refuse to go on with a slot that has passed over what the course hasn't got.
 
     :raises ReplicationError: if it has.
     """
-    position = slots.confirmed_position(portal, course.replication_name)
+    position = slots.confirmed_position(sender, course.replication_name)
     if (position or 0) > (course.paused_position or position or 0):
         raise ReplicationError(
-            f"course '{course.course_id}' can't go on: its slot isn't where 'course pause' left "
+            f"{course.subject} can't go on: its slot isn't where 'course pause' left "
             "it, as one that was made anew: changes from in between are missing in its database",
             f"run 'pysync resync {word(course.course_id)}'",
         )
     if course.lost_at is not None:
         raise subscriptions.lost("place", course)
-    marks.require_confirmed(portal, database, course.course_id)
+    if course.relay is None:
+        marks.require_confirmed(portal, database, course.course_id)

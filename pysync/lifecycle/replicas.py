@@ -133,10 +133,11 @@ def adjust(database: Connection, course: Course) -> None:
 
 
 def release(
-    portal: Connection, course: Course, conninfo: str, *, force: bool, dry_run: bool = False
+    publisher: Connection, course: Course, conninfo: str, *, force: bool, dry_run: bool = False
 ) -> bool:
     """End a course database's subscription and give it back, writable.
 
+    :param publisher: what it streams from.
     :param force: go on without the database if it can't be reached or is another portal's.
     :param dry_run: only look whether it is the course's.
     :returns: whether it was reached.
@@ -146,7 +147,7 @@ def release(
     """
     parse(conninfo)
     try:
-        database = _reach(portal, course, conninfo)
+        database = _reach(publisher, course, conninfo)
     except ForeignDatabaseError as error:
         if force:
             return False
@@ -168,7 +169,7 @@ def release(
                     f"database '{database.info.dbname}' belongs to course '{owner}'",
                     f"give the connection string of course '{course.course_id}'",
                 )
-            grants.require_own_roles(portal, database)
+            grants.require_own_roles(database=database)
             if not dry_run:
                 _open(database, course)
         if not dry_run:
@@ -176,12 +177,12 @@ def release(
         return True
 
 
-def _reach(portal: Connection, course: Course, conninfo: str) -> Connection:
+def _reach(publisher: Connection, course: Course, conninfo: str) -> Connection:
     """Connect to a course's database; to none that is nobody's and stands elsewhere.
 
     :raises ForeignDatabaseError: if it is such a one.
     """
-    database = open_course(portal, course, conninfo)
+    database = open_course(publisher, course, conninfo)
     elsewhere = None not in course.place and identities.place(database) != course.place
     if elsewhere and identities.owner_of(database) is None:
         name = database.info.dbname

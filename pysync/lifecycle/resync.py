@@ -22,6 +22,7 @@ from pysync.replication import (
     marks,
     merge,
     publications,
+    publishers,
     registry,
     slots,
     snapshots,
@@ -63,10 +64,11 @@ def resync(
             return Outcome([_one_table(opened, table)])
         identities.take(opened.portal, opened.database)
         _readdress(opened)
-        publications.ensure(opened.portal, opened.course)
+        publications.ensure(opened.publisher.connection, opened.course)
         progress.step("stopping the subscription")
         before = subscriptions.find(opened.database, opened.course.replication_name)
         try:
+            handover.fence(opened)
             handover.subscribe(opened)
             work = handover.record(opened)
             with handover.merged(work) as differences:
@@ -88,7 +90,7 @@ def _readdress(work: Work) -> None:
         portal_conninfo=without_secrets(work.subscriber),
         replication_role=parse(work.subscriber)["user"],
     )
-    publications.grant_reading(work.portal, new.replication_role)
+    publications.grant_reading(work.publisher.connection, new.replication_role)
     # A merge that can't be followed by streaming would have been in vain.
     handover.readdress(work, work.course, probe=True)
     registry.reregister(work.portal, new)
@@ -99,9 +101,15 @@ def preview(
 ) -> Outcome:
     """Count what :func:`resync` would do; rows written meanwhile may count."""
     with _opened(portal_conninfo, course_id, progress) as work, translated(work.subject):
-        queries = snapshots.fan_out(course_id)
+        queries = snapshots.fan_out(work.course)
         wanted = {name: queries[name] for name in ((table,) if table else REPLICATED_TABLES)}
-        return merge.preview(portal_conninfo, work.database, lambda _: wanted, progress)
+        return merge.preview(
+            work.publisher.conninfo,
+            work.database,
+            lambda _: wanted,
+            progress,
+            many=work.course.is_relay,
+        )
 
 
 @contextmanager
@@ -117,7 +125,10 @@ def _opened(
     ):
         require_head(portal)
         course = registry.get_ready(portal, course_id)
-        with closing(open_course(portal, course)) as database:
+        with (
+            publishers.opened(portal_conninfo, portal, course) as publisher,
+            closing(open_course(publisher.connection, course)) as database,
+        ):
             grants.require_own_roles(portal, database)
             owner = identities.owner_of(database)
             if owner != course_id:
@@ -129,23 +140,21 @@ def _opened(
                 )
             found = subscriptions.connection_string(database, course.replication_name)
             subscriber = addresses.for_course(
-                portal,
-                portal_conninfo,
+                publisher.connection,
+                publisher.conninfo,
                 portal_conninfo_for_course,
                 found or course.portal_conninfo,
             )
-            yield Work(
-                portal_conninfo, portal, course, course.conninfo, database, subscriber, progress
-            )
+            yield Work(portal, publisher, course, course.conninfo, database, subscriber, progress)
 
 
 def _go_on(work: Work) -> None:
-    if work.portal.closed or work.database.closed:
+    if work.publisher.connection.closed or work.database.closed:
         return
     name = work.course.replication_name
     found = subscriptions.find(work.database, name)
     is_whole = found is not None and found.slot_name == name and found.copied
-    if is_whole and slots.is_usable(work.portal, name):
+    if is_whole and slots.is_usable(work.publisher.connection, name):
         subscriptions.enable(work.database, work.course)
 
 
@@ -157,7 +166,7 @@ def _one_table(work: Work, table: str) -> Changes:
     from this table; then both sides of the merge are at the same position, too.
     """
     _require_current(work, CURRENT_SECONDS)
-    query = snapshots.fan_out(work.course.course_id)[table]
+    query = snapshots.fan_out(work.course)[table]
     with (
         closing(connect_course(work.conninfo)) as session,
         waiting(session, work.subject, IN_COURSE),
@@ -165,8 +174,8 @@ def _one_table(work: Work, table: str) -> Changes:
 
         def attempt() -> list[Changes]:
             with (
-                closing(connect(work.portal_conninfo)) as writers,
-                closing(connect(work.portal_conninfo)) as reader,
+                closing(connect(work.publisher.conninfo)) as writers,
+                closing(connect(work.publisher.conninfo)) as reader,
                 session.transaction(),
             ):
                 writers.execute("begin")
@@ -176,8 +185,8 @@ def _one_table(work: Work, table: str) -> Changes:
                 session.execute(merge.lock_statement(table, "share row exclusive"))
                 snapshots.begin(reader)
                 writers.execute("rollback")
-                merge.stage(reader, session, table, query)
-                return merge.apply(session, (table,))
+                merge.stage(reader, session, table, query, many=work.course.is_relay)
+                return merge.apply(session, (table,), many=work.course.is_relay)
 
         (changes,) = patiently(attempt, handover.TRIES, handover.PAUSE_SECONDS)
         return changes

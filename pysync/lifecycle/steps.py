@@ -23,6 +23,7 @@ from pysync.replication import (
     identities,
     publications,
     registry,
+    relays,
     slots,
     subscriptions,
     witness,
@@ -57,10 +58,14 @@ def state(work: Work) -> State:
     if not registered.fans_out:
         return State.LEAVING
     name = registered.replication_name
-    if not publications.exists(work.portal, name):
+    if not publications.exists(work.publisher.connection, name):
         return State.REGISTERED
     subscription = subscriptions.find(work.database, name)
-    if subscription is None or not subscription.enabled or not slots.exists(work.portal, name):
+    if (
+        subscription is None
+        or not subscription.enabled
+        or not slots.exists(work.publisher.connection, name)
+    ):
         return State.FANNED_OUT
     return State.READY if registered.ready else State.SUBSCRIBED
 
@@ -100,7 +105,11 @@ def refuse(work: Work, *, adopt: bool) -> None:
         checks.check_empty(database, course.course_id)
     if course.ready and subscription is None and is_migrated and checks.has_users(database):
         raise subscriptions.lost("subscription", course)
-    if course.ready and subscription and not slots.exists(work.portal, course.replication_name):
+    if (
+        course.ready
+        and subscription
+        and not slots.exists(work.publisher.connection, course.replication_name)
+    ):
         raise subscriptions.lost("slot", course)
 
 
@@ -139,7 +148,7 @@ def _prepare(work: Work, at: State) -> None:
     # Another course may have been given the same database at the same moment, and got it first.
     checks.check_database(portal, database, course.course_id, course.replication_name)
     identities.take(portal, database)
-    publications.grant_reading(portal, course.replication_role)
+    publications.grant_reading(work.publisher.connection, course.replication_role)
     checks.enforce(reference_findings(database), work.progress)
     if at is State.NEW:
         # One that was removed has given its tables back.
@@ -147,6 +156,14 @@ def _prepare(work: Work, at: State) -> None:
         return
     handover.readdress(work, registry.get(portal, course.course_id))
     registry.reregister(portal, course)
+
+
+def _register(work: Work) -> None:
+    course = work.course
+    if course.relay is not None:
+        # Before there is any row of it: so all of them come to the relay.
+        relays.carry(work.portal, course.relay, [course.course_id], filled=False)
+    registry.register(work.portal, course)
 
 
 def _fan_out(work: Work) -> None:
@@ -164,14 +181,14 @@ def _fan_out(work: Work) -> None:
         work.progress.advance(min(done, total))
 
     fan_out.backfill(work.portal, course_id, advance, begin)
-    publications.ensure(work.portal, work.course)
+    publications.ensure(work.publisher.connection, work.course)
 
 
 def _subscribe(work: Work) -> None:
     if work.course.adopts and not work.course.ready:
         _merge(work)
         return
-    portal, database, course = work.portal, work.database, work.course
+    portal, database, course = work.publisher.connection, work.database, work.course
     work.progress.step("subscribing")
     if subscriptions.find(database, course.replication_name) is None:
         replicas.make_vacant(database, course)
@@ -182,7 +199,7 @@ def _subscribe(work: Work) -> None:
     try:
         if not slots.exists(portal, course.replication_name):
             slots.create(portal, course.replication_name)
-        failover.ensure(work.portal_conninfo, portal, database, course)
+        failover.ensure(work.publisher, database, course)
         subscriptions.enable(database, course)
     except BaseException:
         if not portal.closed:
@@ -202,7 +219,7 @@ def _merge(work: Work) -> None:
 def _follow(work: Work) -> None:
     first_copy.wait(work)
     # One that was added before its servers had that.
-    failover.ensure(work.portal_conninfo, work.portal, work.database, work.course)
+    failover.ensure(work.publisher, work.database, work.course)
     if not work.course.ready:
         seen = witness.read(work.database, work.course)
         witness.record_whole(work.portal, work.course.course_id, seen)
@@ -210,7 +227,7 @@ def _follow(work: Work) -> None:
 
 
 STEPS: Final[dict[State, Step]] = {
-    State.NEW: lambda work: registry.register(work.portal, work.course),
+    State.NEW: _register,
     State.REGISTERED: _fan_out,
     State.FANNED_OUT: _subscribe,
     State.SUBSCRIBED: _follow,

@@ -3,22 +3,24 @@
 from dataclasses import dataclass
 
 from pysync.db.connections import Connection
+from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
 from pysync.types import Progress
 
 
 @dataclass(frozen=True)
 class Work:
-    """A course, connections to both its sides, and how each reaches the other.
+    """A course, connections to all that it takes part in, and how one reaches the other.
 
     :param course: as it is registered or, if it isn't yet, will be.
     :param conninfo: how we reach its database, with a password where one is needed.
-    :param subscriber: how its server reaches the portal, likewise.
+    :param subscriber: how its server reaches what it streams from, likewise.
+    :param publisher: what that is: the portal, or its relay.
     :param keep_owner: whether tables that are adopted stay with the role that owns them.
     """
 
-    portal_conninfo: str
     portal: Connection
+    publisher: Publisher
     course: Course
     conninfo: str
     database: Connection
@@ -29,4 +31,4 @@ class Work:
     @property
     def subject(self) -> str:
         """Return what messages call the course."""
-        return f"course '{self.course.course_id}'"
+        return self.course.subject

@@ -15,7 +15,7 @@ from pysync.migrate.installed import Difference, respell
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import current_revision, head_revision, revisions
 from pysync.models.replicated import REPLICATED_TABLES
-from pysync.types import CourseId
+from pysync.types import RELAY_PREFIX, CourseId
 
 COURSE_PLACE: Final = "'{course_id}'"
 """Where a script names the course."""
@@ -109,7 +109,7 @@ def _at_once(
     :returns: ``None`` for any other database, which is left as it is.
     """
     with databases.translated(conninfo, lineage, subject) as connection:
-        script = _script(connection, lineage, target)
+        script = _script(connection, lineage, target, course)
         if script is None:
             return None
         before = databases.wait_for_turn(connection, lineage, subject)
@@ -124,11 +124,15 @@ def _at_once(
         return Migrated(before, target)
 
 
-def _script(connection: Connection, lineage: Lineage, target: str) -> str | None:
+def _script(
+    connection: Connection, lineage: Lineage, target: str, course: CourseId | None
+) -> str | None:
     """Return what brings a database to a revision at once, ``None`` if nothing does."""
     before = current_revision(connection, lineage)
     if before is not None:
         return "" if before == target else None
+    if course is not None and course.startswith(RELAY_PREFIX):
+        return None  # its tables are others
     # Tables that are there already are taken over instead.
     found = _QUERIES["found_tables"]
     if target != head_revision(lineage) or fetch_value(connection, found, names=_TABLES):

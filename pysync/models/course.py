@@ -75,6 +75,9 @@ class Mark(MarkColumns, CourseDatabaseBase):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     course_id: Mapped[CourseIdText]
+    position: Mapped[int | None] = mapped_column(
+        comment="of this server's WAL, in bytes, when it arrived; null if a merge brought it"
+    )
 
 
 class MissingMark(CourseDatabaseBase):

@@ -222,6 +222,15 @@ class Course(PortalBase):
         server_default=text("false"),
         comment="whether its subscription flushes each change before it confirms it",
     )
+    relay: Mapped[str | None] = mapped_column(
+        String(255),
+        ForeignKey("pysync.course.course_id"),
+        comment="the relay that it streams from; null if it streams from the portal",
+    )
+    carries: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"),
+        comment="the courses whose rows its publication has beside its own, if it is a relay",
+    )
 
 
 class Erasure(PortalBase):

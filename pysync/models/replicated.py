@@ -42,6 +42,7 @@ class ReplicatedTable:
     :param unique: the column beside the key that no two rows of a course may share, if any.
     :param unguarded: columns that a course's own applications may write; the portal's next value
         wins, and until then a difference is nothing to mend.
+    :param own: columns that each database fills by itself: they aren't carried.
     :param scrubbed: what is left of a deleted user's row besides its name, as SQL; without it the
         row goes.
     """
@@ -53,6 +54,7 @@ class ReplicatedTable:
     user_column: str = "user_id"
     unique: str = "user_id"
     unguarded: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
     scrubbed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @cached_property
@@ -60,7 +62,8 @@ class ReplicatedTable:
         """Return the replicated columns as they are declared."""
         from pysync.models.course import CourseDatabaseBase
 
-        return tuple(CourseDatabaseBase.metadata.tables[f"course.{self.name}"].columns)
+        found = CourseDatabaseBase.metadata.tables[f"course.{self.name}"].columns
+        return tuple(column for column in found if column.name not in self.own)
 
     @property
     def types(self) -> dict[str, str]:
@@ -122,7 +125,14 @@ PUBLISHED: Final = (
     ),
     ReplicatedTable("auth_userprofile", "profile", Membership.OF_USER),
     ReplicatedTable("student_courseenrollment", "enrollment", Membership.ENROLLMENT),
-    ReplicatedTable("mark", "mark", Membership.COURSE, user_column="", unique=""),
+    ReplicatedTable(
+        "mark",
+        "mark",
+        Membership.COURSE,
+        user_column="",
+        unique="",
+        own=frozenset({"position"}),
+    ),
 )
 """Every table that courses are sent, in the order in which they point at each other."""
 

@@ -32,9 +32,10 @@ def connect_course(conninfo: str, **options: Any) -> Connection:
     return connection
 
 
-def open_course(portal: Connection, course: Course, conninfo: str | None = None) -> Connection:
+def open_course(publisher: Connection, course: Course, conninfo: str | None = None) -> Connection:
     """Connect to a registered course's database in order to act on it.
 
+    :param publisher: what the course streams from.
     :param conninfo: how to reach it, if not as registered.
     :raises DatabaseUnreachableError: if it can't be reached.
     :raises ForeignDatabaseError: if it is another portal's, or a copy.
@@ -43,14 +44,14 @@ def open_course(portal: Connection, course: Course, conninfo: str | None = None)
     database = connect_course(conninfo or course.conninfo)
     try:
         identities.require_ours(database, course.course_id, course.portal_id)
-        require_followed(portal, database, course)
+        require_followed(publisher, database, course)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def require_followed(portal: Connection, database: Connection, course: Course) -> None:
+def require_followed(publisher: Connection, database: Connection, course: Course) -> None:
     """Refuse a course that is connected to a server while nobody uses its slot here.
 
     So does the course of a portal whose server's disk was cloned, seen from the clone.
@@ -58,11 +59,11 @@ def require_followed(portal: Connection, database: Connection, course: Course) -
     name = course.replication_name
     deadline = time.monotonic() + _RECONNECT_SECONDS
     first = worker = fetch_value(database, _QUERIES["connected_worker"], name=name)
-    while worker is not None and worker == first and not slots.is_in_use(portal, name):
+    while worker is not None and worker == first and not slots.is_in_use(publisher, name):
         if time.monotonic() > deadline:
             raise ReplicationError(
-                f"course '{course.course_id}' follows another server than the one PYSYNC_PORTAL "
-                "names: its subscription is connected, but not to the slot here",
+                f"{course.subject} follows another server than the one that it is registered "
+                "with: its subscription is connected, but not to the slot here",
                 "point PYSYNC_PORTAL at the server that it follows; if this one is to take its "
                 "place, stop that one first",
             )

@@ -4,6 +4,7 @@ from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.replication import settings, slots, snapshots, subscriptions
+from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
 
 QUERIES = load(__file__)
@@ -22,11 +23,12 @@ def lacks(portal: Connection, database: Connection, course: Course) -> tuple[boo
     return not slot[0], has and settings.read(database, name).options.get("failover") != "true"
 
 
-def ensure(portal_conninfo: str, portal: Connection, database: Connection, course: Course) -> None:
+def ensure(publisher: Publisher, database: Connection, course: Course) -> None:
     """Have a course's slot and subscription fail over, where their servers have that.
 
     Only what is stopped can be told: a subscription that runs is stopped for a moment.
     """
+    portal = publisher.connection
     of_slot, of_subscription = lacks(portal, database, course)
     if not of_slot and not of_subscription:
         return
@@ -38,7 +40,7 @@ def ensure(portal_conninfo: str, portal: Connection, database: Connection, cours
             slots.await_confirmed(portal, name)
         if of_slot:
             with translated(f"slot '{name}'"):
-                snapshots.set_on_slot(portal_conninfo, name, ["failover"])
+                snapshots.set_on_slot(publisher.conninfo, name, ["failover"])
         if of_subscription:
             subscriptions.choose(database, course, "failover", "true")
     finally:

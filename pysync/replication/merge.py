@@ -28,7 +28,7 @@ from pysync.types import Progress
 
 QUERIES = load(__file__)
 
-_LEAVING: Final = sql.SQL("{within} and not exists (select from {s} where s.{key} = t.{key})")
+_LEAVING: Final = sql.SQL("{within} and not exists (select from {s} where {same})")
 _LEAVING_TABLE: Final = "pysync_leaving"
 _LEAVING_ROWS: Final = sql.Identifier("pg_temp", _LEAVING_TABLE)
 _ROWS_PER_REPORT: Final = 10_000
@@ -91,12 +91,14 @@ class _Target:
 
     :param present: the columns it has, if it may lack some.
     :param ids: which of its rows are concerned; all by default.
+    :param many: whether it has rows of many courses, as a relay's has.
     """
 
     table: ReplicatedTable
     schema: str = "course"
     present: frozenset[str] | None = None
     ids: list[int] | None = None
+    many: bool = False
 
     def run(self, session: Connection, name: str, **more: sql.Composable) -> int:
         """Run a statement of ``queries.sql`` in which `t` is the table and `s` the staged rows.
@@ -117,11 +119,13 @@ class _Target:
     def format(self, name: str, **more: sql.Composable) -> sql.Composed:
         """Fill in a query; ``{leaving}`` are the rows that must go."""
         columns = [c for c in self.table.columns if self.present is None or c in self.present]
-        others = [name for name in columns if name != self.table.key]
+        keys = _keys(self.table, many=self.many)
+        others = [name for name in columns if name not in keys]
         places: dict[str, sql.Composable] = {
             "t": sql.SQL("{} as t").format(sql.Identifier(self.schema, self.table.name)),
             "s": sql.SQL("{} as s").format(_staged(self.table.name)),
             "key": sql.Identifier(self.table.key),
+            "same": sql.SQL("({}) = ({})").format(_listed(keys, "s"), _listed(keys, "t")),
             "all": _listed(columns),
             "ours": _listed(others, "t"),
             "theirs": _listed(others, "s"),
@@ -134,6 +138,11 @@ class _Target:
         )
         places["leaving"] = _LEAVING.format(within=within, **places)
         return QUERIES[name].format(**places | more)
+
+
+def _keys(table: ReplicatedTable, *, many: bool) -> tuple[str, ...]:
+    """Return by which columns a table's rows are the same, where it has those of many courses."""
+    return tuple(dict.fromkeys(("course_id", table.key))) if many else (table.key,)
 
 
 def _listed(names: Iterable[str], prefix: str | None = None) -> sql.Composed:
@@ -152,7 +161,7 @@ def _is_staged(session: Connection, table: str) -> bool:
 
 @contextmanager
 def _staging(
-    session: Connection, table: ReplicatedTable, at_end: LiteralString
+    session: Connection, table: ReplicatedTable, at_end: LiteralString, *, many: bool = False
 ) -> Iterator[psycopg.Copy]:
     """Make the temporary table that the block's copy fills.
 
@@ -162,7 +171,8 @@ def _staging(
         sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))
         for name, type_ in table.types.items()
     )
-    places = {"columns": columns, "key": sql.Identifier(table.key), "at_end": sql.SQL(at_end)}
+    keys = _listed(_keys(table, many=many))
+    places = {"columns": columns, "keys": keys, "at_end": sql.SQL(at_end)}
 
     def statement(text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(staged=_staged(table.name), **places)
@@ -171,7 +181,7 @@ def _staging(
     session.execute(statement("create temporary table {staged} ({columns}) on commit {at_end}"))
     with session.cursor().copy(statement("copy {staged} from stdin")) as copy:
         yield copy
-    session.execute(statement("alter table {staged} add primary key ({key})"))
+    session.execute(statement("alter table {staged} add primary key ({keys})"))
     session.execute(statement("analyze {staged}"))
 
 
@@ -181,14 +191,17 @@ def stage(
     table: str,
     query: sql.Composed,
     advance: Callable[[int], None] = lambda _: None,
+    *,
+    many: bool = False,
 ) -> None:
     """Copy what a query on the portal returns into a temporary table, a row at a time.
 
     :param advance: is told now and then how many rows are there.
+    :param many: whether they are of many courses.
     """
     with (
         reader.cursor().copy(sql.SQL("copy ({}) to stdout").format(query)) as source,
-        _staging(session, replicated(table), "preserve rows") as copy,
+        _staging(session, replicated(table), "preserve rows", many=many) as copy,
     ):
         for rows, row in enumerate(source):
             copy.write(row)
@@ -203,12 +216,14 @@ def preview(
     progress: Progress,
     *,
     schema: str = "course",
+    many: bool = False,
     found: Mapping[str, frozenset[str]] | None = None,
 ) -> Outcome:
     """Count what a merge would do, and do nothing; rows written meanwhile may count.
 
     :param queries: returns what tables are to hold, by table, for a reader of the portal.
     :param schema: where the tables are.
+    :param many: whether they have rows of many courses.
     :param found: the columns of those that are there, if they aren't all as they should be.
     """
     outcome = Outcome([])
@@ -219,13 +234,13 @@ def preview(
         }
         for name, query in wanted.items():
             progress.step(f"comparing {name}")
-            stage(reader, database, name, query)
+            stage(reader, database, name, query, many=many)
     for name in wanted:
         if found is not None and name not in found:
             rows = sql.SQL("select count(*) from {}").format(_staged(name))
             outcome.differences.append(Changes(name, fetch_value(database, rows), 0, 0))
             continue
-        target = _Target(replicated(name), schema, found[name] if found else None)
+        target = _Target(replicated(name), schema, found[name] if found else None, many=many)
         outcome.differences.append(_compare(database, target))
         outcome.foreign_keys.extend(_foreign_keys(database, target))
         if found is not None and name == "auth_user":
@@ -239,7 +254,8 @@ def _compare(session: Connection, target: _Target) -> Changes:
     with target.owned(session) as owner:
         ((insert, update, remove),) = owner.fetch(target.format("merge_compare"), columns)
     is_users = target.table.name == "auth_user"
-    scrub = len(_referenced(session, target)) if is_users and remove else 0
+    looks = is_users and remove and not target.many
+    scrub = len(_referenced(session, target)) if looks else 0
     return Changes(target.table.name, insert, update, remove - scrub, scrub)
 
 
@@ -259,15 +275,16 @@ def lock_statement(table: str, mode: LiteralString) -> sql.Composed:
     )
 
 
-def apply(session: Connection, tables: tuple[str, ...]) -> list[Changes]:
+def apply(session: Connection, tables: tuple[str, ...], *, many: bool = False) -> list[Changes]:
     """Merge the staged rows into their tables, inside the caller's transaction.
 
     :param tables: which; a whole course's, or one.
+    :param many: whether they have rows of many courses: a relay's, which nothing else points at.
     :raises ReferencedError: if a user must go that rows of the course's own point at.
     """
-    targets = [_Target(replicated(table)) for table in tables]
+    targets = [_Target(replicated(table), many=many) for table in tables]
     for target in targets:
-        if target.table.name == "auth_user":
+        if target.table.name == "auth_user" and not many:
             # Nothing begins to point at users that must go any more.
             target.run(session, "merge_lock_leaving")
             if users := _referenced(session, target):
@@ -306,6 +323,7 @@ def mend(
 
 def _apply(session: Connection, targets: list[_Target]) -> list[Changes]:
     session.execute("set local session_replication_role = replica")
+    session.execute("set local pysync.merges = on")
     # Who points at others goes first.
     removed = {t.table: t.run(session, "merge_delete") for t in reversed(targets)}
     for target in targets:
@@ -328,7 +346,7 @@ def _give_way(session: Connection, target: _Target) -> None:
     They get their own from this merge, or from the next if they aren't concerned in this one.
     """
     unique = target.table.unique
-    if not unique:
+    if not unique or target.many:
         return
     parked: sql.Composable = (
         sql.SQL("{} + t.id").format(sql.Literal(_PARKED_USER_ID))

@@ -39,13 +39,19 @@ def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None)
     if tables is None:
         tables = {table.name: table.columns for table in PUBLISHED}
     return sql.SQL(", ").join(
-        sql.SQL("{} ({}) where (course_id = {})").format(
+        sql.SQL("{} ({}) where ({})").format(
             sql.Identifier("course", name),
             sql.SQL(", ").join(map(sql.Identifier, tables[name])),
-            sql.Literal(str(course.course_id)),
+            rows_of(course),
         )
         for name in tables
     )
+
+
+def rows_of(course: Course) -> sql.Composed:
+    """Return the condition that rows meet which a course, or a relay, is sent."""
+    ids = sql.SQL(", ").join(map(sql.Literal, course.sent))
+    return sql.SQL("course_id::text in ({})" if course.carries else "course_id = {}").format(ids)
 
 
 def drop(portal: Connection, course: Course) -> None:
@@ -55,23 +61,32 @@ def drop(portal: Connection, course: Course) -> None:
         portal.execute(drop.format(sql.Identifier(course.replication_name)))
 
 
-def reading_grants(role: str) -> list[sql.Composed]:
-    """Return the statements that let a replication role make the first copy."""
-    statements = (
-        "grant usage on schema course, pysync to {}",
-        f"grant select on {', '.join(f'course.{table.name}' for table in PUBLISHED)} to {{}}",
-        "grant execute on function pysync.readable_courses(name) to {}",
-    )
+def reading_grants(role: str, *, relay: bool = False) -> list[sql.Composed]:
+    """Return the statements that let a replication role make first copies, from a relay or not."""
+    tables = ", ".join(f"course.{table.name}" for table in PUBLISHED)
+    statements = ["grant usage on schema course to {}", f"grant select on {tables} to {{}}"]
+    if not relay:
+        statements += [
+            "grant usage on schema pysync to {}",
+            "grant execute on function pysync.readable_courses(name) to {}",
+        ]
     return [sql.SQL(statement).format(sql.Identifier(role)) for statement in statements]
 
 
 def grant_reading(portal: Connection, role: str) -> None:
-    """Let a course's replication role make the first copy; row security limits it to its course.
+    """Let a course's replication role make the first copy; a superuser needs no grant.
 
-    A superuser needs no grant.
+    On the portal row security limits it to its courses; on a relay it reads what that carries, as
+    it may by streaming.
     """
     if fetch_value(portal, "select rolsuper from pg_catalog.pg_roles where rolname = %s", role):
         return
     with translated(f"role '{role}'"), portal.transaction():
-        for statement in reading_grants(role):
+        for statement in reading_grants(role, relay=not is_portal(portal)):
             portal.execute(statement)
+
+
+def is_portal(publisher: Connection) -> bool:
+    """Return whether courses stream from the portal here, rather than from a relay."""
+    query = "select pg_catalog.to_regclass('pysync.course') is not null"
+    return bool(fetch_value(publisher, query))

@@ -332,16 +332,16 @@ select course.*, portal_status.portal_id
 -- Enter a course. A trigger waits for enrollments under way, and has later ones wait.
 insert into pysync.course (course_id, replication_name, conninfo, portal_conninfo,
                            replication_role, course_system_identifier, course_database_oid,
-                           adopts, durable)
+                           adopts, durable, relay)
 values (%(course_id)s, %(replication_name)s, %(conninfo)s, %(portal_conninfo)s,
         %(replication_role)s, %(course_system_identifier)s, %(course_database_oid)s,
-        %(adopts)s, %(durable)s);
+        %(adopts)s, %(durable)s, %(relay)s);
 
 -- name: reregister
 -- Update how an entered course and its server are reached.
 update pysync.course
    set conninfo = %(conninfo)s, portal_conninfo = %(portal_conninfo)s,
-       replication_role = %(replication_role)s,
+       replication_role = %(replication_role)s, relay = %(relay)s,
        course_system_identifier = %(course_system_identifier)s,
        course_database_oid = %(course_database_oid)s
  where course_id = %(course_id)s;
@@ -372,7 +372,7 @@ select count(*) filter (where t.{key} is null),
                           and ({ours}) is distinct from ({theirs})),
        count(*) filter (where s.{key} is null)
   from {t}
-  full join {s} on s.{key} = t.{key};
+  full join {s} on {same};
 
 -- name: merge_renamed
 -- How many users must go who have the name of a user under another id.
@@ -415,7 +415,7 @@ select count(*)
 update {s}
    set ({own}) = row({t_own})
   from {t}
- where t.{key} = s.{key};
+ where {same};
 
 -- name: merge_stage_scrubbed
 -- Stage users who must stay as they are to stay.
@@ -441,14 +441,33 @@ update {t}
 update {t}
    set ({names}) = row({theirs})
   from {s}
- where s.{key} = t.{key} and ({ours}) is distinct from ({theirs});
+ where {same} and ({ours}) is distinct from ({theirs});
 
 -- name: merge_insert
 -- Insert the rows that are missing.
 insert into {t} ({all}) overriding system value
 select {all}
   from {s}
- where not exists (select from {t} where t.{key} = s.{key});
+ where not exists (select from {t} where {same});
+
+-- name: carry
+-- Have a relay carry courses, unless it does; what it has to catch up with counts as lost.
+update pysync.course
+   set carries = carries || array(select added.id
+                                    from unnest(%(courses)s::text[]) as added (id)
+                                   where added.id <> all (carries)),
+       lost_at = case when %(lacks)s then coalesce(lost_at, now()) else lost_at end
+ where course_id = %(relay)s and not carries @> %(courses)s::text[]
+returning carries;
+
+-- name: leave
+-- Have a relay carry courses no more.
+update pysync.course
+   set carries = array(select kept.id
+                         from unnest(carries) as kept (id)
+                        where kept.id <> all (%(courses)s::text[]))
+ where course_id = %(relay)s and carries && %(courses)s::text[]
+returning carries;
 
 -- name: take_turn
 -- Take a turn that nobody has, or whose session is over; no row if somebody has it.

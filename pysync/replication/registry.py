@@ -18,7 +18,7 @@ from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
 from pysync.findings import ON_PORTAL
 from pysync.replication import identities, turns
 from pysync.texts import word
-from pysync.types import CourseId
+from pysync.types import RELAY_PREFIX, CourseId
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,30 @@ class Course:
     server_started_at: datetime | None = None
     missed_changes: int | None = None
     durable: bool = False
+    relay: CourseId | None = None
+    carries: tuple[str, ...] | list[str] = field(default=(), hash=False)
     portal_id: UUID | None = None
 
     @property
     def place(self) -> tuple[int | None, int | None]:
         """Return which database it has, as :func:`pysync.replication.identities.place` does."""
         return self.course_system_identifier, self.course_database_oid
+
+    @property
+    def is_relay(self) -> bool:
+        """Return whether it is a relay: others stream from it, and nobody works in it."""
+        return self.course_id.startswith(RELAY_PREFIX)
+
+    @property
+    def subject(self) -> str:
+        """Return what messages call it."""
+        name = self.course_id.removeprefix(RELAY_PREFIX)
+        return f"{'relay' if self.is_relay else 'course'} '{name}'"
+
+    @property
+    def sent(self) -> list[str]:
+        """Return the courses whose rows it is sent."""
+        return [self.course_id, *self.carries]
 
     @property
     def ready(self) -> bool:
@@ -104,8 +122,14 @@ def require(connection: Connection) -> None:
 
 def courses(portal: Connection) -> list[Course]:
     """Return the registered courses in the order of their ids."""
+    return [each for each in subscribers(portal) if not each.is_relay]
+
+
+def subscribers(portal: Connection) -> list[Course]:
+    """Return the registered courses and, after these, the relays, in the order of their ids."""
     with portal.cursor(row_factory=_course_row) as cursor:
-        return cursor.execute(QUERIES["courses"], {"course_id": None}, prepare=False).fetchall()
+        found = cursor.execute(QUERIES["courses"], {"course_id": None}, prepare=False).fetchall()
+    return sorted(found, key=lambda each: each.is_relay)
 
 
 def find(portal: Connection, course: CourseId) -> Course | None:
@@ -127,8 +151,10 @@ def get(portal: Connection, course: CourseId) -> Course:
 
 def unknown(course: CourseId) -> UnknownCourseError:
     """Return the error for a course that isn't registered."""
+    kind = "relay" if course.startswith(RELAY_PREFIX) else "course"
     return UnknownCourseError(
-        f"course '{course}' is not registered", "run 'pysync course list' for those that are"
+        f"{kind} '{course.removeprefix(RELAY_PREFIX)}' is not registered",
+        f"run 'pysync {kind} list' for those that are",
     )
 
 
@@ -142,7 +168,7 @@ def get_ready(portal: Connection, course: CourseId) -> Course:
     if not found.fans_out or not found.ready:
         command = "add" if found.fans_out else "remove"
         raise ReplicationError(
-            f"course '{course}' is incomplete: 'course {command}' was interrupted",
+            f"{found.subject} is incomplete: 'course {command}' was interrupted",
             f"run 'pysync course {command} {word(course)} …' again to finish that",
         )
     return found

@@ -26,6 +26,9 @@ from pysync.errors import PysyncError
 from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
 from pysync.replication import slots
 from pysync.replication.fan_out import as_triggers
+from pysync.replication.publications import rows_of
+from pysync.replication.publishers import Publisher
+from pysync.replication.registry import Course
 from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
 from pysync.types import CourseId
 
@@ -47,13 +50,13 @@ class Point:
     reader: Connection
 
 
-def fan_out(course: CourseId) -> dict[str, sql.Composed]:
-    """Return queries for what a registered course must hold, by table."""
+def fan_out(course: Course) -> dict[str, sql.Composed]:
+    """Return queries for what a registered course, or relay, must hold, by table."""
     return {
-        table.name: sql.SQL("select {} from {} where course_id = {}").format(
+        table.name: sql.SQL("select {} from {} where {}").format(
             sql.SQL(", ").join(map(sql.Identifier, table.columns)),
             table.identifier,
-            sql.Literal(str(course)),
+            rows_of(course),
         )
         for table in PUBLISHED
     }
@@ -103,7 +106,7 @@ def members(course: CourseId, reader: Connection) -> dict[str, sql.Composed]:
 
 
 @contextmanager
-def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point]:
+def consistent_point(publisher: Publisher) -> Iterator[Point]:
     """Make a temporary slot and read what was committed before its position.
 
     Slot and snapshot are gone after the block, and also if we are killed.
@@ -112,13 +115,13 @@ def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point
     """
     name = f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}"
     with (
-        closing(_replication_connection(portal_conninfo)) as replication,
-        closing(connect(portal_conninfo)) as reader,
+        closing(_replication_connection(publisher.conninfo)) as replication,
+        closing(connect(publisher.conninfo)) as reader,
     ):
         try:
             lsn, snapshot = _create_slot(replication, name)
         except errors.QueryCanceled:
-            raise delayed(portal, name) from None
+            raise delayed(publisher.connection, name) from None
         except psycopg.Error as error:
             raise meaning(error, f"slot '{name}'") from error
         with translated("portal"):
@@ -128,8 +131,7 @@ def consistent_point(portal_conninfo: str, portal: Connection) -> Iterator[Point
 
 
 def keep_slot(
-    portal_conninfo: str,
-    portal: Connection,
+    publisher: Publisher,
     source: str,
     name: str,
     *,
@@ -142,6 +144,7 @@ def keep_slot(
     :param wanted: what is to be set on it besides, where the server can: ``failover``,
         ``two_phase``.
     """
+    portal = publisher.connection
     slots.drop_one(portal, name)
     copy = "select pg_catalog.pg_copy_logical_replication_slot(%s, %s, false)"
     asked = {"slots": [source, like], "wanted": list(wanted)}
@@ -153,7 +156,7 @@ def keep_slot(
         if options == {"two_phase": False}:  # 17 has it or failover
             portal.execute(QUERIES["set_two_phase"], {"slot": name})
         elif altered := [option for option, can in options.items() if can]:
-            set_on_slot(portal_conninfo, name, altered)
+            set_on_slot(publisher.conninfo, name, altered)
 
 
 def set_on_slot(portal_conninfo: str, name: str, options: Collection[str]) -> None:

@@ -17,6 +17,9 @@ begin
     if tg_relid <> 'course.mark'::regclass then
         return new;
     end if;
+    -- What it follows has been committed here, unless a merge brings all at once.
+    new.position := case when current_setting('pysync.merges', true) is distinct from 'on'
+                         then pg_current_wal_insert_lsn() - '0/0' end;
     -- A first copy brings rows one by one, and none of them was sent to be followed.
     if tg_op = 'INSERT' and exists (
         select from pg_catalog.pg_subscription_rel as subscribed
@@ -29,7 +32,7 @@ begin
         select named.id, named.number
           from (select key::bigint as id, value::bigint as number
                   from jsonb_each_text(new.predecessors)) as named
-          left join course.mark as here on here.id = named.id
+          left join course.mark as here on here.course_id = new.course_id and here.id = named.id
          where case when named.id = new.id then here.number is distinct from named.number
                     else here.number is null or here.number < named.number end
     loop

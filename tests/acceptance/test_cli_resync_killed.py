@@ -17,6 +17,7 @@ from pysync.lifecycle import handover, pause
 from pysync.lifecycle.resync import resync
 from pysync.lifecycle.work import Work
 from pysync.replication import registry, snapshots
+from pysync.replication.publishers import Publisher
 from pysync.types import CourseId
 from tests.acceptance.test_cli_course_add import Start, assert_only_slot, slots, start
 from tests.acceptance.test_cli_process import read_json, succeed
@@ -115,9 +116,8 @@ def test_a_resync_that_ends_right_after_its_merge_leaves_no_gap(damaged: Site, l
         closing(connect(site.databases["A"])) as database,
     ):
         course = registry.get(portal, CourseId("A"))
-        work = Work(
-            site.portal, portal, course, site.databases["A"], database, site.portal, Silent()
-        )
+        publisher = Publisher(site.portal, portal)
+        work = Work(portal, publisher, course, site.databases["A"], database, site.portal, Silent())
         handover.subscribe(work)
         with handover.merged(work):
             enroll(site, insert_user(site, "meanwhile"), "A")

@@ -24,7 +24,10 @@ begin
     loop
         -- While tables are first copied each arrives on its own; the mark counts once all have.
         exit when exists (
-                select from course.mark as latest where latest.number >= wait_for.mark
+                select
+                  from course.mark as latest
+                 where latest.number >= wait_for.mark
+                   and latest.course_id = (select this_course.course_id from course.this_course)
             ) and not exists (
                 select
                   from pg_catalog.pg_subscription_rel as subscribed

@@ -158,7 +158,12 @@ def _table_findings(course: Course, name: str, found: FoundTable | None) -> list
     ours = tuple(r for r in found.restrictions if r.name != _MEMBERSHIP_CHECK)
     table = CourseDatabaseBase.metadata.tables[f"course.{name}"]
     try:
-        missing = plan(replace(found, restrictions=ours), table, Side.COURSE).complete
+        # A relay's has another key, and no restrictions.
+        missing = (
+            []
+            if course.is_relay
+            else plan(replace(found, restrictions=ours), table, Side.COURSE).complete
+        )
     except AdoptionError as error:
         cause = f"column '{error.column}': {error.cause}" if error.column else error.cause
         return [Finding(subject, cause, error.remedy or f"change it {IN_COURSE}")]
@@ -167,7 +172,7 @@ def _table_findings(course: Course, name: str, found: FoundTable | None) -> list
         stops = "replication stops at the next change of this table"
         cause = f"lacks column {', '.join(lacking)}: {stops}"
         repair = f"pysync repair {word(course.course_id)}"
-        mend = run("; ".join(missing), IN_COURSE)
+        mend = run("; ".join(missing), IN_COURSE) if missing else Text("add it again")
         remedy = mend + Text(f"; then '{repair}' for its values")
         return [Finding(subject, cause, remedy)]
     return [

@@ -20,7 +20,7 @@ from pysync.migrate.lineage import PORTAL
 from pysync.models.columns import type_name
 from pysync.models.portal import PortalBase
 from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES
-from pysync.replication.publications import published
+from pysync.replication.publications import published, rows_of
 from pysync.replication.registry import Course
 from pysync.texts import Text, quoted, word
 from pysync.types import Side
@@ -153,12 +153,14 @@ def _publication_findings(
 
 def _is_filter_of(course: Course, row_filter: str | None) -> bool:
     """Tell whether a row filter is a course's, as the server spells it or in other words."""
-    ours = sql.Literal(str(course.course_id)).as_string(None).strip()
-    if row_filter is None or row_filter == f"((course_id)::text = {ours}::text)":
+    ours = rows_of(course).as_string(None)
+    literal = sql.Literal(str(course.course_id)).as_string(None).strip()
+    spelled = f"((course_id)::text = {literal}::text)"
+    if row_filter is None or (row_filter == spelled and not course.carries):
         return row_filter is not None
     from pysync.diagnosis.drift import trees  # it takes a while to import a parser
 
-    return bool(trees.expression(row_filter) == trees.expression(f"course_id = {ours}"))
+    return bool(trees.expression(row_filter) == trees.expression(ours))
 
 
 def _column_difference(found: list[str] | None, expected: Sequence[str]) -> str | None:

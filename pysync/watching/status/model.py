@@ -80,6 +80,7 @@ class CourseStatus(Advice):
     :param sample: courses that fail alike and were looked into in this one's place.
     :param failover_ready: whether it would go on if the portal's server died now.
     :param failover_cause: why not, or why nobody knows.
+    :param relay: the relay that it streams from; ``None`` if it streams from the portal.
     :param commands: what of the remedy is to be copied.
     """
 
@@ -109,6 +110,7 @@ class CourseStatus(Advice):
     spill_bytes: int | None = None
     failover_ready: bool | None = None
     failover_cause: str | None = None
+    relay: CourseId | None = None
     commands: tuple[str, ...] = field(init=False, default=())
 
 

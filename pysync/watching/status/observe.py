@@ -26,6 +26,7 @@ from pysync.watching.status.course import (
     read_mark,
     read_strangers,
 )
+from pysync.watching.status.hops import Publishers
 from pysync.watching.status.observation import Observation
 from pysync.watching.status.portal import Slot
 
@@ -43,12 +44,15 @@ _SLACK_SECONDS: Final = 0.5
 _REFUSAL_SECONDS: Final = 1
 
 
-def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> list[Observation]:
+def observe(
+    portal: Connection, publishers: Publishers, wanted: Sequence[Course], known: list[str]
+) -> list[Observation]:
     """Ask all courses, send each a mark, and ask again whose mark doesn't arrive.
 
+    :param publishers: what they stream from.
     :param known: the replication names of all registered courses.
     """
-    before = portal_side.read_slots(portal)
+    before = publishers.slots()
     nowhere = PysyncError("it isn't known where its database is")
     seen = {
         course.course_id: Observation(
@@ -66,7 +70,7 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
         seen |= _round(databases, asked, look, databases.timeout_seconds)
 
         answers = {i: each.first for i, each in seen.items() if each.first}
-        ahead = _ahead(portal, answers, before)
+        ahead = _ahead(portal, wanted, answers, before)
         # Also to those that are away: what they lose meanwhile shows by the marks among it.
         marked = [i for i, each in seen.items() if each.course.fans_out and i not in ahead]
         marks = portal_side.send_marks(portal, marked)
@@ -77,7 +81,7 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
         arrive = partial(_await, crowded=databases.crowded)
         seen |= _round(databases, undecided, arrive, PATIENCE_SECONDS + _SLACK_SECONDS)
         for each in crowds:
-            now = before | portal_side.read_slots(portal)
+            now = before | publishers.slots()
             seen |= crowd.settle(databases, each, seen, before, now)
             # Who gets on, or didn't answer in time: its server does.
             again = [replace(s, error=None) for s in seen.values() if each.has_still_to_ask(s)]
@@ -86,15 +90,17 @@ def observe(portal: Connection, wanted: Sequence[Course], known: list[str]) -> l
             # In a crowd, and where no mark could be sent, nobody has waited yet.
             time.sleep(max(sent_at + ARRIVAL_SECONDS - time.monotonic(), 0))
             seen |= _round(databases, undecided, _ask_again, PATIENCE_SECONDS)
-    seen |= {i: _ask_portal(portal, each) for i, each in seen.items() if each.missed}
-    after = before | portal_side.read_slots(portal)
+    for missed in [each for each in seen.values() if each.missed]:
+        if (publisher := publishers.of(missed.course)) is not None:
+            seen[missed.course.course_id] = _ask_publisher(publisher, missed)
+    after = before | publishers.slots()
     return [replace(each, slots=(before[i], after[i])) for i, each in seen.items()]
 
 
-def _ask_portal(portal: Connection, seen: Observation) -> Observation:
-    """See whom the portal's processes for a course wait for."""
-    senders = processes.senders(portal, seen.course)
-    found = holders.holder(portal, list(senders))
+def _ask_publisher(publisher: Connection, seen: Observation) -> Observation:
+    """See whom the processes that send to a course wait for."""
+    senders = processes.senders(publisher, seen.course)
+    found = holders.holder(publisher, list(senders))
     return replace(seen, senders=senders, holders=(seen.holders[0], found))
 
 
@@ -183,7 +189,10 @@ def _with_mark(database: Connection, seen: Observation) -> Observation:
 
 
 def _ahead(
-    portal: Connection, answers: Mapping[CourseId, Facts], slots: Mapping[str, Slot]
+    portal: Connection,
+    wanted: Sequence[Course],
+    answers: Mapping[CourseId, Facts],
+    slots: Mapping[str, Slot],
 ) -> list[CourseId]:
     """Return the courses that know more than the portal does: it was restored from a backup.
 
@@ -192,11 +201,16 @@ def _ahead(
     """
     marks = {course_id: slot.mark for course_id, slot in portal_side.read_slots(portal).items()}
     wal_at = portal_side.read_wal_position(portal)
+    direct = {course.course_id for course in wanted if course.relay is None}
     return [
         course_id
         for course_id, facts in answers.items()
         if (facts.mark or 0) > (marks.get(course_id) or 0)
-        or (slots[course_id].slot_exists and (facts.applied_at or 0) > wal_at)
+        or (
+            course_id in direct
+            and slots[course_id].slot_exists
+            and (facts.applied_at or 0) > wal_at
+        )
     ]
 
 

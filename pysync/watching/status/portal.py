@@ -17,6 +17,7 @@ from pysync.models.replicated import PUBLISHED
 from pysync.types import CourseId
 
 _QUERIES: Final = load(__file__)
+_STATUS: Final = sql.SQL("pysync.subscription_status")
 _COUNT_TIMEOUT_MILLISECONDS: Final = 800
 _COUNTS: Final = sql.SQL(" union all ").join(
     sql.SQL("select {}, count(*) from {} where course_id = %(course_id)s").format(
@@ -82,10 +83,19 @@ def read_clock(connection: Connection) -> Clock:
     return Clock(read_at, (before + time.monotonic()) / 2)
 
 
-def read_slots(portal: Connection) -> dict[str, Slot]:
-    """Return what the portal knows of each course, by course id."""
-    with portal.cursor(row_factory=class_row(Slot)) as cursor:
-        return {each.course_id: each for each in cursor.execute(_QUERIES["slots"])}
+def read_slots(
+    publisher: Connection,
+    status: sql.SQL = _STATUS,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Slot]:
+    """Return what the portal, or a relay, knows of each course, by course id.
+
+    :param status: what has a row for each: the portal's view.
+    :param names: what that depends on.
+    """
+    query = _QUERIES["slots"].format(status=status)
+    with publisher.cursor(row_factory=class_row(Slot)) as cursor:
+        return {each.course_id: each for each in cursor.execute(query, names)}
 
 
 def send_marks(portal: Connection, course_ids: Sequence[str]) -> dict[str, Mark]:

@@ -1,5 +1,11 @@
+-- name: courses_of_relay
+-- Courses of a relay, for whom its registry would be asked on the portal.
+(select of.course_id, of.replication_name, null::timestamptz as ready_at, null::timestamptz as lost_at
+   from unnest(%(ids)s::text[], %(names)s::text[]) as of (course_id, replication_name)) as course
+cross join (select null::text as replication_name) as relay
+
 -- name: slots
--- What the portal knows of each course; positions are bytes of WAL.
+-- What the portal, or a relay, knows of each course; positions are bytes of WAL.
 select course_id, slot_exists, slot_active, wal_status,
        (confirmed_lsn - '0/0')::bigint as confirmed_at,
        (sent_lsn - '0/0')::bigint as sent_at,
@@ -9,7 +15,7 @@ select course_id, slot_exists, slot_active, wal_status,
        (select (to_jsonb(slot) ->> 'failover')::boolean
           from pg_catalog.pg_replication_slots as slot
          where slot.slot_name = status.slot_name and status.slot_exists) as failover
-  from pysync.subscription_status as status
+  from {status} as status
   left join pg_catalog.pg_stat_replication_slots as decoded
     on decoded.slot_name = status.slot_name and status.slot_exists;
 
@@ -108,7 +114,7 @@ select slot.slot_name::text,
  where not pg_catalog.pg_is_in_recovery()
    and slot.database = pg_catalog.current_database()
    and slot.slot_name like 'pysync\_%%' and not slot.temporary
-   and slot.slot_name not in (select replication_name from pysync.course)
+   and slot.slot_name not in (select replication_name from pysync.course where relay is null)
  order by 1;
 
 -- name: orphan_publications
@@ -116,5 +122,5 @@ select slot.slot_name::text,
 select pubname::text
   from pg_catalog.pg_publication
  where pubname like 'pysync\_%%' and pubname not like '%%\_probe'
-   and pubname not in (select replication_name from pysync.course)
+   and pubname not in (select replication_name from pysync.course where relay is null)
  order by 1;

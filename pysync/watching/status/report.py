@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 
 import psycopg
@@ -18,11 +18,12 @@ from pysync.replication import identities, registry
 from pysync.replication.polling import ask_each
 from pysync.replication.registry import Course
 from pysync.types import CourseId
-from pysync.watching.status import failover
+from pysync.watching.status import failover, hops
 from pysync.watching.status import portal as portal_side
 from pysync.watching.status.causes import REPORT_SECONDS, with_causes
 from pysync.watching.status.crowd import with_samples
 from pysync.watching.status.failover import Ready
+from pysync.watching.status.hops import Publishers
 from pysync.watching.status.judge import judge, unverified_since
 from pysync.watching.status.model import CourseStatus, Report, Revision, State, Verdict
 from pysync.watching.status.observation import Observation
@@ -49,23 +50,30 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
     with (
         ThreadPoolExecutor(2) as portals,
         closing(registry.connect_portal(portal_conninfo)) as portal,
+        ExitStack() as stack,
     ):
-        registered = registry.courses(portal)
-        wanted = [registry.get(portal, course_id)] if course_id else registered
+        registered = registry.subscribers(portal)
+        wanted = registered
+        if course_id:
+            asked = registry.get(portal, course_id)
+            wanted = [asked, *([registry.get(portal, asked.relay)] if asked.relay else [])]
+        publishers = stack.enter_context(Publishers(portal, wanted))
         clock = portal_side.read_clock(portal)
         drifting = portals.submit(_portals_drift, portal_conninfo, wanted)
         names = [each.replication_name for each in registered]
-        looking = portals.submit(failover.look, portal_conninfo, names)
+        direct = [each.replication_name for each in registered if each.relay is None]
+        looking = portals.submit(failover.look, portal_conninfo, direct)
         unclaimed = identities.unclaimed(portal)
         orphans = [] if course_id or unclaimed else find_orphans(portal)
         verifications = portal_side.read_verifications(portal)
-        looked = observe(portal, wanted, names)
+        looked = observe(portal, publishers, wanted, names)
         common, publications = drifting.result()
+        publications |= publishers.drift()
         outlook = failover.outlook(portal, looking.result())
         observed = [
             replace(
                 seen,
-                drift=(*seen.drift, *publications[seen.course.course_id], *common),
+                drift=(*seen.drift, *publications.get(seen.course.course_id, ()), *common),
                 verified=verifications.get(seen.course.course_id),
             )
             for seen in looked
@@ -78,11 +86,22 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
     else:
         verdicts = with_causes(portal_conninfo, observed, verdicts, end)
         verdicts = with_samples(observed, verdicts)
+        verdicts = hops.through(observed, verdicts)
         _record_losses(portal_conninfo, observed, verdicts)
         orphans += [] if course_id else subscriptions_without_course(observed)
+    relays = {seen.course.course_id: seen for seen in observed if seen.course.is_relay}
     courses = [
-        _status(seen, verdict, clock, percent, (None, None) if unclaimed else outlook.of(seen))
+        _status(
+            seen,
+            verdict,
+            clock,
+            percent,
+            (None, None)
+            if unclaimed
+            else outlook.of(relays.get(seen.course.relay or seen.course.course_id, seen)),
+        )
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
+        if not course_id or seen.course.course_id == course_id
     ]
     return Report(clock.read_at, courses, orphans, unclaimed, len(outlook.named))
 
@@ -92,7 +111,8 @@ def _portals_drift(
 ) -> tuple[list[Finding], dict[str, list[Finding]]]:
     """Return what isn't as it should be on the portal, and of each course's publication."""
     with closing(connect(portal_conninfo)) as portal:
-        return portal_findings(portal), publication_findings(portal, wanted)
+        direct = [each for each in wanted if each.relay is None]
+        return portal_findings(portal), publication_findings(portal, direct)
 
 
 def _record_losses(
@@ -114,7 +134,7 @@ def revisions(portal_conninfo: str) -> list[Revision]:
     with closing(connect(portal_conninfo)) as portal:
         current = current_revision(portal, PORTAL)
         found = [Revision("portal", current, head_revision(PORTAL))]
-        wanted = registry.courses(portal) if current else []
+        wanted = registry.subscribers(portal) if current else []
     head = head_revision(COURSE)
     answers = ask_each(wanted, lambda database, _: current_revision(database, COURSE))
     for course, answer in zip(wanted, answers, strict=True):
@@ -170,6 +190,7 @@ def _status(
         differences=differences,
         unverified_since=unverified_since(seen),
         durable=seen.course.durable,
+        relay=seen.course.relay,
         drift=seen.drift if facts else (),
         sample=verdict.sample,
         spill_bytes=slot.spill_bytes,

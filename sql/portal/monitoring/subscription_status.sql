@@ -1,11 +1,12 @@
--- What the portal knows of each course, also while the course can't be asked. A monitoring role
+-- What the portal knows of each course, also while the course can't be asked: its slot, or that of
+-- the relay by way of which it gets its changes, whose course_id begins with relay:. A monitoring role
 -- needs USAGE on schema pysync and SELECT on this view, nothing else. PostgreSQL shows what a course
 -- has replayed to members of pg_read_all_stats only; others see the position it confirmed, which
 -- trails it by up to a second.
 create or replace view pysync.subscription_status
 with (security_barrier) as
 select course.course_id,
-       course.replication_name as slot_name,
+       coalesce(relay.replication_name, course.replication_name) as slot_name,
        course.ready_at is not null as is_ready,
        slot.slot_name is not null as slot_exists,
        slot.active as slot_active,
@@ -33,6 +34,7 @@ select course.course_id,
        confirmed.number as confirmed_mark,
        course.lost_at
   from pysync.course
+  left join pysync.course as relay on relay.course_id = course.relay
   left join lateral (
            select newest.number, newest.marked_at
              from course.mark as newest
@@ -41,7 +43,7 @@ select course.course_id,
             limit 1
        ) as mark on true
   left join pg_catalog.pg_replication_slots as slot
-    on slot.slot_name = course.replication_name
+    on slot.slot_name = coalesce(relay.replication_name, course.replication_name)
    and slot.database = pg_catalog.current_database()
   left join lateral (
            select max(named.value::bigint) as number
