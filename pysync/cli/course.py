@@ -24,7 +24,7 @@ from pysync.cli.parameters import (
 from pysync.lifecycle import courses, durability
 from pysync.lifecycle import move as relocation
 from pysync.lifecycle import pause as pausing
-from pysync.lifecycle.reroute import reroute
+from pysync.lifecycle.reroute import prepare, reroute
 from pysync.replication.polling import JOBS
 from pysync.types import course_id, relay_id, subscriber_id
 
@@ -240,16 +240,15 @@ def resume(course: CourseArgument, portal: Portal, dry_run: DryRunOption = False
 
 @app.command()
 def move(
-    course: CourseArgument,
-    *,
-    conninfo: Annotated[
-        str | None,
+    names: Annotated[
+        list[str],
         typer.Argument(
-            metavar="CONNINFO",
-            help="The new database as pysync reaches it, without a password.",
-            callback=course_without_password,
+            metavar="COURSE_ID CONNINFO",
+            help="The course, and its new database as pysync reaches it, without a password; with "
+            "--via one or more courses.",
         ),
-    ] = None,
+    ],
+    *,
     via: Annotated[
         str | None,
         typer.Option(
@@ -272,40 +271,49 @@ def move(
     format: FormatOption = Format.TABLE,
     portal: Portal,
 ) -> None:
-    """Have another database take over a course, or have it stream from elsewhere.
+    """Have a course go on in another database, or by way of a relay.
 
-    Usually a database on another server. Restore a dump of the old one there first, or give
-    --fresh: a merge brings it up to date. The old database keeps its data and becomes writable.
-    With --via the course stays where it is. After an interruption run it again.
+    A new database is usually one on another server. Restore a dump of the old one there first, or
+    give --fresh: a merge brings it up to date. The old database keeps its data and becomes
+    writable. With --via courses stay where they are. After an interruption run it again.
     """
-    if (conninfo is None) == (via is None):
-        raise typer.BadParameter("name a new database, or give --via")
     portal_for_course = with_password(portal_for_course, password_file)
-    named = subscriber_id(course)
+    if via is not None:
+        if fresh or dry_run:
+            raise typer.BadParameter("takes neither --fresh nor --dry-run", param_hint="--via")
+        relay = None if via == "portal" else relay_id(via)
+        courses_to_move = list(dict.fromkeys(map(course_id, names)))
+        with steps() as progress:
+            if relay is not None:
+                prepare(portal, relay, courses_to_move, progress)
+        for each in courses_to_move:
+            with steps() as progress:
+                found = reroute(
+                    portal,
+                    each,
+                    relay,
+                    progress,
+                    portal_conninfo_for_course=portal_for_course,
+                    force=force,
+                )
+            print_move(found, format, course=each, dry_run=False, via=via)
+        return
+    if len(names) != 2:  # noqa: PLR2004
+        raise typer.BadParameter("name a course and its new database, or give --via")
+    course, conninfo = names
+    course_without_password(conninfo)
     with steps() as progress:
-        if conninfo is None:
-            if fresh or dry_run:
-                raise typer.BadParameter("takes neither --fresh nor --dry-run", param_hint="--via")
-            found = reroute(
-                portal,
-                named,
-                None if via in (None, "portal") else relay_id(str(via)),
-                progress,
-                portal_conninfo_for_course=portal_for_course,
-                force=force,
-            )
-        else:
-            found = relocation.move(
-                portal,
-                named,
-                conninfo,
-                progress,
-                fresh=fresh,
-                force=force,
-                portal_conninfo_for_course=portal_for_course,
-                dry_run=dry_run,
-            )
-    print_move(found, format, course=course, dry_run=dry_run, via=via)
+        found = relocation.move(
+            portal,
+            subscriber_id(course),
+            conninfo,
+            progress,
+            fresh=fresh,
+            force=force,
+            portal_conninfo_for_course=portal_for_course,
+            dry_run=dry_run,
+        )
+    print_move(found, format, course=course, dry_run=dry_run)
 
 
 @app.command("list")

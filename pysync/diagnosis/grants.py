@@ -189,9 +189,7 @@ def missing(connection: Connection, side: str, where: str) -> Iterator[Finding]:
         )
 
 
-def require_own_roles(
-    portal: Connection | None = None, database: Connection | None = None
-) -> None:
+def require_own_roles(portal: Connection | None = None, database: Connection | None = None) -> None:
     """Refuse to begin what our role couldn't finish where it may not act as pysync's own roles.
 
     :param portal: if it is concerned.

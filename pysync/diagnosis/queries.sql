@@ -215,17 +215,17 @@ select coalesce(
                 else current_user::text end);
 
 -- name: connection_limit
--- How many connections a role may have, null without a limit, and how many its courses take that are
--- copied. Superusers have no limit.
-select (select nullif(r.rolconnlimit, -1)
-          from pg_catalog.pg_roles as r
-         where r.rolname = %(role)s and not r.rolsuper),
-       (select count(*) from {streaming});
+-- How many connections a role may have; null without a limit, as for superusers.
+select nullif(r.rolconnlimit, -1)
+  from pg_catalog.pg_roles as r
+ where r.rolname = %(role)s and not r.rolsuper;
 
 -- name: streaming_from_portal
--- The courses that stream from the portal as a role.
-pysync.course where relay is null and replication_role = %(role)s and ready_at is not null
+-- How many courses, and relays, stream from the portal as a role.
+select count(*)
+  from pysync.course
+ where relay is null and replication_role = %(role)s and ready_at is not null;
 
 -- name: streaming_from_relay
--- Those that are connected to a relay, which has no registry.
-pg_catalog.pg_stat_replication where usename = %(role)s and state <> 'backup'
+-- How many are connected to a relay, which has no registry.
+select count(*) from pg_catalog.pg_stat_replication where usename = %(role)s;

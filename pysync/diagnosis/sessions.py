@@ -14,7 +14,7 @@ from typing import Final
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, fetch_row, fetch_value, parse
+from pysync.db.connections import Connection, fetch_value, parse
 from pysync.db.queries import load
 from pysync.findings import IN_COURSE, ON_PORTAL, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES
@@ -72,9 +72,9 @@ def of_copies(portal: Connection, conninfo: str, *, adds: bool = False) -> Itera
     """
     role = parse(conninfo).get("user", "")
     yield from _findings(portal, role, _unsaid(_OF_COPIES, conninfo), ON_PORTAL)
-    streaming = _QUERIES[f"streaming_from_{'portal' if is_portal(portal) else 'relay'}"]
-    query = _QUERIES["connection_limit"].format(streaming=streaming)
-    limit, courses = fetch_row(portal, query, role=role)
+    limit = fetch_value(portal, _QUERIES["connection_limit"], role=role)
+    streaming = "streaming_from_portal" if is_portal(portal) else "streaming_from_relay"
+    courses = 0 if limit is None else fetch_value(portal, _QUERIES[streaming], role=role)
     if limit is not None and limit <= courses:
         alter = sql.SQL("alter role {} connection limit {}").format(
             sql.Identifier(role), courses + 1 + len(PUBLISHED_TABLES)

@@ -25,6 +25,7 @@ from pysync.replication import (
 )
 from pysync.replication.databases import connect_course, require_followed
 from pysync.replication.registry import Course
+from pysync.texts import word
 from pysync.types import CourseId, Progress, replication_name
 
 
@@ -130,6 +131,12 @@ def opened(
             checks.check_same_database(registered, database)
             before = subscriptions.connection_string(database, registered.replication_name)
             before = before or registered.portal_conninfo
+        if registered is not None and relay not in (None, registered.relay):
+            raise ReplicationError(
+                f"{registered.subject} is there already, and streams from "
+                + (f"'{registered.relay}'" if registered.relay else "the portal"),
+                f"run 'pysync course move {word(course_id)} --via {word(relay)}' to change that",
+            )
         fresh = Course(course_id, name, "", "", "", adopts=adopt, relay=relay)
         publisher = stack.enter_context(
             publishers.opened(portal_conninfo, portal, registered or fresh)
@@ -222,9 +229,9 @@ def remove(
                 "move them elsewhere, or remove them, first: see 'pysync relay list'",
             )
         with ExitStack() as stack:
+            opened = publishers.opened(portal_conninfo, portal, course)
             try:
-                sender = publishers.opened(portal_conninfo, portal, course)
-                publisher = stack.enter_context(sender).connection
+                publisher = stack.enter_context(opened).connection
             except DatabaseUnreachableError:
                 if not force:
                     raise

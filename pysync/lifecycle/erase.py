@@ -134,10 +134,15 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
         rows = portal.execute(QUERIES["unconfirmed_erasures"], {"user_ids": user_ids}).fetchall()
         asked: dict[CourseId, list[int]] = dict(rows)
         identities.require_claimed(portal)
-        courses = [course for course in registry.courses(portal) if course.course_id in asked]
+        known = {each.course_id: each for each in registry.subscribers(portal)}
+        courses = [known[course_id] for course_id in asked if course_id in known]
 
         def left(course: Course) -> set[int]:
-            return _left(portal_conninfo, course, timeout_seconds, asked[course.course_id])
+            user_ids = asked[course.course_id]
+            left = _left(portal_conninfo, course, timeout_seconds, user_ids)
+            if course.relay is not None:
+                left |= _left(portal_conninfo, known[course.relay], timeout_seconds, user_ids)
+            return left
 
         answers = ask(courses, left, at_once=COURSES_AT_A_TIME)
         by_course = {c.course_id: answer for c, answer in zip(courses, answers, strict=True)}

@@ -12,7 +12,8 @@ from pysync.migrate.databases import check_known
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
 from pysync.migrate.run import Migrated, migrate
-from pysync.replication import identities, registry, turns
+from pysync.replication import identities, publishers, registry, turns
+from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
 from pysync.texts import statement
 from pysync.types import CourseId, Progress
@@ -53,7 +54,7 @@ def run_all(
     with exclusive(portal_conninfo, offline=options.get("offline")) as portal:
         before = current_revision(portal, PORTAL)
         check_known(before, PORTAL, "portal")
-        wanted = registry.courses(portal) if before else []
+        wanted = registry.subscribers(portal) if before else []
         if wanted and not options.get("offline"):
             identities.require_claimed(portal)
         if target == "base" and wanted:
@@ -62,13 +63,15 @@ def run_all(
                 "run 'pysync course remove' for each of them first",
             )
 
-        def each_course(work: Callable[[Course], Iterator[Done]], untouched: str) -> Iterator[Done]:
+        def each_course(
+            work: Callable[[Course], Iterator[Done]], courses: list[Course], untouched: str
+        ) -> Iterator[Done]:
             failures = []
-            for course in wanted:
+            for course in courses:
                 try:
                     yield from work(course)
                 except PysyncError as error:
-                    failures.append(f"course '{course.course_id}': {error.message}")
+                    failures.append(f"{course.subject}: {error.message}")
             if failures:
                 raise MigrationError(
                     f"{untouched}, since {len(failures)} of {len(wanted)} courses couldn't "
@@ -77,12 +80,15 @@ def run_all(
                 )
 
         yield from each_course(
-            lambda course: _migrate_course(portal, course, target, **options),
+            lambda course: _migrate_course(portal_conninfo, portal, course, target, **options),
+            wanted,
             "portal left as it is",
         )
         yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
+        offline = options.get("offline")
         yield from each_course(
-            lambda course: _publish(portal, course, progress, offline=options.get("offline")),
+            lambda course: _publish(portal_conninfo, portal, course, progress, offline=offline),
+            wanted[::-1],  # what comes to a relay is streamed on
             "portal migrated, but not all is published",
         )
 
@@ -108,28 +114,40 @@ def run_course(
         course = registry.get(portal, course_id)
         if not options.get("offline"):
             identities.require_claimed(portal)
-        *_, done = _migrate_course(portal, course, target, **options)
+        *_, done = _migrate_course(portal_conninfo, portal, course, target, **options)
         return done
 
 
 def _migrate_course(
-    portal: Connection, course: Course, target: str, **options: Unpack[Options]
+    portal_conninfo: str,
+    portal: Connection,
+    course: Course,
+    target: str,
+    **options: Unpack[Options],
 ) -> Iterator[Done]:
     course_id, offline = course.course_id, options.get("offline")
-    if target == "head" and (change := publications.withdrawal(portal, course)):
-        yield _made(portal, course, change, offline=offline)
-    if not offline:
-        publications.await_withdrawal(portal, course)
-    subject = f"course '{course_id}'"
-    done = migrate(course.conninfo, COURSE, subject, course=course_id, target=target, **options)
+    with publishers.opened(portal_conninfo, portal, course) as publisher:
+        if target == "head" and (change := publications.withdrawal(publisher.connection, course)):
+            yield _made(portal, publisher, course, change, offline=offline)
+        if not offline:
+            publications.await_withdrawal(portal, publisher, course)
+    done = migrate(
+        course.conninfo, COURSE, course.subject, course=course_id, target=target, **options
+    )
     yield course_id, done
 
 
 def _publish(
-    portal: Connection, course: Course, progress: Progress | None, *, offline: bool | None
+    portal_conninfo: str,
+    portal: Connection,
+    course: Course,
+    progress: Progress | None,
+    *,
+    offline: bool | None,
 ) -> Iterator[Done]:
-    if change := publications.extension(portal, course):
-        yield _made(portal, course, change, offline=offline)
+    with publishers.opened(portal_conninfo, portal, course) as publisher:
+        if change := publications.extension(publisher.connection, course):
+            yield _made(portal, publisher, course, change, offline=offline)
     course = registry.get(portal, course.course_id)
     if course.unfilled and not offline:
         publications.fill(portal, course, progress)
@@ -138,16 +156,22 @@ def _publish(
 
 
 def _made(
-    portal: Connection, course: Course, change: publications.Change, *, offline: bool | None
+    portal: Connection,
+    publisher: Publisher,
+    course: Course,
+    change: publications.Change,
+    *,
+    offline: bool | None,
 ) -> Done:
     script = None
     if offline:
         statements = "".join(
-            f"{statement(each.as_string(portal))};\n\n" for each in change.statements
+            f"{statement(each.as_string(portal))};\n\n"
+            for each in (*change.statements, change.note)
         )
         script = f"begin;\n\n{statements}commit;\n"
     else:
-        publications.make(portal, course, change)
+        publications.make(portal, publisher, course, change)
     return f"publication of {course.course_id}", Migrated(change.why, "as declared", script)
 
 

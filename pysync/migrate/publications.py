@@ -30,6 +30,7 @@ from pysync.models.columns import type_name
 from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
 from pysync.replication import fan_out, marks, publications, registry, slots
 from pysync.replication.databases import connect_course
+from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
 from pysync.types import Progress
 
@@ -49,15 +50,19 @@ _DECLARED: Final[Tables] = {table.name: table.columns for table in PUBLISHED}
 
 @dataclass(frozen=True)
 class Change:
-    """What has to be done to a publication: why, and the statements of one transaction."""
+    """What has to be done to a publication: why, the statements, and what notes it on the portal.
+
+    On the portal that is one transaction. A relay's publication is altered once it is noted.
+    """
 
     why: str
     statements: list[sql.Composed]
+    note: sql.Composed
 
 
-def withdrawal(portal: Connection, course: Course) -> Change | None:
+def withdrawal(publisher: Connection, course: Course) -> Change | None:
     """Return how what is declared no longer leaves a course's publication."""
-    found = _found(portal, course)
+    found = _found(publisher, course)
     kept = {
         table: [name for name in names if name in _DECLARED[table]]
         for table, names in found.items()
@@ -67,9 +72,9 @@ def withdrawal(portal: Connection, course: Course) -> Change | None:
     return _change(course, kept, left, "publishes", sql.SQL("withdrawn = true")) if left else None
 
 
-def extension(portal: Connection, course: Course) -> Change | None:
+def extension(publisher: Connection, course: Course) -> Change | None:
     """Return how what is declared enters a course's publication."""
-    found = _found(portal, course)
+    found = _found(publisher, course)
     new = _beyond(_DECLARED, found)
     if not found or not new:
         return None
@@ -83,23 +88,29 @@ def extension(portal: Connection, course: Course) -> Change | None:
     return _change(course, _DECLARED, new, "lacks", note.format(sql.Literal(unfilled)))
 
 
-def make(portal: Connection, course: Course, change: Change) -> None:
+def make(portal: Connection, publisher: Publisher, course: Course, change: Change) -> None:
     """Make a change of a publication, once no writer's transaction spans it.
 
     :raises LockedError: if one doesn't end in time; nothing is changed.
     """
+    sender = publisher.connection
 
     def run() -> None:
-        with portal.transaction():
+        with portal.transaction(), sender.transaction():
             for statement in change.statements:
-                portal.execute(statement)
+                sender.execute(statement)
+            portal.execute(change.note)
 
-    subject = _subject(course)
-    with registry.locked(portal, course.course_id), waiting(portal, subject, ON_PORTAL):
+    with (
+        registry.locked(portal, course.course_id),
+        waiting(sender, course.subject, publisher.where),
+    ):
+        if publisher.relay is not None:
+            portal.execute(change.note)
         patiently(run)
 
 
-def await_withdrawal(portal: Connection, course: Course) -> None:
+def await_withdrawal(portal: Connection, publisher: Publisher, course: Course) -> None:
     """Wait until a course has received all that was sent with columns that are withdrawn now.
 
     Were they dropped there before, its apply worker would stop at these rows for good.
@@ -108,7 +119,7 @@ def await_withdrawal(portal: Connection, course: Course) -> None:
     """
     if not registry.get(portal, course.course_id).withdrawn:
         return
-    if slots.exists(portal, course.replication_name):
+    if slots.exists(publisher.connection, course.replication_name):
         mark = marks.mark(portal, course.course_id)
         with (
             closing(connect_course(course.conninfo)) as database,
@@ -161,8 +172,8 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
         portal.execute(forget, (course_id,))
 
 
-def _found(portal: Connection, course: Course) -> Tables:
-    rows = portal.execute(QUERIES["published_columns"], {"name": course.replication_name})
+def _found(publisher: Connection, course: Course) -> Tables:
+    rows = publisher.execute(QUERIES["published_columns"], {"name": course.replication_name})
     return dict(rows.fetchall())
 
 
@@ -196,7 +207,7 @@ def _change(
         note, sql.Literal(str(course.course_id))
     )
     what = ", ".join(f"{table}.{name}" for table, name in differing)
-    return Change(f"{why} {what}", [*([lock] if tables else []), alter, remember])
+    return Change(f"{why} {what}", [*([lock] if tables else []), alter], remember)
 
 
 def _is_blank(course: Course, table: str, names: Sequence[str]) -> bool:

@@ -62,8 +62,9 @@ def require_followed(publisher: Connection, database: Connection, course: Course
     while worker is not None and worker == first and not slots.is_in_use(publisher, name):
         if time.monotonic() > deadline:
             raise ReplicationError(
-                f"{course.subject} follows another server than the one that it is registered "
-                "with: its subscription is connected, but not to the slot here",
+                f"{course.subject} follows another server than the one PYSYNC_PORTAL names"
+                f"{f', by way of {course.relay}' if course.relay else ''}: its subscription is "
+                "connected, but not to the slot here",
                 "point PYSYNC_PORTAL at the server that it follows; if this one is to take its "
                 "place, stop that one first",
             )

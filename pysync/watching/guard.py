@@ -17,6 +17,7 @@ from pysync.errors import LockedError, PysyncError
 from pysync.replication import registry
 from pysync.replication.registry import Course
 from pysync.types import CourseId
+from pysync.watching.status.hops import Publishers
 
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 
@@ -75,11 +76,15 @@ def watch(
     first = True
     while True:
         try:
-            with translated("portal"), closing(registry.connect_portal(portal_conninfo)) as portal:
-                now = _read_slots(portal)
+            with (
+                translated("portal"),
+                closing(registry.connect_portal(portal_conninfo)) as portal,
+                Publishers(portal, registry.subscribers(portal)) as publishers,
+            ):
+                now = _read_slots(publishers)
                 found = [
-                    _judge(portal, course, slot, before[course.course_id], dry_run=dry_run)
-                    for course, slot in now
+                    _judge(portal, sender, course, slot, before[course.course_id], dry_run=dry_run)
+                    for sender, course, slot in now
                     if slot.retained_bytes > max_retained_bytes and course.course_id in before
                 ]
         except PysyncError as error:
@@ -91,12 +96,18 @@ def watch(
                 yield found
                 if once:
                     return
-            before, first = {course.course_id: slot for course, slot in now}, False
+            before, first = {course.course_id: slot for _, course, slot in now}, False
         time.sleep(interval_seconds)
 
 
 def _judge(
-    portal: Connection, course: Course, slot: _Slot, earlier: _Slot, *, dry_run: bool
+    portal: Connection,
+    sender: Connection,
+    course: Course,
+    slot: _Slot,
+    earlier: _Slot,
+    *,
+    dry_run: bool,
 ) -> Excess:
     if slot.active or earlier.active:
         action, reason = Action.NONE, "its subscription is or was just connected"
@@ -105,28 +116,31 @@ def _judge(
     elif dry_run:
         action, reason = Action.WOULD_DROP, _DEAD
     else:
-        action, reason = _sacrifice(portal, course)
+        action, reason = _sacrifice(portal, sender, course)
     return Excess(course.course_id, action, slot.retained_bytes, reason)
 
 
-def _read_slots(portal: Connection) -> list[tuple[Course, _Slot]]:
-    rows = portal.execute(_QUERIES["retaining_slots"]).fetchall()
-    slots = {name: _Slot(*slot) for name, *slot in rows}
-    return [
-        (course, slots[course.replication_name])
-        for course in registry.courses(portal)
-        if course.replication_name in slots
-    ]
+def _read_slots(publishers: Publishers) -> list[tuple[Connection, Course, _Slot]]:
+    """Return the slots of all courses and relays, each with the connection to where it is."""
+    found = []
+    for sender, courses in publishers.courses():
+        rows = sender.execute(_QUERIES["retaining_slots"]).fetchall()
+        slots = {name: _Slot(*slot) for name, *slot in rows}
+        found += [
+            (sender, course, slots[course.replication_name])
+            for course in courses
+            if course.replication_name in slots
+        ]
+    return found
 
 
-def _sacrifice(portal: Connection, course: Course) -> tuple[Action, str]:
+def _sacrifice(portal: Connection, sender: Connection, course: Course) -> tuple[Action, str]:
+    drop = "select pg_catalog.pg_drop_replication_slot(%s)"
     try:
         # Recorded first: who finds the slot missing is told why.
         with registry.locked(portal, course.course_id), portal.transaction():
             registry.record_sacrificed(portal, course.course_id)
-            portal.execute(
-                "select pg_catalog.pg_drop_replication_slot(%s)", (course.replication_name,)
-            )
+            sender.execute(drop, (course.replication_name,))
     except errors.ObjectInUse:
         return Action.NONE, "its subscription has just connected"
     except LockedError:

@@ -47,7 +47,10 @@ def test_a_course_streams_from_a_relay(site: Site) -> None:
         assert_equal_to_the_fan_out(site, course)
     assert states(site) == {"A": "streaming", "B": "streaming", "relay:north": "streaming"}
     # The portal decodes once.
-    assert site.one("select count(*) from pg_replication_slots where database = current_database()") == 1
+    assert (
+        site.one("select count(*) from pg_replication_slots where database = current_database()")
+        == 1
+    )
     succeed("course", "remove", "--yes", "B", portal=site.portal)
     succeed("course", "remove", "--yes", "A", portal=site.portal)
     with closing(site.connect(relay)) as there:

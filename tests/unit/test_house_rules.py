@@ -22,8 +22,11 @@ LONG_FOR_A_REASON = {
     "cli/course.py": "options, and what is told: a command after the other",
     "demo/servers.py": "finding, copying and running a server: one subject, short functions",
     "diagnosis/checks.py": "a list of rules: to be read beside each other",
+    "lifecycle/handover.py": "one protocol: snapshot, merge, slot and position go together",
     "migrate/publications.py": "one protocol of withdrawing, extending and filling",
     "models/portal.py": "declarations",
+    "lifecycle/courses.py": "adding and removing are each other's reverse",
+    "replication/registry.py": "each change of the registry beside the others",
     "replication/merge.py": "one algorithm: staging, giving way and applying share their tables",
 }
 """Modules of more than 250 lines, and why they aren't two."""

@@ -39,6 +39,7 @@ class Publishers:
 
     def __init__(self, portal: Connection, courses: Sequence[Course]) -> None:
         self._portal = portal
+        self._direct = [course for course in courses if course.relay is None]
         self._of: dict[CourseId, list[Course]] = {}
         for course in courses:
             if course.relay is not None:
@@ -61,6 +62,11 @@ class Publishers:
     def of(self, course: Course) -> Connection | None:
         """Return the connection to what a course streams from; ``None`` if that doesn't answer."""
         return self._portal if course.relay is None else self._relays.get(course.relay)
+
+    def courses(self) -> list[tuple[Connection, list[Course]]]:
+        """Return these connections, each with what streams from there."""
+        of_relays = [(found, self._of[relay]) for relay, found in self._relays.items()]
+        return [(self._portal, self._direct), *of_relays]
 
     def slots(self) -> dict[str, Slot]:
         """Return what is known of each course's slot where it streams from, by course id.
@@ -100,7 +106,8 @@ def on_relay() -> sql.SQL:
         "from pysync.course\n  left join pysync.course as relay on relay.course_id = course.relay\n"
     )
     assert registry_of_portal in view  # noqa: S101 - it is ours
-    here = _QUERIES["courses_of_relay"].as_string(None)
+    courses = _QUERIES["courses_of_relay"].as_string(None).rstrip(";\n")
+    here = f"({courses}) as course cross join (select null::text as replication_name) as relay"
     return sql.SQL(f"({view.replace(registry_of_portal, f'from {here}')})")
 
 

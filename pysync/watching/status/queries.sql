@@ -1,8 +1,8 @@
 -- name: courses_of_relay
--- Courses of a relay, for whom its registry would be asked on the portal.
-(select of.course_id, of.replication_name, null::timestamptz as ready_at, null::timestamptz as lost_at
-   from unnest(%(ids)s::text[], %(names)s::text[]) as of (course_id, replication_name)) as course
-cross join (select null::text as replication_name) as relay
+-- Courses of a relay, which has no registry that could be asked as the portal's is.
+select named.course_id, named.replication_name,
+       null::timestamptz as ready_at, null::timestamptz as lost_at
+  from unnest(%(ids)s::text[], %(names)s::text[]) as named (course_id, replication_name);
 
 -- name: slots
 -- What the portal, or a relay, knows of each course; positions are bytes of WAL.
