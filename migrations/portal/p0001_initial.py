@@ -379,6 +379,11 @@ REGISTRY_TABLES = [
             server_default=sa.text("'{}'"),
             comment="the courses whose rows its publication has beside its own, if it is a relay",
         ),
+        sa.Column(
+            "catalog_fingerprint",
+            sa.Text,
+            comment="of its database's, when a report last saw nothing in it that differs",
+        ),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),
         sa.ForeignKeyConstraint(["relay"], ["pysync.course.course_id"], name="course_relay_fkey"),

@@ -12,8 +12,8 @@ from pysync.adoption.plans import (
     qualified,
     quoted,
     refusal,
-    type_fits,
 )
+from pysync.adoption.types import type_fits
 from pysync.errors import AdoptionError
 from pysync.models.columns import type_name
 from pysync.types import Side
@@ -90,7 +90,7 @@ def _plan_column(result: Plan, found: FoundTable, column: Column[object], side: 
         _add_column(result, found, column, side)
         return
     alter = f"alter table {qualified(column.table)} alter column {quoted(column.name)}"
-    if not type_fits(present.type, column, side):
+    if not type_fits(present.type, type_name(column), side):
         if side is Side.PORTAL or not can_widen(present.type, column):
             raise refusal(found, column.name, present.type, type_name(column))
         result.complete.append(f"{alter} type {type_name(column)}")

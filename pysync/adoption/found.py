@@ -1,18 +1,20 @@
 """Read from the catalog what is there; change nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 from psycopg.rows import dict_row
-from sqlalchemy import Table, UniqueConstraint
 
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.db.restricted import Restricted, as_owner_of
-from pysync.models.course import CourseDatabaseBase
-from pysync.models.portal import PortalBase
+
+if TYPE_CHECKING:  # it takes a while to import, and reports look at catalogs only
+    from sqlalchemy import Table
 
 KINDS: Final = {
     "r": "a table",
@@ -156,6 +158,9 @@ def _table(
 
 def _declared(name: str) -> list[Table]:
     """Return what a table is declared as, on the portal and in a course."""
+    from pysync.models.course import CourseDatabaseBase
+    from pysync.models.portal import PortalBase
+
     tables = (
         PortalBase.metadata.tables.get(f"public.{name}"),
         CourseDatabaseBase.metadata.tables.get(f"course.{name}"),
@@ -172,6 +177,8 @@ def _missing(
     name: str, found: dict[str, FoundColumn], unique: frozenset[frozenset[str]]
 ) -> list[list[str]]:
     """Return the columns of unique constraints that a table lacks though it has the columns."""
+    from sqlalchemy import UniqueConstraint
+
     declared = {
         frozenset(column.name for column in constraint.columns)
         for table in _declared(name)

@@ -7,13 +7,11 @@ from sqlalchemy import Column, DefaultClause, Integer, String, Table
 from sqlalchemy.dialects import postgresql
 
 from pysync.adoption.found import FoundTable
+from pysync.adoption.types import INTEGERS, text_length
 from pysync.errors import AdoptionError
-from pysync.models.columns import type_name
-from pysync.types import Side
 
 # Named parameters: the other styles would double percent signs.
 DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-_INTEGERS: Final = ("smallint", "integer", "bigint")
 
 
 @dataclass
@@ -33,32 +31,13 @@ def refusal(found: FoundTable, column: str | None, is_now: str, expected: str) -
     return AdoptionError(f"{found.schema}.{found.name}", is_now, expected=expected, column=column)
 
 
-def type_fits(found: str, column: Column[object], side: Side) -> bool:
-    """Say whether a type, as the catalog writes it, does for a declared column."""
-    narrow, wide = (found, type_name(column)) if side is Side.PORTAL else (type_name(column), found)
-    if narrow in _INTEGERS and wide in _INTEGERS:
-        return _INTEGERS.index(narrow) <= _INTEGERS.index(wide)
-    narrow_length, wide_length = _length(narrow), _length(wide)
-    if narrow_length is not None and wide_length is not None:
-        return narrow_length <= wide_length
-    return narrow == wide
-
-
 def can_widen(found: str, column: Column[object]) -> bool:
     """Say whether a type that doesn't fit can be changed into a declared column's type."""
     if isinstance(column.type, Integer):
-        return found in _INTEGERS
+        return found in INTEGERS
     if isinstance(column.type, String):
-        return _length(found) is not None
+        return text_length(found) is not None
     return False
-
-
-def _length(type_name: str) -> float | None:
-    if type_name in ("text", "character varying"):
-        return float("inf")
-    if type_name.startswith("character varying("):
-        return float(type_name.removeprefix("character varying(").rstrip(")"))
-    return None
 
 
 def default_clause(column: Column[object]) -> str | None:

@@ -5,6 +5,7 @@ pooler could leave behind in a session of somebody else's.
 """
 
 from contextlib import closing
+from functools import lru_cache
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -53,17 +54,17 @@ _READ_ONLY_COUNTS: Final = ("read-write", "read-only")
 _QUERIES: Final = load(__file__)
 
 _LEADING: Final = ("host", "hostaddr", "port", "dbname", "user")
+_parsed: Final = lru_cache(1024)(conninfo_to_dict)  # a report parses each many times
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
 
 
 def parse(conninfo: str) -> dict[str, Any]:
     """Split a libpq conninfo string or URI into its parameters.
 
-    :raises DatabaseUnreachableError: if libpq can't parse it; its text isn't repeated, since it may
-        hold a password.
+    :raises DatabaseUnreachableError: if libpq can't; no text that may hold a password is repeated.
     """
     try:
-        return dict(conninfo_to_dict(conninfo))
+        return dict(_parsed(conninfo))
     except psycopg.Error:
         raise DatabaseUnreachableError(
             "connection string can't be parsed",

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from functools import partial
 
-from pysync.adoption import inspect, plan
+from pysync.adoption.completion import plan
+from pysync.adoption.found import inspect
 from pysync.db.errors import translated
 from pysync.lifecycle import courses, replicas
 from pysync.migrate import current_revision

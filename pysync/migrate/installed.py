@@ -57,16 +57,12 @@ def differences(connection: Connection, lineage: Lineage) -> list[Difference]:
 
 @cache
 def _query(name: str, lineage: Lineage) -> sql.Composed:
-    tables = [
-        f"{table.schema}.{table.name}"
-        for table in lineage.metadata.tables.values()
-        if table.schema in lineage.schemas
-        # In a course these are the site's as well: they are compared by what replication needs.
-        and (lineage.side is Side.PORTAL or table.name not in REPLICATED_TABLES)
-    ]
+    # What is declared was recorded: only who records has to import the models.
+    recorded = _QUERIES["recorded_tables"].format(table=_table(lineage))
+    tables = sql.SQL("({})::text[]").format(recorded)
     places = {
         "schemas": sql.Literal(list(lineage.schemas)),
-        "tables": sql.Literal(tables),
+        "tables": sql.Literal(_declared(lineage)) if name == "record" else tables,
         "is_portal": sql.Literal(lineage.side is Side.PORTAL),
         "installed": sql.Literal(f"{lineage.version_schema}.installed"),
     }
@@ -74,6 +70,16 @@ def _query(name: str, lineage: Lineage) -> sql.Composed:
     query = _QUERIES[name].format(**places, objects=objects, table=_table(lineage))
     # Put together once: a report runs it in every course.
     return sql.Composed([sql.SQL(query.as_string(None))])
+
+
+def _declared(lineage: Lineage) -> list[str]:
+    return [
+        f"{table.schema}.{table.name}"
+        for table in lineage.metadata.tables.values()
+        if table.schema in lineage.schemas
+        # In a course these are the site's as well: they are compared by what replication needs.
+        and (lineage.side is Side.PORTAL or table.name not in REPLICATED_TABLES)
+    ]
 
 
 def _table(lineage: Lineage) -> sql.Identifier:

@@ -9,8 +9,9 @@ from alembic.operations.ops import CreateIndexOp, CreateTableOp
 from psycopg import sql
 from sqlalchemy import Table, text
 
-from pysync.adoption import FoundTable, Plan, plan
-from pysync.adoption.plans import literal
+from pysync.adoption.completion import plan
+from pysync.adoption.found import FoundTable
+from pysync.adoption.plans import Plan, literal
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of

@@ -178,6 +178,10 @@ select 'function', '', f.oid::pg_catalog.regprocedure::text,
   join rights on rights.oid = f.oid
   join owners owner on owner.oid = f.proowner
 
+-- name: recorded_tables
+-- The tables that are all ours; of others only rights were recorded.
+select pg_catalog.array_agg(name) from {table} where kind = 'table' and facts ? 'row security'
+
 -- name: record
 -- Remember what a migration has made.
 insert into {table} (kind, relation, name, facts, definition, major)

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from pysync.adoption import inspect
+from pysync.adoption.found import inspect
 from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection
 from pysync.db.holders import Watch
 from pysync.db.sql_files import folder, frozen, in_order

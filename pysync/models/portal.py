@@ -231,6 +231,9 @@ class Course(PortalBase):
         server_default=text("'{}'"),
         comment="the courses whose rows its publication has beside its own, if it is a relay",
     )
+    catalog_fingerprint: Mapped[str | None] = mapped_column(
+        comment="of its database's, when a report last saw nothing in it that differs"
+    )
 
 
 class Erasure(PortalBase):

@@ -3,6 +3,8 @@
 import time
 from typing import Any, Final
 
+from psycopg import sql
+
 from pysync.db.connections import Connection, connect, fetch_value
 from pysync.db.queries import load
 from pysync.errors import ReplicationError, UnsuitableDatabaseError
@@ -12,6 +14,10 @@ from pysync.replication.registry import Course
 from pysync.texts import Text
 
 _QUERIES: Final = load(__file__)
+_NOT_OURS, _FOREIGN_OWNER = (
+    _QUERIES[name].format(objects=sql.SQL("({})").format(_QUERIES["called_or_read"]))
+    for name in ("not_ours", "foreign_owner")
+)
 _RECONNECT_SECONDS: Final = 2
 """How long a course's worker may be without its walsender: it notices at once when that goes."""
 
@@ -79,7 +85,9 @@ def require_own_schema(connection: Connection) -> None:
 
     :raises UnsuitableDatabaseError: if it is one.
     """
-    found = connection.execute(_QUERIES["foreign_owner"]).fetchone()
+    if not fetch_value(connection, _NOT_OURS):
+        return
+    found = connection.execute(_FOREIGN_OWNER).fetchone()
     if found is not None:
         what, owner, statement, is_portal = found
         if is_portal:

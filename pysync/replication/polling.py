@@ -116,6 +116,7 @@ class Databases:
         self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if self.crowded else COURSE_TIMEOUT_SECONDS
         self._keep = not self.crowded
         self._open: dict[CourseId, Connection] = {}
+        self._ours: set[CourseId] = set()
 
     @contextmanager
     def connection(self, course: Course) -> Iterator[Connection]:
@@ -141,11 +142,14 @@ class Databases:
             connect_timeout_seconds=2,
             statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
         )
+        if course.course_id in self._ours:  # it was, a moment ago
+            return database
         try:
             identities.require_ours(database, course.course_id, course.portal_id, copies=True)
         except BaseException:
             database.close()
             raise
+        self._ours.add(course.course_id)
         return database
 
     def close(self) -> None:

@@ -235,31 +235,49 @@ select tables_total as tables, tables_ready as ready,
   from course.replication_status
  where subscription_name = %(name)s;
 
+-- name: called_or_read
+-- What is called or read in schema course. A site may own the replicated tables: these are read with
+-- its rights.
+select 'schema' as kind, n.oid, n.nspowner as owner
+  from pg_catalog.pg_namespace n
+ where n.nspname = 'course'
+union all
+select case c.relkind when 'v' then 'view' else 'table' end, c.oid, c.relowner
+  from pg_catalog.pg_class c
+ where c.relnamespace = pg_catalog.to_regnamespace('course')
+   and c.relname in ('adoption', 'alembic_version', 'installed', 'loan', 'mark',
+                     'missing_mark', 'replication_status', 'this_course')
+union all
+select 'routine', p.oid, p.proowner
+  from pg_catalog.pg_proc p
+ where p.pronamespace = pg_catalog.to_regnamespace('course')
+   and p.proname in ('code_of_others', 'give_back', 'hand_over', 'lend_table',
+                     'note_missing_marks', 'own_table', 'refuse_change', 'refuse_write',
+                     'take_back', 'take_over', 'wait_for', 'write_guard')
+
+-- name: not_ours
+-- Whether any of that isn't ours: mostly all is, and this asks no more of a session's first moments
+-- than it takes to know.
+select true
+  from {objects} as object
+ where pg_catalog.pg_get_userbyid(object.owner) <> current_user
+ limit 1
+
 -- name: foreign_owner
--- What is called or read in schema course and belongs to somebody who is neither superuser nor we.
--- A site may own the replicated tables: these are read with its rights.
-select object.what, r.rolname::text,
-       pg_catalog.format('alter %s owner to %I', object.what, current_user),
+-- What of that belongs to somebody who is neither superuser nor we.
+select named.what, r.rolname::text,
+       pg_catalog.format('alter %s owner to %I', named.what, current_user),
        pg_catalog.to_regclass('pysync.course') is not null
-  from (select 'schema course' as what, n.nspowner as owner
-          from pg_catalog.pg_namespace n
-         where n.nspname = 'course'
-        union all
-        select case c.relkind when 'v' then 'view ' else 'table ' end || c.oid::regclass, c.relowner
-          from pg_catalog.pg_class c
-         where c.relnamespace = pg_catalog.to_regnamespace('course')
-           and c.relname in ('adoption', 'alembic_version', 'installed', 'loan', 'mark',
-                             'missing_mark', 'replication_status', 'this_course')
-        union all
-        select 'routine ' || p.oid::regprocedure, p.proowner
-          from pg_catalog.pg_proc p
-         where p.pronamespace = pg_catalog.to_regnamespace('course')
-           and p.proname in ('code_of_others', 'give_back', 'hand_over', 'lend_table',
-                             'note_missing_marks', 'own_table', 'refuse_change', 'refuse_write',
-                             'take_back', 'take_over', 'wait_for', 'write_guard')) as object
+  from {objects} as object
   join pg_catalog.pg_roles r on r.oid = object.owner
+ cross join lateral (
+           select case object.kind
+                      when 'schema' then 'schema course'
+                      when 'routine' then 'routine ' || object.oid::regprocedure
+                      else object.kind || ' ' || object.oid::regclass
+                  end as what) as named
  where not r.rolsuper and r.rolname <> current_user
- limit 1;
+ limit 1
 
 -- name: personal_data_left
 -- The users among some of whom a table holds anything.
@@ -336,6 +354,16 @@ insert into pysync.course (course_id, replication_name, conninfo, portal_conninf
 values (%(course_id)s, %(replication_name)s, %(conninfo)s, %(portal_conninfo)s,
         %(replication_role)s, %(course_system_identifier)s, %(course_database_oid)s,
         %(adopts)s, %(durable)s, %(relay)s);
+
+-- name: record_fingerprints
+-- Remember fingerprints of courses' catalogs; rows that are locked are left as they are.
+update pysync.course
+   set catalog_fingerprint = seen.fingerprint
+  from unnest(%(courses)s::text[], %(fingerprints)s::text[]) as seen (course_id, fingerprint)
+ where course.course_id = seen.course_id
+   and course.course_id in (select free.course_id from pysync.course as free
+                             where free.course_id = any (%(courses)s::text[])
+                               for no key update skip locked);
 
 -- name: reregister
 -- Update how an entered course and its server are reached.

@@ -1,5 +1,6 @@
 """The portal's registry of courses."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -46,6 +47,7 @@ class Course:
     durable: bool = False
     relay: CourseId | None = None
     carries: tuple[str, ...] | list[str] = field(default=(), hash=False)
+    catalog_fingerprint: str | None = None
     portal_id: UUID | None = None
 
     @property
@@ -236,6 +238,16 @@ def record_losses(portal: Connection, lost: list[CourseId]) -> None:
         "update pysync.course set lost_at = coalesce(lost_at, now()) where course_id = any (%s)"
     )
     portal.execute(statement, (lost,))
+
+
+def record_fingerprints(portal: Connection, as_made: Mapping[CourseId, str | None]) -> None:
+    """Remember the fingerprints of catalogs in which nothing differs from what was made.
+
+    A course that somebody else is changing is passed over: the next report does it.
+    """
+    if as_made:
+        of_courses = {"courses": [*as_made], "fingerprints": [*as_made.values()]}
+        portal.execute(QUERIES["record_fingerprints"], of_courses)
 
 
 def record_sacrificed(portal: Connection, course: CourseId) -> None:

@@ -8,7 +8,8 @@ from contextlib import closing, suppress
 import psycopg
 import pytest
 
-from pysync.adoption import inspect, plan
+from pysync.adoption.completion import plan
+from pysync.adoption.found import inspect
 from pysync.db.connections import Connection, connect
 from pysync.errors import AdoptionError
 from pysync.migrate import Lineage, migrate

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, String, Text
 
-from pysync.adoption.plans import type_fits
+from pysync.adoption.types import type_fits
+from pysync.models.columns import type_name
 from pysync.types import Side
 
 FITS: list[tuple[str, Any, bool, bool]] = [
@@ -32,6 +33,6 @@ FITS: list[tuple[str, Any, bool, bool]] = [
 def test_values_must_fit_in_the_direction_in_which_they_travel(
     found: str, declared: Any, on_portal: bool, in_course: bool
 ) -> None:
-    column: Column[Any] = Column("value", declared)
+    column = type_name(Column("value", declared))
     assert type_fits(found, column, Side.PORTAL) is on_portal
     assert type_fits(found, column, Side.COURSE) is in_course

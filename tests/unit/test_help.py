@@ -66,3 +66,12 @@ finally:
     *said, imported = result.stderr.splitlines()
     assert not imported
     assert not said or "Did you mean 'status'?" in said[-1]
+
+
+def test_a_report_needs_no_models() -> None:
+    """To import them takes longer than to ask ten courses."""
+    script = "import pysync.cli.status, sys; print({'sqlalchemy', 'alembic'} & {*sys.modules})"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"

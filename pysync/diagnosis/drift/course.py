@@ -3,73 +3,103 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Final
 
 from psycopg import errors, sql
+from psycopg.rows import class_row
 
-from pysync.adoption import FoundTable, inspect, plan
 from pysync.db.connections import Connection
 from pysync.db.queries import load
-from pysync.diagnosis.drift.objects import object_findings, revision_findings
+from pysync.diagnosis.drift.fingerprint import read_fingerprint
+from pysync.diagnosis.drift.objects import Compared, revision_findings
 from pysync.diagnosis.drift.subscription import subscription_findings
-from pysync.errors import AdoptionError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.migrate.lineage import COURSE
-from pysync.models.course import CourseDatabaseBase
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import identities
 from pysync.replication.registry import Course
-from pysync.texts import Text, word
-from pysync.types import COURSE_ROLE, Side
+from pysync.texts import word
+from pysync.types import COURSE_ROLE
 
-_MEMBERSHIP_CHECK: Final = "pysync_this_course"
 _QUERIES: Final = load(__file__)
 
 
-def course_findings(database: Connection, course: Course) -> list[Finding]:
-    """Return what isn't as it should be in a course's database, worst first.
+@dataclass(frozen=True)
+class Drift:
+    """What isn't as it should be in a course's database.
+
+    :param findings: worst first.
+    :param fingerprint: of its catalog, if nothing in that differs from what was made.
+    """
+
+    findings: list[Finding]
+    fingerprint: str | None = None
+
+
+def course_drift(database: Connection, course: Course) -> Drift:
+    """Return what isn't as it should be in a course's database.
+
+    Its catalog is compared unless it still has the fingerprint under which nothing differed.
 
     :raises psycopg.Error: if the database can't be asked.
     """
     argument = word(course.course_id)
     command = f"pysync migrate course {argument}"
-    reinstall = f"pysync migrate course --reinstall {argument}"
     if findings := revision_findings(database, COURSE, "course database", command):
-        return findings
+        return Drift(findings)
     names = {"tables": list(REPLICATED_TABLES)}
-    others, search_path = database.execute(_QUERIES["surroundings"], names).fetchone() or ([], None)
-    tables = inspect(database, "course", REPLICATED_TABLES, rows=False)
-    return [
-        *_copy_findings(database, course),
-        *_search_path_findings(database, search_path, others),
+    with database.cursor(row_factory=class_row(_Surroundings)) as cursor:
+        around = cursor.execute(_QUERIES["surroundings"], names).fetchone()
+    assert around is not None  # noqa: S101 - it has one row
+    compared, now = Compared(), read_fingerprint(database)
+    fingerprint = None if around.is_copy else now
+    if now != course.catalog_fingerprint:
+        from pysync.diagnosis.drift import catalog  # it takes a while to import SQLAlchemy
+
+        compared = catalog.compare(database, course)
+        # What is altered meanwhile shows the next time.
+        if not compared.unaltered or read_fingerprint(database) != now:
+            fingerprint = None
+    findings = [
+        *_copy_findings(database, course, around),
+        *_search_path_findings(database, around.search_path, around.others),
         *(
             finding
             for role, path in database.execute(_QUERIES["own_search_paths"], names).fetchall()
-            for finding in _own_path_findings(database, role, path, others)
+            for finding in _own_path_findings(database, role, path, around.others)
         ),
         *subscription_findings(database, course),
-        *(
-            finding
-            for name in REPLICATED_TABLES
-            for finding in _table_findings(course, name, tables.get(name))
-        ),
-        *_owner_findings(database, [f"course.{name}" for name in tables]),
+        *compared.tables,
+        *(_owner_findings(database) if around.foreign else ()),
         *(
             Finding(
                 f"table course.{name}",
                 f"has row security of owners on {IN_COURSE}: replication can't write into it",
                 run(f"alter table course.{name} no force row level security", IN_COURSE),
             )
-            for (name,) in database.execute(_QUERIES["forced_row_security"], names).fetchall()
+            for name in around.forced
         ),
-        *object_findings(database, COURSE, IN_COURSE, reinstall),
+        *(compared.objects or ()),
     ]
+    return Drift(findings, fingerprint)
 
 
-def _owner_findings(database: Connection, tables: list[str]) -> list[Finding]:
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a course's database says of what is around its objects, as the query has it."""
+
+    others: list[str]
+    search_path: str | None
+    is_copy: bool
+    foreign: list[str]
+    forced: list[str]
+
+
+def _owner_findings(database: Connection) -> list[Finding]:
+    names = {"tables": list(REPLICATED_TABLES)}
     with suppress(errors.InsufficientPrivilege):  # who only looks on may not read what was adopted
-        found = database.execute(_QUERIES["foreign_owners"], {"tables": tables}).fetchall()
+        found = database.execute(_QUERIES["foreign_owners"], names).fetchall()
         return [
             Finding(
                 f"table course.{name}",
@@ -81,8 +111,8 @@ def _owner_findings(database: Connection, tables: list[str]) -> list[Finding]:
     return []
 
 
-def _copy_findings(database: Connection, course: Course) -> list[Finding]:
-    if not identities.is_copy(database):
+def _copy_findings(database: Connection, course: Course, around: _Surroundings) -> list[Finding]:
+    if not around.is_copy:
         return []
     remedy = identities.to_take_over(course.course_id)
     return [Finding(f"database '{database.info.dbname}'", identities.COPIED, remedy)]
@@ -148,34 +178,3 @@ def _before_course(entries: list[str]) -> list[str]:
 def _with_course(search_path: str) -> sql.Composed:
     entries = filter(None, [*_entries(search_path), "course"])
     return sql.SQL(", ").join(map(sql.Identifier, entries))
-
-
-def _table_findings(course: Course, name: str, found: FoundTable | None) -> list[Finding]:
-    """Compare a replicated table by what replication needs: the rest is the site's."""
-    subject = f"table course.{name}"
-    if found is None:
-        return [Finding(subject, f"is missing {IN_COURSE}", "restore it, then 'pysync resync'")]
-    ours = tuple(r for r in found.restrictions if r.name != _MEMBERSHIP_CHECK)
-    table = CourseDatabaseBase.metadata.tables[f"course.{name}"]
-    try:
-        # A relay's has another key, and no restrictions.
-        missing = (
-            []
-            if course.is_relay
-            else plan(replace(found, restrictions=ours), table, Side.COURSE).complete
-        )
-    except AdoptionError as error:
-        cause = f"column '{error.column}': {error.cause}" if error.column else error.cause
-        return [Finding(subject, cause, error.remedy or f"change it {IN_COURSE}")]
-    lacking = sorted({c.name for c in table.columns} - set(found.columns))
-    if lacking:
-        stops = "replication stops at the next change of this table"
-        cause = f"lacks column {', '.join(lacking)}: {stops}"
-        repair = f"pysync repair {word(course.course_id)}"
-        mend = run("; ".join(missing), IN_COURSE) if missing else Text("add it again")
-        remedy = mend + Text(f"; then '{repair}' for its values")
-        return [Finding(subject, cause, remedy)]
-    return [
-        Finding(subject, "isn't as pysync made it", run(statement, IN_COURSE))
-        for statement in missing
-    ]

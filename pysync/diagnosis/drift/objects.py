@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from psycopg import errors
@@ -39,6 +40,22 @@ _CONSEQUENCES: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What differs of a course database's replicated tables, and of all else that was made there.
+
+    :param objects: ``None`` if our role may not read what was recorded.
+    """
+
+    tables: list[Finding] = field(default_factory=list)
+    objects: list[Finding] | None = None
+
+    @property
+    def unaltered(self) -> bool:
+        """Return whether it is known that nothing differs."""
+        return not self.tables and self.objects == []
+
+
 def revision_findings(
     connection: Connection, lineage: Lineage, subject: str, command: str
 ) -> list[Finding]:
@@ -55,12 +72,12 @@ def revision_findings(
 
 def object_findings(
     connection: Connection, lineage: Lineage, where: str, reinstall: str
-) -> list[Finding]:
+) -> list[Finding] | None:
     """Compare what revisions made with what is there.
 
     :param where: the database in words, such as ``on the portal``.
     :param reinstall: the command that makes anew what lies in files.
-    :returns: what differs; nothing for a role that may not read what was recorded.
+    :returns: what differs; ``None`` for a role that may not read what was recorded.
     """
     with suppress(errors.InsufficientPrivilege):
         return [
@@ -68,7 +85,7 @@ def object_findings(
             for difference in differences(connection, lineage)
             for finding in _findings(difference, where, f"run '{reinstall}'")
         ]
-    return []
+    return None
 
 
 def _findings(found: Difference, where: str, reinstall: str) -> Iterator[Finding]:

@@ -9,17 +9,15 @@ from typing import Final
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from pysync.adoption import inspect
-from pysync.adoption.plans import type_fits
+from pysync.adoption.found import inspect
+from pysync.adoption.types import type_fits
 from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift.objects import object_findings, revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
-from pysync.models.columns import type_name
-from pysync.models.portal import PortalBase
-from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES
+from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, Membership
 from pysync.replication.publications import published, rows_of
 from pysync.replication.registry import Course
 from pysync.texts import Text, quoted, word
@@ -33,7 +31,7 @@ def portal_findings(portal: Connection) -> list[Finding]:
         return findings
     return [
         *_source_findings(portal),
-        *object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall"),
+        *(object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall") or []),
     ]
 
 
@@ -43,15 +41,16 @@ def _source_findings(portal: Connection) -> Iterator[Finding]:
     found = inspect(portal, "public", REPLICATED_TABLES, rows=False)
     for table in REPLICATED:
         columns = found[table.name].columns if table.name in found else {}
-        for column in PortalBase.metadata.tables[f"public.{table.name}"].columns:
-            declared = type_name(column)
-            present = columns.get(column.name)
-            alter = f"alter table public.{table.name} alter column {quoted_name(column.name)} type"
-            subject = f"column '{column.name}' of public.{table.name}"
+        for column, declared in table.types.items():
+            if column == "course_id" and table.membership is not Membership.ENROLLMENT:
+                continue  # the fan-out alone has it
+            present = columns.get(column)
+            alter = f"alter table public.{table.name} alter column {quoted_name(column)} type"
+            subject = f"column '{column}' of public.{table.name}"
             if present is None:
                 cause = f"is missing {ON_PORTAL}: whoever enrolls, or changes a user, fails"
                 yield Finding(subject, cause, f"bring it back {ON_PORTAL}, as {declared}")
-            elif not type_fits(present.type, column, Side.PORTAL):
+            elif not type_fits(present.type, declared, Side.PORTAL):
                 cause = (
                     f"is {quoted(present.type)} {ON_PORTAL}, and {declared} in courses: a value "
                     "that doesn't fit there is refused here"
@@ -117,18 +116,21 @@ def _publication_findings(
     wrong = []
     if not found[0].publishes_changes:
         set_publish = sql.SQL("alter publication {} set (publish = 'insert, update, delete')")
-        remedy = _run(portal, set_publish.format(sql.Identifier(name)))
-        wrong.append(Finding(subject, "doesn't publish insert, update and delete", remedy))
-    set_table = sql.SQL("alter publication {} set table {}").format(
-        sql.Identifier(name), published(course)
-    )
-    repair = f"pysync repair {word(course.course_id)}"
-    remedy = _run(portal, set_table) + Text(f"; then '{repair}' for what was missed")
+        mend = _run(portal, set_publish.format(sql.Identifier(name)))
+        wrong.append(Finding(subject, "doesn't publish insert, update and delete", mend))
+
+    def remedy() -> Text:
+        set_table = sql.SQL("alter publication {} set table {}").format(
+            sql.Identifier(name), published(course)
+        )
+        repair = f"pysync repair {word(course.course_id)}"
+        return _run(portal, set_table) + Text(f"; then '{repair}' for what was missed")
+
     by_table = {each.table: each for each in found if each.table}
     for table in PUBLISHED:
         each = by_table.pop(f"course.{table.name}", None)
         if each is None:
-            wrong.append(Finding(subject, f"lacks table course.{table.name}", remedy))
+            wrong.append(Finding(subject, f"lacks table course.{table.name}", remedy()))
             continue
         if not _is_filter_of(course, each.row_filter):
             is_now = (
@@ -136,13 +138,13 @@ def _publication_findings(
                 if each.row_filter
                 else "has no row filter"
             )
-            wrong.append(Finding(subject, f"{is_now} on course.{table.name}", remedy))
+            wrong.append(Finding(subject, f"{is_now} on course.{table.name}", remedy()))
         if difference := _column_difference(each.columns, table.columns):
             wrong.append(
                 Finding(subject, f"{difference} of course.{table.name}", "run 'pysync migrate'")
             )
     wrong.extend(
-        Finding(subject, f"publishes {table}, which isn't the course's", remedy)
+        Finding(subject, f"publishes {table}, which isn't the course's", remedy())
         for table in sorted(filter(None, by_table))
     )
     if course.unfilled:

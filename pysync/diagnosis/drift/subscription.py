@@ -6,7 +6,7 @@ from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.findings import IN_COURSE, Finding, run
-from pysync.replication import settings, slots
+from pysync.replication import slots
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 
@@ -19,8 +19,7 @@ def subscription_findings(database: Connection, course: Course) -> Iterator[Find
     found = database.execute(_QUERIES["subscription"], {"name": name}).fetchone()
     if found is None:
         return
-    slot, publications, superuser = found
-    chosen = settings.read(database, name).options
+    slot, publications, superuser, synchronous_commit, runs_as_owner, origin = found
     subject = f"subscription '{name}'"
     resync = f"pysync resync {argument}"
 
@@ -39,18 +38,18 @@ def subscription_findings(database: Connection, course: Course) -> Iterator[Find
     if slot not in (None, name, slots.merged(name)):
         cause = f"follows slot '{slot}' rather than its own {IN_COURSE}: changes may be missing"
         yield Finding(subject, cause, f"run '{resync}'")
-    if chosen.get("origin") == "none":
+    if origin == "none":
         cause = f"leaves out what others replicate into the portal {IN_COURSE} (origin is none)"
         mend = alter("set (origin = any)") + Text(f"; then '{resync}' for what was missed")
         yield Finding(subject, cause, mend)
     # Up to 15 it has no choice.
-    if chosen.get("run_as_owner", f"{superuser}".lower()) == "true":
+    if superuser if runs_as_owner is None else runs_as_owner:
         yield Finding(
             subject,
             f"applies rows with the rights of its own owner {IN_COURSE}: so would whatever owners "
             "of tables hang on them",
             Text(f"run 'pysync course pause {argument}', then 'pysync course resume {argument}'"),
         )
-    if course.durable and chosen.get("synchronous_commit") == "off":
+    if course.durable and synchronous_commit == "off":
         cause = "confirms changes before they are flushed, though the course is to be durable"
         yield Finding(subject, f"{cause} {IN_COURSE}", alter("set (synchronous_commit = 'on')"))

@@ -1,6 +1,7 @@
 """A course's server and database: settings, tables, triggers, foreign keys, clock, roles."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from psycopg import sql
@@ -11,7 +12,7 @@ from pysync.db.queries import load
 from pysync.diagnosis import sessions
 from pysync.diagnosis.backups import backup_findings
 from pysync.diagnosis.checks import course_server
-from pysync.diagnosis.drift import course_findings
+from pysync.diagnosis.drift import course_drift
 from pysync.diagnosis.grants import missing
 from pysync.diagnosis.references import reference_findings
 from pysync.findings import IN_COURSE, Finding, run
@@ -46,7 +47,8 @@ def examine_course(
         *tls.our_connection(database, "to the course server", with_tls),
     ]
     return of_server, [
-        *course_findings(database, course),
+        # All is compared, whatever reports remember.
+        *course_drift(database, replace(course, catalog_fingerprint=None)).findings,
         *addresses.subscription(database, course, portal_conninfo),
         *sessions.of_workers(database, course),
         *long_transactions(database, IN_COURSE),

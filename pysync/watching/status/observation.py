@@ -37,6 +37,8 @@ class Observation:
     :param slots: at the portal, before and after its database was asked.
     :param error: why that couldn't be asked, if it couldn't.
     :param first: what it said when it was first asked, ``last`` when it was last.
+    :param strangers: subscriptions of its server's that no course of ours has, and their databases;
+        one course tells them of each server.
     :param workers: its subscription's own, when its mark was first missed, and last.
     :param senders: the portal's for it, and what each waits for.
     :param holders: whom the ones and the others wait for, if it isn't one another.
@@ -45,6 +47,7 @@ class Observation:
     :param seen_at: when that was, on our monotonic clock.
     :param ahead: whether the course knows more than the portal does.
     :param told: what its server said of it twice, where nobody looked into its database.
+    :param fingerprint: of its catalog, if nothing in that differs from what was made.
     :param verified: when it was last compared with the portal, and how many rows differed.
     """
 
@@ -54,6 +57,7 @@ class Observation:
     first: Facts | None = None
     last: Facts | None = None
     drift: tuple[Finding, ...] = ()
+    fingerprint: str | None = None
     strangers: tuple[tuple[str, str], ...] = ()
     workers: tuple[tuple[Worker, ...], tuple[Worker, ...]] = ((), ())
     senders: Mapping[int, str | None] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Observe all courses at once: each twice if need be, with a mark sent in between."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -12,10 +12,10 @@ from psycopg.conninfo import make_conninfo
 
 from pysync.db import holders
 from pysync.db.connections import Connection, connect, fetch_value, parse
-from pysync.diagnosis.drift import course_findings
+from pysync.diagnosis.drift import course_drift
 from pysync.errors import DatabaseUnreachableError, PysyncError
 from pysync.replication import processes
-from pysync.replication.polling import Databases, ask
+from pysync.replication.polling import Databases, ask, server_of
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.watching.status import crowd
@@ -66,7 +66,7 @@ def observe(
         crowds = crowd.spared(databases, [s.course for s in seen.values() if not s.error], before)
         spared = {course_id for each in crowds for course_id in each.spared}
         asked = [s for i, s in seen.items() if not s.error and i not in spared]
-        look = partial(_ask, known=known)
+        look = partial(_ask, known=known, told=set())
         seen |= _round(databases, asked, look, databases.timeout_seconds)
 
         answers = {i: each.first for i, each in seen.items() if each.first}
@@ -130,18 +130,34 @@ def _round(
     }
 
 
-def _ask(database: Connection, seen: Observation, *, known: list[str]) -> Observation:
+def _ask(
+    database: Connection, seen: Observation, *, known: list[str], told: set[Hashable]
+) -> Observation:
+    """See what a course's database says, and once of each server what isn't known there.
+
+    :param told: the servers that have said so.
+    """
     first = read_facts(database, seen.course)
-    strangers = read_strangers(database, known)
-    drift = [first.altered] if first.altered else []
+    strangers: tuple[tuple[str, str], ...] = ()
+    server = server_of(seen.course.conninfo)
+    if server not in told:
+        told.add(server)
+        try:
+            strangers = read_strangers(database, known)
+        except BaseException:
+            told.discard(server)
+            raise
+    drift, fingerprint = [first.altered] if first.altered else [], None
     # Of another course's database no more is to be said than whose it is.
     if first.owner == seen.course.course_id or first.altered:
-        drift += course_findings(database, seen.course)
+        found = course_drift(database, seen.course)
+        drift, fingerprint = drift + found.findings, found.fingerprint
     return replace(
         seen,
         first=first,
         last=first,
         drift=tuple(drift),
+        fingerprint=fingerprint,
         strangers=strangers,
         seen_at=time.monotonic(),
     )
@@ -157,6 +173,8 @@ def _await(database: Connection, seen: Observation, *, crowded: bool) -> Observa
         time.sleep(_COPYING_SECONDS)
         seen = replace(seen, last=read_facts(database, seen.course), seen_at=time.monotonic())
         return _with_workers(database, seen)
+    if (seen := _with_mark(database, seen)).arrived:
+        return seen
     seen = _with_workers(database, seen)
     healthy = seen.slots[0].slot_active and not first.apply_errors
     patience = PATIENCE_SECONDS if healthy else ARRIVAL_SECONDS

@@ -1,6 +1,7 @@
 """Find slots, publications and subscriptions of pysync's that belong to no course."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from contextlib import closing
 from typing import Final
 
@@ -12,6 +13,7 @@ from pysync.db.queries import load
 from pysync.errors import PysyncError
 from pysync.findings import ON_PORTAL, run
 from pysync.replication.databases import connect_course
+from pysync.replication.polling import server_of
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 from pysync.watching.status.model import Orphan
@@ -44,10 +46,16 @@ def subscriptions_without_course(seen: Sequence[Observation]) -> list[Orphan]:
     Those in a course's own database count wherever they lead: they write into its tables.
     """
     found: dict[tuple[str, str], Orphan] = {}
-    for course, strangers in ((each.course, each.strangers) for each in seen):
-        for name, database in strangers:
-            own = parse(course.conninfo).get("dbname") == database
-            if (name, database) in found or not (own or _leads_here(course, name)):
+    servers = defaultdict[Hashable, list[Course]](list)
+    for each in seen:
+        servers[server_of(each.course.conninfo)].append(each.course)
+    for asked in seen:
+        courses = servers[server_of(asked.course.conninfo)]
+        for name, database in asked.strangers:
+            own = any(parse(each.conninfo).get("dbname") == database for each in courses)
+            if (name, database) in found or not (
+                own or any(_leads_here(each, name) for each in courses)
+            ):
                 continue
             where = f"in database '{database}'"
             cause = f"subscription '{name}' {where} belongs to no registered course"

@@ -48,31 +48,34 @@ select course_id, verified_at, differences from pysync.verification
 
 -- name: facts
 -- What a course database says of the subscription of this name. What isn't of the types that the
--- view has is an error, as if the view were missing.
+-- view has is an error, as if the view were missing. It is read once, since it is planned anew in
+-- every course: of its rows, that of this subscription if there is one.
 select here.course_id::text as owner,
        case when here.course_id = %(course_id)s then here.mark::bigint end as mark,
        case when here.course_id = %(course_id)s then here.marked_at::timestamptz end as marked_at,
-       coalesce(ours.subscription_exists::boolean, false) as subscription_exists,
-       ours.subscription_enabled::boolean,
-       ours.worker_pid::integer,
-       (ours.received_lsn::pg_lsn - '0/0')::bigint as received_at,
-       coalesce(ours.tables_ready::bigint, 0) as tables_ready,
-       coalesce(ours.tables_total::bigint, 0) as tables_total,
-       coalesce(ours.tables_uncopied::text[], '{}') as tables_uncopied,
-       coalesce(ours.rows_copied::jsonb, '{}') as rows_copied,
-       coalesce(ours.apply_errors::bigint, 0) as apply_errors,
-       coalesce(ours.sync_errors::bigint, 0) as sync_errors,
-       ours.conflicts::bigint,
+       coalesce(ours.found and here.subscription_exists::boolean, false) as subscription_exists,
+       case when ours.found then here.subscription_enabled::boolean end as subscription_enabled,
+       case when ours.found then here.worker_pid::integer end as worker_pid,
+       case when ours.found then (here.received_lsn::pg_lsn - '0/0')::bigint end as received_at,
+       coalesce(case when ours.found then here.tables_ready::bigint end, 0) as tables_ready,
+       coalesce(case when ours.found then here.tables_total::bigint end, 0) as tables_total,
+       coalesce(case when ours.found then here.tables_uncopied::text[] end, '{}')
+           as tables_uncopied,
+       coalesce(case when ours.found then here.rows_copied::jsonb end, '{}') as rows_copied,
+       coalesce(case when ours.found then here.apply_errors::bigint end, 0) as apply_errors,
+       coalesce(case when ours.found then here.sync_errors::bigint end, 0) as sync_errors,
+       case when ours.found then here.conflicts::bigint end as conflicts,
        here.missing_since::timestamptz,
        here.missing_until::timestamptz,
        here.server_started_at::timestamptz,
-       ours.missed_changes::bigint,
+       case when ours.found then here.missed_changes::bigint end as missed_changes,
        pg_catalog.has_function_privilege(
            'pg_catalog.pg_replication_origin_progress(text, boolean)', 'execute') as tells_position
-  from (select course_id, mark, marked_at, missing_since, missing_until, server_started_at
-          from course.replication_status
-         limit 1) as here
-  left join course.replication_status as ours on ours.subscription_name = %(name)s;
+  from course.replication_status as here
+ cross join lateral (
+           select here.subscription_name is not distinct from %(name)s as found) as ours
+ order by ours.found desc
+ limit 1;
 
 -- name: subscription
 -- Whether the subscription is there and enabled, where the view can't say.

@@ -87,7 +87,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         verdicts = with_causes(portal_conninfo, observed, verdicts, end)
         verdicts = with_samples(observed, verdicts)
         verdicts = hops.through(observed, verdicts)
-        _record_losses(portal_conninfo, observed, verdicts)
+        _record(portal_conninfo, observed, verdicts)
         orphans += [] if course_id else subscriptions_without_course(observed)
     relays = {seen.course.course_id: seen for seen in observed if seen.course.is_relay}
     courses = [
@@ -115,18 +115,28 @@ def _portals_drift(
         return portal_findings(portal), publication_findings(portal, direct)
 
 
-def _record_losses(
+def _record(
     portal_conninfo: str, observed: Sequence[Observation], verdicts: Sequence[Verdict]
 ) -> None:
-    """Have the portal remember which courses lack changes; whoever may not tell it goes on."""
+    """Have the portal remember which courses lack changes, and whose catalogs are as made.
+
+    Whoever may not tell it goes on.
+    """
+    as_made = {
+        seen.course.course_id: seen.fingerprint
+        for seen in observed
+        if seen.fingerprint not in (None, seen.course.catalog_fingerprint)
+    }
     lost = [
         seen.course.course_id
         for seen, verdict in zip(observed, verdicts, strict=True)
         if verdict.state is State.LOST and seen.course.lost_at is None
     ]
-    if lost:
+    if lost or as_made:
         with suppress(PysyncError, psycopg.Error), closing(connect(portal_conninfo)) as portal:
-            registry.record_losses(portal, lost)
+            if lost:
+                registry.record_losses(portal, lost)
+            registry.record_fingerprints(portal, as_made)
 
 
 def revisions(portal_conninfo: str) -> list[Revision]:
