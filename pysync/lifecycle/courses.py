@@ -91,7 +91,8 @@ def add(
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
             return Added(work.course, members, work.course.ready, replicas.to_take_over(work))
-        if durable and not work.course.ready:
+        # A relay sends on what is flushed: without that its courses would wait for the WAL writer.
+        if (durable or work.course.is_relay) and not work.course.ready:
             begin = steps.run(replace(work, course=replace(work.course, durable=True)))
         else:
             begin = steps.run(work)

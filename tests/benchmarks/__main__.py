@@ -19,6 +19,7 @@ from rich.table import Table
 from tests.benchmarks import (
     latency,
     linearity,
+    many,
     mixed,
     new_course,
     scale,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Pair, Effort], list[Row]]] = {
 ALONE: dict[str, Callable[[Say, Effort], list[Row]]] = {
     "peers": peers.measure,
     "scale": scale.measure,
+    "many": many.measure,
 }
 """Those with servers of their own, which are run when they are named."""
 

@@ -30,7 +30,7 @@ from pysync.models.portal import PortalBase
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import registry
 from pysync.replication.registry import Course
-from pysync.types import CourseId
+from pysync.types import CourseId, relay_id
 
 SETTINGS = {
     "fsync": "on",
@@ -66,6 +66,18 @@ class Pair:
     @property
     def installation(self) -> Installation:
         return self.portal.installation
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A relay on a server of its own."""
+
+    relay_id: CourseId
+    server: Server
+    conninfo: str
+
+
+SMALL = {"shared_buffers": "32MB"}
 
 
 @contextmanager
@@ -203,11 +215,16 @@ def set_triggers(portal: Connection, enabled: Triggers) -> None:
 
 
 def add_courses(
-    pair: Pair, portal_conninfo: str, course_ids: Sequence[CourseId], stem: str
+    pair: Pair,
+    portal_conninfo: str,
+    course_ids: Sequence[CourseId],
+    stem: str,
+    relay: CourseId | None = None,
 ) -> None:
     """Add courses with fresh databases, some at a time.
 
     :param stem: what their databases' names begin with.
+    :param relay: what they stream from, if not from the portal.
     """
     wanted = [
         Wanted(course_id, pair.courses.create_database(f"{stem}_{number}"))
@@ -218,7 +235,31 @@ def add_courses(
         if isinstance(answer, PysyncError):
             raise answer
 
-    many.add(portal_conninfo, wanted, _Quiet(pair.say), heard)
+    many.add(portal_conninfo, wanted, _Quiet(pair.say), heard, relay=relay)
+
+
+@contextmanager
+def relays(pair: Pair, portal_conninfo: str, number: int) -> Iterator[list[Relay]]:
+    """Start a server for each relay, small ones, and add the relays."""
+    folder = make_folder(Path(tempfile.mkdtemp(prefix="pysync-bench-", dir="/var/tmp")))
+    servers = [
+        Server(pair.installation, folder / str(each), {**pair.portal.settings, **SMALL})
+        for each in range(number)
+    ]
+    try:
+        for server in servers:
+            server.start()
+        found = [
+            Relay(relay_id(f"r{each}"), server, server.create_database("relay"))
+            for each, server in enumerate(servers)
+        ]
+        for relay in found:
+            courses.add(portal_conninfo, relay.relay_id, relay.conninfo, _Quiet(pair.say))
+        yield found
+    finally:
+        for server in servers:
+            server.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def add_course(pair: Pair, portal_conninfo: str, course_id: CourseId, database: str) -> Connection:
