@@ -73,6 +73,12 @@ def relay_id(name: str) -> CourseId:
     return CourseId(RELAY_PREFIX + name)
 
 
+def subject(subscriber: CourseId) -> str:
+    """Return what messages call a course or a relay."""
+    kind = "relay" if subscriber.startswith(RELAY_PREFIX) else "course"
+    return f"{kind} '{subscriber.removeprefix(RELAY_PREFIX)}'"
+
+
 def subscriber_id(text: str) -> CourseId:
     """Check the id of a course, or of a relay, which begins with ``relay:``."""
     return relay_id(text) if text.startswith(RELAY_PREFIX) else course_id(text)

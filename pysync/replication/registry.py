@@ -19,7 +19,7 @@ from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
 from pysync.findings import ON_PORTAL
 from pysync.replication import identities, turns
 from pysync.texts import word
-from pysync.types import RELAY_PREFIX, CourseId
+from pysync.types import RELAY_PREFIX, CourseId, subject
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Course:
     @property
     def subject(self) -> str:
         """Return what messages call it."""
-        name = self.course_id.removeprefix(RELAY_PREFIX)
-        return f"{'relay' if self.is_relay else 'course'} '{name}'"
+        return subject(self.course_id)
 
     @property
     def sent(self) -> list[str]:
@@ -155,7 +154,7 @@ def unknown(course: CourseId) -> UnknownCourseError:
     """Return the error for a course that isn't registered."""
     kind = "relay" if course.startswith(RELAY_PREFIX) else "course"
     return UnknownCourseError(
-        f"{kind} '{course.removeprefix(RELAY_PREFIX)}' is not registered",
+        f"{subject(course)} is not registered",
         f"run 'pysync {kind} list' for those that are",
     )
 
@@ -191,7 +190,7 @@ def register(portal: Connection, course: Course) -> None:
             mark = "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())"
             portal.execute(mark, (course.course_id,))
 
-    with waiting(portal, f"course '{course.course_id}'", ON_PORTAL):
+    with waiting(portal, course.subject, ON_PORTAL):
         patiently(enter)
 
 
@@ -262,7 +261,7 @@ def locked(portal: Connection, course: CourseId) -> AbstractContextManager[None]
     :raises UnclaimedError: if the portal is a copy of the one that the course follows.
     """
     identities.require_claimed(portal)
-    return turns.taken(portal, course, f"course '{course}'", LOCK_TIMEOUT_SECONDS)
+    return turns.taken(portal, course, subject(course), LOCK_TIMEOUT_SECONDS)
 
 
 def unregister(portal: Connection, course: CourseId) -> None:

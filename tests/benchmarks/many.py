@@ -40,7 +40,7 @@ def measure(say: Say, effort: Effort) -> list[Row]:
     number = 3 * effort.courses[-1]
     most = str(number + SPARE)
     settings = {
-        "max_wal_senders": str(number // RELAYS + SPARE),
+        "max_wal_senders": most,
         "max_logical_replication_workers": most,
         "max_worker_processes": str(number + 2 * SPARE),
         "max_connections": most,
