@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "discussion": "Tell the discussion service about users.",
     "status": "Report how replication is, with cause and remedy.",
     "doctor": "Examine servers, roles and tables; name what to mend.",
+    "upgrade": "Look at what an upgrade of a server takes along.",
     "serve": "Serve a page for people, and metrics for Prometheus.",
     "wait": "Wait until what the portal committed is in a course.",
     "verify": "Compare courses with the portal, row by row.",

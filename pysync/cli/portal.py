@@ -14,7 +14,8 @@ app = group("Claim a database as the portal, after a move or a copy.")
 _MOVED: Final = (
     "This database will be the portal, and act on the registered courses. Do so if the portal was "
     "moved or restored here and the original is gone for good: two portals with one identity would "
-    "each take the courses from the other. Courses go on with 'pysync resync'."
+    "each take the courses from the other. Courses whose slots weren't taken along go on with "
+    "'pysync resync'."
 )
 _COPY: Final = (
     "This database will be a portal of its own, with a new identity. The registered courses are "

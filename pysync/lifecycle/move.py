@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import Final
 
 from pysync.db import addresses
 from pysync.db.connections import (
@@ -13,9 +14,11 @@ from pysync.db.connections import (
 from pysync.db.errors import translated
 from pysync.diagnosis import checks, grants
 from pysync.errors import (
+    ChangesMissingError,
     DatabaseUnreachableError,
     ForeignDatabaseError,
     UnsuitableDatabaseError,
+    WaitTimeoutError,
 )
 from pysync.lifecycle import handover, replicas
 from pysync.lifecycle.work import Work
@@ -23,6 +26,7 @@ from pysync.migrate import migrate, require_head
 from pysync.migrate.lineage import COURSE
 from pysync.replication import (
     identities,
+    marks,
     merge,
     publications,
     publishers,
@@ -36,6 +40,9 @@ from pysync.replication.databases import connect_course, open_course
 from pysync.replication.merge import Outcome
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
+
+ARRIVAL_SECONDS: Final = 10
+"""How long a mark may take to arrive in a database in which a course seems to stream."""
 
 
 def move(
@@ -60,7 +67,8 @@ def move(
         subscription enabled: it would take the changes meant for the new one.
     :param portal_conninfo_for_course: how the new server reaches the portal; by default as the old.
     :param dry_run: only check, and count what would be merged.
-    :returns: what was merged; ``None`` if the course is in that database already.
+    :returns: what was merged; ``None`` if the course is in that database already, or streams on in
+        it, as after ``pg_upgrade`` of its server.
     :raises PysyncError: one of its kinds for everything that isn't as needed.
     """
     with (
@@ -87,7 +95,11 @@ def move(
             )
             work = Work(portal, publisher, course, conninfo, database, subscriber, progress)
             if not dry_run:
-                return _move(work, old)
+                stays = old is None and portal_conninfo_for_course is None and _streams(work)
+                if not stays:
+                    return _move(work, old)
+                _stay(work)
+                return None
             with translated(work.subject):
                 queries = snapshots.fan_out(course)
                 outcome = merge.preview(
@@ -137,6 +149,45 @@ def _is_settled(database: Connection, course: Course) -> bool:
     )
 
 
+def _streams(work: Work) -> bool:
+    """Return whether all that the portal sends arrives in a database that isn't the registered one.
+
+    So it does after ``pg_upgrade``, which takes the subscription along from 17 on. A copy whose
+    subscription somebody has enabled gets a slot's changes, too, but lacks some: marks tell.
+    """
+    course, database = work.course, work.database
+    if identities.owner_of(database) != course.course_id or not _is_settled(database, course):
+        return False
+    if not slots.is_in_use(work.publisher.connection, course.replication_name):
+        return False
+    try:
+        marks.require_confirmed(work.portal, database, course.course_id)
+        marks.fence(work.portal, database, course.course_id, ARRIVAL_SECONDS)
+    except (ChangesMissingError, WaitTimeoutError):
+        return False
+    return True
+
+
+def _stay(work: Work) -> None:
+    """Enter the database in which a course streams on as its own."""
+    identities.take(work.portal, work.database)
+    registry.reregister(work.portal, _entered(work))
+    handover.record(work)
+
+
+def _entered(work: Work) -> Course:
+    """Return a course as it is registered once it is in its new database."""
+    system_identifier, oid = identities.place(work.database)
+    return replace(
+        work.course,
+        conninfo=addresses.written_out(work.database, work.conninfo),
+        portal_conninfo=without_secrets(work.subscriber),
+        replication_role=parse(work.subscriber)["user"],
+        course_system_identifier=system_identifier,
+        course_database_oid=oid,
+    )
+
+
 def _check_target(portal: Connection, database: Connection, course: Course, *, fresh: bool) -> None:
     checks.check_version(database, "course")
     checks.check_database(portal, database, course.course_id, course.replication_name)
@@ -151,8 +202,7 @@ def _check_target(portal: Connection, database: Connection, course: Course, *, f
 
 def _move(work: Work, old: Connection | None) -> Outcome:
     portal, database, course, progress = work.portal, work.database, work.course, work.progress
-    here = identities.place(database)
-    arrived = here == course.place
+    arrived = identities.place(database) == course.place
     chosen = settings.read(old or database, course.replication_name)
     sender = work.publisher.connection
     progress.step(f"checking the way back to {work.publisher.name}")
@@ -167,14 +217,7 @@ def _move(work: Work, old: Connection | None) -> Outcome:
     migrate(work.conninfo, COURSE, work.subject, course=course.course_id)
     replicas.adjust(database, course)
     identities.take(portal, database)
-    new = replace(
-        course,
-        conninfo=addresses.written_out(database, work.conninfo),
-        portal_conninfo=without_secrets(work.subscriber),
-        replication_role=parse(work.subscriber)["user"],
-        course_system_identifier=here[0],
-        course_database_oid=here[1],
-    )
+    new = _entered(work)
     publications.grant_reading(sender, new.replication_role)
     publications.ensure(sender, course)
     before = subscriptions.find(old, course.replication_name) if old else None

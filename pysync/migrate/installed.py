@@ -42,10 +42,15 @@ def record(lineage: Lineage) -> list[sql.Composed]:
     return [sql.SQL("delete from {}").format(_table(lineage)), _query("record", lineage)]
 
 
+def is_elsewhere(connection: Connection, lineage: Lineage) -> bool:
+    """Return whether another major of the server recorded what there is."""
+    query = _QUERIES["recorded_elsewhere"].format(table=_table(lineage))
+    return connection.execute(query).fetchone() is not None
+
+
 def respell(connection: Connection, lineage: Lineage) -> None:
     """Record how this major of the server spells what there is, if another one recorded it."""
-    query = _QUERIES["recorded_elsewhere"].format(table=_table(lineage))
-    if connection.execute(query).fetchone() is not None:
+    if is_elsewhere(connection, lineage):
         connection.execute(_query("respell", lineage))
 
 

@@ -19,34 +19,35 @@ with relations as (
       join pg_catalog.pg_namespace n on n.oid = p.pronamespace
      where n.nspname = any ({schemas}) and p.prokind in ('f', 'p')
 ), rights as (
-    select of.oid,
+    -- The catalogs give out their oids apart: after pg_upgrade a view may have a function's.
+    select of.catalog, of.oid,
            coalesce(pg_catalog.jsonb_agg(distinct of.may) filter (where of.grantee = 0), '[]')
                as public,
            coalesce(pg_catalog.jsonb_agg(distinct of.may || ' to ' || role.rolname) filter (
                where role.rolname in ('pysync_fan_out', 'pysync_owner')), '[]') as granted
-      from (select r.oid, a.grantee, pg_catalog.lower(a.privilege_type) as may
+      from (select 'pg_class' as catalog, r.oid, a.grantee, pg_catalog.lower(a.privilege_type) as may
               from relations r
               cross join pg_catalog.aclexplode(
                   coalesce(r.relacl, pg_catalog.acldefault('r', r.relowner))) as a
             union all
-            select r.oid, a.grantee,
+            select 'pg_class', r.oid, a.grantee,
                    pg_catalog.lower(a.privilege_type) || ' (' || c.attname || ')'
               from relations r
               join pg_catalog.pg_attribute c on c.attrelid = r.oid and c.attacl is not null
               cross join pg_catalog.aclexplode(c.attacl) as a
             union all
-            select f.oid, a.grantee, pg_catalog.lower(a.privilege_type)
+            select 'pg_proc', f.oid, a.grantee, pg_catalog.lower(a.privilege_type)
               from functions f
               cross join pg_catalog.aclexplode(
                   coalesce(f.proacl, pg_catalog.acldefault('f', f.proowner))) as a
             union all
-            select n.oid, a.grantee, pg_catalog.lower(a.privilege_type)
+            select 'pg_namespace', n.oid, a.grantee, pg_catalog.lower(a.privilege_type)
               from pg_catalog.pg_namespace n
               cross join pg_catalog.aclexplode(
                   coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) as a
              where n.nspname = any ({schemas})) as of
       left join pg_catalog.pg_roles role on role.oid = of.grantee
-     group by of.oid
+     group by of.catalog, of.oid
 ), owners as (
     -- Null is whoever migrated: a restored dump may have all of it belong to somebody else.
     select r.oid, nullif(r.oid, installed.relowner) as named, r.rolname
@@ -59,7 +60,7 @@ select 'schema' as kind, '' as relation, n.nspname::text as name,
            'public', rights.public, 'granted', rights.granted) as facts,
        null::text as definition
   from pg_catalog.pg_namespace n
-  join rights on rights.oid = n.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_namespace', n.oid)
  where {is_portal} and n.nspname = any ({schemas})
 union all
 select case r.relkind when 'v' then 'view' else 'table' end, '', r.name,
@@ -72,13 +73,13 @@ select case r.relkind when 'v' then 'view' else 'table' end, '', r.name,
            'granted', rights.granted),
        case r.relkind when 'v' then pg_catalog.pg_get_viewdef(r.oid) end
   from relations r
-  join rights on rights.oid = r.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_class', r.oid)
   join owners owner on owner.oid = r.relowner
  where r.ours
 union all
 select 'table', '', r.name, pg_catalog.jsonb_build_object('granted', rights.granted), null
   from relations r
-  join rights on rights.oid = r.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_class', r.oid)
  where not r.ours and rights.granted <> '[]'
 union all
 select 'column', r.name, a.attname::text,
@@ -175,7 +176,7 @@ select 'function', '', f.oid::pg_catalog.regprocedure::text,
                             pg_catalog.pg_get_function_sqlbody(f.oid))
   from functions f
   join pg_catalog.pg_language l on l.oid = f.prolang
-  join rights on rights.oid = f.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_proc', f.oid)
   join owners owner on owner.oid = f.proowner
 
 -- name: recorded_tables
@@ -197,14 +198,16 @@ select true
  limit 1
 
 -- name: respell
--- Remember how this major spells what another one recorded, where the facts are the same.
+-- Remember how this major spells what another one recorded, where the facts are the same: where
+-- `differences` would tell none.
 update {table} as recorded
    set definition = present.definition,
        major = pg_catalog.current_setting('server_version_num')::integer / 10000
   from {objects} as present
  where (recorded.kind, recorded.relation, recorded.name)
        = (present.kind, present.relation, present.name)
-   and recorded.facts = present.facts
+   and recorded.facts - 'granted' = present.facts - 'granted'
+   and (present.facts -> 'granted') @> (recorded.facts -> 'granted') is not false
    and recorded.major <> pg_catalog.current_setting('server_version_num')::integer / 10000
 
 -- name: differences

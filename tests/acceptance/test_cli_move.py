@@ -172,6 +172,33 @@ def test_a_course_whose_old_database_is_gone_moves_by_force(site: Site) -> None:
     assert_sound(site)
 
 
+@pytest.mark.newest("marks are rows of ours")
+def test_a_copy_that_somebody_has_had_stream_is_merged_nevertheless(site: Site) -> None:
+    enroll_users(site, "A", 5)
+    site.add("A")
+    old, name = site.databases["A"], replication_name(site, "A")
+    succeed("course", "pause", "A", portal=site.portal)
+    copy = copy_database(site, "A", site.course_server)
+    succeed("course", "resume", "A", portal=site.portal)
+    site.execute("update auth_user set email = 'only there'")
+    site.wait("A")
+    alter_subscription(site, "A", "disable")
+    busy = "select active from pg_replication_slots where slot_name = %s"
+    eventually(lambda: not site.one(busy, name))
+    with psycopg.connect(copy, autocommit=True) as connection:
+        connection.execute(
+            f"create subscription {name} connection '{site.portal}' publication {name}"
+            f" with (create_slot = false, copy_data = false, slot_name = '{name}')"
+        )
+    eventually(lambda: site.one(busy, name))
+    gone = make_conninfo(old, dbname="nobody_made_it")
+    site.execute("update pysync.course set conninfo = %s", gone)
+    assert "moved" in succeed("course", "move", "A", copy, "--force", portal=site.portal)
+    site.databases["A"] = copy
+    assert_equal_to_the_fan_out(site, "A")
+    assert_sound(site)
+
+
 @pytest.mark.newest("the order of our own steps, whichever server does them")
 def test_a_move_that_is_killed_is_finished_by_the_next(site: Site, start: Start) -> None:
     enroll_users(site, "A", 5)

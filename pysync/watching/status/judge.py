@@ -6,6 +6,7 @@ from typing import Final
 from pysync.db.connections import parse
 from pysync.errors import ForeignDatabaseError, PysyncError
 from pysync.findings import Finding
+from pysync.replication import identities
 from pysync.texts import word
 from pysync.watching.status import crowd
 from pysync.watching.status.course import Facts
@@ -20,7 +21,9 @@ def judge(seen: Observation) -> Verdict:
     """Return a course's state."""
     course, (_, slot) = seen.course, seen.slots
     argument = word(course.course_id)
-    resync = f"run 'pysync resync {argument}'"
+    copied = tuple(each for each in seen.drift if each.cause == identities.COPIED)
+    # Nothing else is done to a database before it is known to be the course's.
+    resync = copied[0].remedy if copied else f"run 'pysync resync {argument}'"
     finish = f"run 'pysync course add {argument} …' again"
     if not course.fans_out:
         remove = f"run 'pysync course remove --yes {argument}'"
@@ -39,6 +42,8 @@ def judge(seen: Observation) -> Verdict:
         )
     if cause := _lost_in_course(seen, seen.first, seen.last):
         return Verdict(State.LOST, cause, resync)
+    if copied:
+        return _drifted(copied)
     if not seen.last.subscription_exists:
         if course.ready:
             return Verdict(
