@@ -1091,34 +1091,34 @@ select kind, relation, name, facts, definition,
       join pg_catalog.pg_namespace n on n.oid = p.pronamespace
      where n.nspname = any ('{course}') and p.prokind in ('f', 'p')
 ), rights as (
-    select of.oid,
+    select of.catalog, of.oid,
            coalesce(pg_catalog.jsonb_agg(distinct of.may) filter (where of.grantee = 0), '[]')
                as public,
            coalesce(pg_catalog.jsonb_agg(distinct of.may || ' to ' || role.rolname) filter (
                where role.rolname in ('pysync_fan_out', 'pysync_owner')), '[]') as granted
-      from (select r.oid, a.grantee, pg_catalog.lower(a.privilege_type) as may
+      from (select 'pg_class' as catalog, r.oid, a.grantee, pg_catalog.lower(a.privilege_type) as may
               from relations r
               cross join pg_catalog.aclexplode(
                   coalesce(r.relacl, pg_catalog.acldefault('r', r.relowner))) as a
             union all
-            select r.oid, a.grantee,
+            select 'pg_class', r.oid, a.grantee,
                    pg_catalog.lower(a.privilege_type) || ' (' || c.attname || ')'
               from relations r
               join pg_catalog.pg_attribute c on c.attrelid = r.oid and c.attacl is not null
               cross join pg_catalog.aclexplode(c.attacl) as a
             union all
-            select f.oid, a.grantee, pg_catalog.lower(a.privilege_type)
+            select 'pg_proc', f.oid, a.grantee, pg_catalog.lower(a.privilege_type)
               from functions f
               cross join pg_catalog.aclexplode(
                   coalesce(f.proacl, pg_catalog.acldefault('f', f.proowner))) as a
             union all
-            select n.oid, a.grantee, pg_catalog.lower(a.privilege_type)
+            select 'pg_namespace', n.oid, a.grantee, pg_catalog.lower(a.privilege_type)
               from pg_catalog.pg_namespace n
               cross join pg_catalog.aclexplode(
                   coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) as a
              where n.nspname = any ('{course}')) as of
       left join pg_catalog.pg_roles role on role.oid = of.grantee
-     group by of.oid
+     group by of.catalog, of.oid
 ), owners as (
     select r.oid, nullif(r.oid, installed.relowner) as named, r.rolname
       from pg_catalog.pg_roles r
@@ -1130,7 +1130,7 @@ select 'schema' as kind, '' as relation, n.nspname::text as name,
            'public', rights.public, 'granted', rights.granted) as facts,
        null::text as definition
   from pg_catalog.pg_namespace n
-  join rights on rights.oid = n.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_namespace', n.oid)
  where false and n.nspname = any ('{course}')
 union all
 select case r.relkind when 'v' then 'view' else 'table' end, '', r.name,
@@ -1143,13 +1143,13 @@ select case r.relkind when 'v' then 'view' else 'table' end, '', r.name,
            'granted', rights.granted),
        case r.relkind when 'v' then pg_catalog.pg_get_viewdef(r.oid) end
   from relations r
-  join rights on rights.oid = r.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_class', r.oid)
   join owners owner on owner.oid = r.relowner
  where r.ours
 union all
 select 'table', '', r.name, pg_catalog.jsonb_build_object('granted', rights.granted), null
   from relations r
-  join rights on rights.oid = r.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_class', r.oid)
  where not r.ours and rights.granted <> '[]'
 union all
 select 'column', r.name, a.attname::text,
@@ -1245,6 +1245,6 @@ select 'function', '', f.oid::pg_catalog.regprocedure::text,
                             pg_catalog.pg_get_function_sqlbody(f.oid))
   from functions f
   join pg_catalog.pg_language l on l.oid = f.prolang
-  join rights on rights.oid = f.oid
+  join rights on (rights.catalog, rights.oid) = ('pg_proc', f.oid)
   join owners owner on owner.oid = f.proowner) as present;
 

@@ -331,3 +331,17 @@ def test_a_role_that_may_not_read_what_was_recorded_learns_of_that(
     site.execute(statements)
     (found,) = read_json("status", portal=portal)["courses"]
     assert found["state"] == "drifted"
+
+
+@pytest.mark.newest("a query of ours, as every server answers it")
+def test_a_view_that_has_the_oid_of_a_function_keeps_its_own_rights(site: Site) -> None:
+    with connect(site.portal) as portal:
+        portal.execute("create function pysync.anything() returns int language sql return 1")
+        portal.execute("set allow_system_table_mods = on")
+        # pg_upgrade keeps the one's oid, and gives the other any that no function has.
+        portal.execute(
+            "update pg_catalog.pg_proc set oid = 'pysync.portal_status'::pg_catalog.regclass"
+            " where proname = 'anything'"
+        )
+        assert differences(portal, PORTAL) == []
+        portal.execute("delete from pg_catalog.pg_proc where proname = 'anything'")

@@ -45,17 +45,21 @@ def judge(seen: Observation) -> Verdict:
     if copied:
         return _drifted(copied)
     if not seen.last.subscription_exists:
-        if course.ready:
-            return Verdict(
-                State.ORPHANED,
-                "its subscription is missing in the course database: changes aren't fetched",
-                resync,
-            )
-        return Verdict(State.INCOMPLETE, "its subscription is missing", finish)
+        return _unsubscribed(resync if course.ready else None, finish)
     if not slot.slot_exists:
         return Verdict(State.INCOMPLETE, "its slot is missing", finish)
     resume = f"run 'pysync course resume {argument}'" if course.ready else finish
     return _stream(seen, seen.first, seen.last, resume)
+
+
+def _unsubscribed(resync: str | None, finish: str) -> Verdict:
+    if resync is None:
+        return Verdict(State.INCOMPLETE, "its subscription is missing", finish)
+    return Verdict(
+        State.ORPHANED,
+        "its subscription is missing in the course database: changes aren't fetched",
+        resync,
+    )
 
 
 def _lost_on_portal(seen: Observation) -> str | None:
