@@ -23,6 +23,7 @@ from pysync.replication import identities, registry
 from pysync.replication.polling import ask_each
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
+from pysync.types import CourseId
 from pysync.watching.doctor import Diagnosis
 from pysync.watching.status import CourseStatus, State, report
 
@@ -40,7 +41,7 @@ _QUERIES: Final = load(__file__)
 class Kept:
     """What of a course ``pg_upgrade`` takes along; ``None`` is not known, or isn't there.
 
-    :param slot: when the portal's server is upgraded.
+    :param slot: when the portal's server is upgraded, or that of its relay.
     :param subscription: when the course's server is.
     """
 
@@ -103,12 +104,15 @@ def check(portal_conninfo: str) -> Outlook:
     told = report(portal_conninfo)
     states = {each.course_id: each for each in told.courses}
     with closing(registry.connect_portal(portal_conninfo)) as portal:
-        courses = [each for each in registry.courses(portal) if each.course_id in states]
+        courses = [each for each in registry.subscribers(portal) if each.course_id in states]
+        courses.sort(key=lambda each: not each.is_relay)  # what courses stream from comes first
         ours = _ask(portal, PORTAL)
         slots = [*_slots(portal, courses)] if ours.keeps else []
     found = [Diagnosis(None, each) for each in (told.unclaimed, *slots) if each]
     kept, lost, servers = [], [], {ours.place: Needs(None, _needed(ours, _PORTAL_SETTINGS))}
     answers = ask_each(courses, _ask_course)
+    senders: dict[CourseId | None, _Server | PysyncError] = {None: ours}
+    senders.update(zip((each.course_id for each in courses), answers, strict=True))
     found += [Diagnosis(None, each) for each in _of_server(ours, ON_PORTAL)]
     for course, answer in zip(courses, answers, strict=True):
         status, theirs = states[course.course_id], None
@@ -118,7 +122,7 @@ def check(portal_conninfo: str) -> Outlook:
             needs = servers.setdefault(theirs.place, Needs(course.course_id, {}))
             needs.settings.update(_needed(theirs, _COURSE_SETTINGS))
             found += [Diagnosis(course.course_id, each) for each in of_course]
-        kept.append(_kept(ours, theirs, status))
+        kept.append(_kept(senders.get(course.relay), theirs, status))
         if theirs is not None and theirs.is_copy:
             found.append(Diagnosis(course.course_id, _copied(course)))
         elif status.state is State.LOST:
@@ -129,7 +133,7 @@ def check(portal_conninfo: str) -> Outlook:
         found.append(Diagnosis(None, _lost(lost)))
     if any(each.recorded_elsewhere for each in (ours, *answers) if isinstance(each, _Server)):
         found.append(Diagnosis(None, _RECORDED_ELSEWHERE))
-    found.sort(key=lambda each: (not each.finding.must, each.course_id or ""))
+    found.sort(key=lambda each: (not each.finding.must, each.course_id is not None))
     return Outlook(kept, [*servers.values()], found)
 
 
@@ -159,12 +163,17 @@ def _ask_course(database: Connection, _: Course) -> _Server:
     return replace(_ask(database, COURSE), is_copy=identities.is_copy(database))
 
 
-def _kept(ours: _Server, theirs: _Server | None, status: CourseStatus) -> Kept:
+def _kept(
+    sender: _Server | PysyncError | None, theirs: _Server | None, status: CourseStatus
+) -> Kept:
     """Return what of a course would go along if its servers were upgraded now."""
+    slot = None
+    if status.slot_active is not None and isinstance(sender, _Server):
+        slot = sender.keeps and status.state is State.STREAMING
     whole = bool(status.tables_total) and status.tables_ready == status.tables_total
     return Kept(
         status.course_id,
-        None if status.slot_active is None else ours.keeps and status.state is State.STREAMING,
+        slot,
         None if theirs is None or status.tables_total is None else theirs.keeps and whole,
     )
 
@@ -213,7 +222,7 @@ def _slots(portal: Connection, courses: list[Course]) -> Iterator[Finding]:
 
 def _copied(course: Course) -> Finding:
     return Finding(
-        f"course '{course.course_id}' database",
+        f"{course.subject} database",
         f"{identities.COPIED}, as by pg_upgrade of its server",
         f"run 'pysync course move {word(course.course_id)} {word(course.conninfo)}' if it is "
         "to go on there",
