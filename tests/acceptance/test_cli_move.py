@@ -35,6 +35,8 @@ def test_a_course_is_paused_and_resumed(site: Site) -> None:
     assert "course 'A' paused: the portal keeps WAL for it from now on" in said
     assert "max_slot_wal_keep_size" in said
     assert state_of(site, "A") == "paused"
+    # What it doesn't consume would keep pg_upgrade from beginning.
+    assert kept(site) == {"course_id": "A", "slot": False, "subscription": True}
     assert "is paused already" in succeed("course", "pause", "A", portal=site.portal)
     enroll(site, insert_user(site, "ada"), "A")
     assert "would be resumed" in succeed("course", "resume", "A", "--dry-run", portal=site.portal)
@@ -42,6 +44,20 @@ def test_a_course_is_paused_and_resumed(site: Site) -> None:
     assert "course 'A' resumed" in succeed("course", "resume", "A", portal=site.portal)
     assert_equal_to_the_fan_out(site, "A")
     assert "isn't paused" in succeed("course", "resume", "A", portal=site.portal)
+    assert kept(site) == {"course_id": "A", "slot": True, "subscription": True}
+
+
+def kept(site: Site) -> dict[str, object]:
+    """Return what an upgrade of servers would take along of the only course."""
+    result = cli("upgrade", "check", "--format", "json", portal=site.portal)
+    found = json.loads(result.stdout)
+    (course,) = found["courses"]
+    is_open = [each for each in found["findings"] if each["course_id"] and each["must"]]
+    assert [each["commands"] for each in is_open] == (
+        [] if course["slot"] else [["pysync course resume A"]]
+    )
+    assert isinstance(course, dict)
+    return course
 
 
 def copy_database(site: Site, course_id: str, cluster: Cluster) -> str:
