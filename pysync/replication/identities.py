@@ -106,6 +106,12 @@ def owner_of(database: Connection) -> str | None:
     return None if found is None else found.course_id
 
 
+def is_copy(database: Connection) -> bool:
+    """Return whether a course's database is a copy of the one that its portal has."""
+    found = _this_course(database)
+    return found is not None and not found.is_original
+
+
 def require_free(portal: Connection, database: Connection) -> None:
     """Refuse to give a course a database that another portal has; a copy of one may be taken.
 
