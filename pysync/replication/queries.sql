@@ -220,10 +220,23 @@ begin
 end $$;
 
 -- name: end_subscriptions_workers
--- End the processes of a subscription.
-select pg_catalog.pg_terminate_backend(pid)
-  from pg_catalog.pg_stat_subscription
- where subid = %(oid)s and pid is not null;
+-- End the processes of a subscription that we may end, and return whose the others are, which wait for
+-- a lock; one that has just begun is nobody's yet.
+select case when may.do_so then pg_catalog.pg_terminate_backend(worker.pid) end as is_told,
+       worker.pid, r.rolname::text, r.rolsuper, session_user::text,
+       exists (select from pg_catalog.pg_locks
+                where pg_locks.pid = worker.pid and not pg_locks.granted) as waits
+  from pg_catalog.pg_stat_subscription as worker
+  left join pg_catalog.pg_stat_activity as activity on activity.pid = worker.pid
+  left join pg_catalog.pg_roles as r on r.oid = activity.usesysid
+ cross join lateral (
+           select me.rolsuper
+                  or not r.rolsuper
+                  and (pg_catalog.pg_has_role(r.oid, 'usage')
+                       or pg_catalog.pg_has_role('pg_signal_backend', 'usage')) as do_so
+             from pg_catalog.pg_roles as me
+            where me.rolname = current_user) as may
+ where worker.subid = %(oid)s and worker.pid is not null;
 
 -- name: copy_state
 -- How far the first copy of a subscription is.

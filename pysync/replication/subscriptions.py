@@ -205,28 +205,19 @@ def choose(database: Connection, course: Course, option: str, value: str) -> Non
 def stop(database: Connection, course: Course, timeout_seconds: float = 20) -> None:
     """Disable a course's subscription and wait until none of its workers is left.
 
-    :raises ReplicationError: if one doesn't end in time.
+    :raises ReplicationError: if one doesn't end in time, or never would and isn't ours to end.
     """
+    name = course.replication_name
     _alter(database, course, sql.SQL("disable"))
-    found = find(database, course.replication_name)
+    found = find(database, name)
     deadline = time.monotonic() + timeout_seconds
-    # One that waits for a lock wouldn't notice by itself.
-    while found is not None and _end_workers(database, found):
+    while found is not None and workers.end(database, name, found.oid):
         if time.monotonic() > deadline:
             raise ReplicationError(
-                f"subscription '{course.replication_name}' is disabled, but its worker doesn't end",
+                f"subscription '{name}' is disabled, but its worker doesn't end",
                 "end that process on the course server, then run the command again",
             )
         time.sleep(0.02)
-
-
-def _end_workers(database: Connection, subscription: Subscription) -> bool:
-    """End a subscription's workers; returns whether there were any."""
-    try:
-        ended = database.execute(QUERIES["end_subscriptions_workers"], {"oid": subscription.oid})
-    except errors.InsufficientPrivilege:
-        return True  # one that has just begun is nobody's yet
-    return bool(ended.fetchall())
 
 
 def drop(database: Connection, course: Course) -> None:

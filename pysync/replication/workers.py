@@ -9,6 +9,8 @@ from psycopg import errors, sql
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
+from pysync.errors import ReplicationError
+from pysync.findings import IN_COURSE, run
 from pysync.models.replicated import PUBLISHED_TABLES
 
 QUERIES = load(__file__)
@@ -34,3 +36,23 @@ def drop_role(database: Connection, subscription: str) -> None:
     # A course that moves has two databases for a while, and they may be on the same server.
     with suppress(errors.DependentObjectsStillExist):
         database.execute(sql.SQL("drop role {}").format(role))
+
+
+def end(database: Connection, name: str, oid: int) -> bool:
+    """End a stopped subscription's workers as far as we may; returns whether there were any.
+
+    :raises ReplicationError: if one waits for a lock, so that it won't end by itself, and isn't
+        ours to end.
+    """
+    found = database.execute(QUERIES["end_subscriptions_workers"], {"oid": oid}).fetchall()
+    for is_told, pid, role, is_superuser, ours, waits in found:
+        if waits and role and is_told is None:
+            grant = sql.SQL("grant pg_signal_backend to {}").format(sql.Identifier(ours))
+            raise ReplicationError(
+                f"subscription '{name}' is disabled, but process {pid} of it waits for a lock, and "
+                f"role '{ours}' may not end it: it is role '{role}''s",
+                "run the command as a superuser"
+                if is_superuser
+                else run(grant.as_string(None), IN_COURSE) + ", then run the command again",
+            )
+    return bool(found)

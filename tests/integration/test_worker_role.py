@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from uuid import uuid4
 
 import psycopg
@@ -9,16 +11,20 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pysync.db.connections import connect
+from pysync.errors import ReplicationError
 from pysync.findings import Finding
 from pysync.lifecycle import courses, pause
+from pysync.replication import registry, subscriptions
 from pysync.types import CourseId
 from pysync.watching.doctor import examine
-from tests.support import Site, assert_live_rows, enroll, insert_user
+from tests.support import Site, assert_live_rows, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest(
     "15 applies as a subscription's owner, later as a table's"
 )
 
+WAITS = "select from pg_locks where not granted and relation = 'course.auth_user'::regclass"
 OWNER = """
 select r.rolname, r.rolsuper or r.rolcreaterole, s.subname
   from pg_subscription s
@@ -89,3 +95,39 @@ def test_a_worker_has_its_tables_owners_rights_and_nobody_is_it(site: Site) -> N
     assert_live_rows(site, "A")
     courses.remove(site.portal, CourseId("A"))
     assert course.execute("select from pg_roles where rolname = %s", (name,)).fetchall() == []
+
+
+def test_a_worker_that_is_not_ours_to_end_is_waited_for_only_where_that_helps(site: Site) -> None:
+    """A member of a superuser's role may stop its subscription, and not end its processes."""
+    ann = insert_user(site, "ann")
+    enroll(site, ann, "A")
+    site.add("A")
+    course = site.course("A")
+    ((_, _, name),) = course.execute(OWNER).fetchall()
+    course.execute(
+        sql.SQL("alter subscription {} owner to current_user").format(sql.Identifier(name))
+    )
+    deputy = f"deputy_{uuid4().hex[:8]}"
+    course.execute(sql.SQL("create role {} login in role postgres").format(sql.Identifier(deputy)))
+    with closing(connect(site.portal)) as portal:
+        (registered,) = registry.courses(portal)
+    with (
+        closing(connect(make_conninfo(site.databases["A"], user=deputy))) as database,
+        psycopg.connect(site.databases["A"]) as holder,
+    ):
+        # It ends by itself.
+        subscriptions.stop(database, registered)
+        course.execute(sql.SQL("alter subscription {} enable").format(sql.Identifier(name)))
+        site.wait()
+        holder.execute("lock table course.auth_user in share mode")
+        site.execute("update auth_user set email = 'new@example.org' where id = %s", ann)
+        eventually(lambda: course.execute(WAITS).fetchall())
+        begun = time.monotonic()
+        told = f"waits for a lock, and role '{deputy}' may not end it: it is role 'postgres''s"
+        with pytest.raises(ReplicationError, match=told) as refused:
+            subscriptions.stop(database, registered)
+        assert refused.value.remedy == "run the command as a superuser"
+        assert time.monotonic() - begun < 5
+    with connect(site.databases["A"]) as database:
+        subscriptions.stop(database, registered)
+    course.execute(sql.SQL("drop role {}").format(sql.Identifier(deputy)))
