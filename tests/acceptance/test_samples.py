@@ -17,7 +17,6 @@ from tests.support import Cluster, Site, insert_user
 
 COURSE = "MITx/6.002x/2012_Fall"
 ROLES = ("web", "monitor", "site_migrations", "dba")
-CREATED_BY_SAMPLES = ("course_6002x", "pusher")
 APPLICATION_TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment")
 
 # The first ones grant what the others need.
@@ -32,6 +31,8 @@ def stage(site: Site, portal_server: Cluster, course_server: Cluster) -> Iterato
     """A portal with the course and the user that samples speak of, and the roles they act as."""
     site.add(COURSE)
     insert_user(site, "grace", id=7)
+    servers = (site.portal, site.databases[COURSE])
+    before = [roles_of(conninfo) for conninfo in servers]
     for cluster in (portal_server, course_server):
         with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
             for role in ROLES:
@@ -41,14 +42,18 @@ def stage(site: Site, portal_server: Cluster, course_server: Cluster) -> Iterato
         site.execute(f"grant usage on sequence {table}_id_seq to web")
     yield site
     site.close_connections()
-    for conninfo in (site.portal, site.databases[COURSE]):
+    # Also those that samples create: servers are other tests' as well.
+    for conninfo, there in zip(servers, before, strict=True):
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            for role in (*ROLES, *CREATED_BY_SAMPLES):
-                found = connection.execute("select from pg_roles where rolname = %s", (role,))
-                if found.fetchone():
-                    name = sql.Identifier(role)
-                    connection.execute(sql.SQL("drop owned by {}").format(name))
-                    connection.execute(sql.SQL("drop role {}").format(name))
+            for role in roles_of(conninfo) - there:
+                name = sql.Identifier(role)
+                connection.execute(sql.SQL("drop owned by {}").format(name))
+                connection.execute(sql.SQL("drop role {}").format(name))
+
+
+def roles_of(conninfo: str) -> set[str]:
+    with psycopg.connect(conninfo) as connection:
+        return {name for (name,) in connection.execute("select rolname from pg_roles")}
 
 
 def steps(block: Block) -> Iterator[tuple[str, str]]:
