@@ -1,6 +1,5 @@
 """``pysync status``."""
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from pysync.cli.output import (
 from pysync.cli.parameters import OptionalCourseArgument, OptionalPortal, checked, required
 from pysync.errors import PysyncError
 from pysync.texts import Text
-from pysync.watching.status import Level, Report, report
+from pysync.watching.status import Level, Report, failover, report
 from pysync.watching.status.document import document
 from pysync.watching.status.nagios import check
 
@@ -120,7 +119,7 @@ def _print_table(found: Report) -> None:
         if each.cause:
             cause = Text.plain(f"{each.course_id}: {each.cause}")
             notes.append(cause + "; " + Text(each.remedy) if each.remedy else cause)
-    notes += _unready(found)
+    notes += failover.unready(found)
     for orphan in found.orphans:
         retained = bytes_text(orphan.retained_wal_bytes)
         rows.append((orphan.name, "orphaned", None, orphan.kind, "-", "-", retained, None))
@@ -135,16 +134,3 @@ def _print_table(found: Report) -> None:
         none="no courses registered",
         notes=notes,
     )
-
-
-def _unready(found: Report) -> Iterator[Text]:
-    """Say which courses wouldn't survive the portal's server, where it has standbys."""
-    causes: dict[str | None, list[str]] = {}
-    for each in found.courses if found.standbys else []:
-        if not each.failover_ready:
-            causes.setdefault(each.failover_cause, []).append(each.course_id)
-    for cause, (first, *more) in causes.items():
-        if cause is not None:
-            who = f"{first} and {len(more):,} more" if more else first
-            told = f"failover: {who} would stop if the portal's server died now: {cause}; "
-            yield Text.plain(told) + Text("run 'pysync doctor'")

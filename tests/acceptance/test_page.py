@@ -264,6 +264,7 @@ def test_figures_are_for_people(page: Page, courses: Site, tmp_path: Path) -> No
     file = tmp_path / "status.html"
     file.write_text(static_page(replace(found, courses=[each])))
     page.open(file.as_uri())
+    assert page.text("#failover") == ""
     assert page.states() == {"good": "\u2193 copying 42 %"}
     assert page.text("#summary") == "1 course, all well"
     shown = page.text("#courses dl").split("\n")
@@ -278,6 +279,12 @@ def test_figures_are_for_people(page: Page, courses: Site, tmp_path: Path) -> No
         "trigger t is off; do",
     ]
     assert not page.shows("#links")
+    # Where the portal has standbys.
+    each = replace(each, failover_ready=False, failover_cause="its slot is missing")
+    file.write_text(static_page(replace(found, courses=[each], standbys=1)))
+    page.open(file.as_uri())
+    told = "failover: good would stop if the portal's server died now: its slot is missing; run:"
+    assert page.text("#failover").split("\n") == [told, "pysync doctor"]
 
 
 def test_an_hour_of_lag_is_drawn(page: Page, courses: Site, tmp_path: Path) -> None:

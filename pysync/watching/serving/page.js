@@ -251,6 +251,7 @@ function show() {
     if (!present.has(id)) { known.card.root.remove(); cards.delete(id); }
   }
   showOrphans();
+  showFailover();
   showSummary(courses, changes);
   filter();
 }
@@ -273,6 +274,18 @@ function showOrphans() {
     if (each.retained_wal_bytes !== null) {
       element("p", what, "cause", bytes(each.retained_wal_bytes) + " of WAL are kept for it");
     }
+    return root;
+  }));
+}
+
+function showFailover() {
+  const text = JSON.stringify(data.failover);
+  if ($("failover").dataset.text === text) return;
+  $("failover").dataset.text = text;
+  $("failover").replaceChildren(...data.failover.map((each) => {
+    const root = element("li", document.createDocumentFragment(), "card");
+    root.dataset.tone = "warn";
+    fillRemedy(element("p", root, "remedy"), each.text, each.commands);
     return root;
   }));
 }

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pysync.types import JSON_VERSION
 from pysync.watching.serving.watch import BUCKET_SECONDS, BUCKETS, Known
-from pysync.watching.status import Report, State
+from pysync.watching.status import Report, State, failover
 from pysync.watching.status.document import document
 
 _DATA: Final = {"version": JSON_VERSION, "states": [[state.value, state.sign] for state in State]}
@@ -22,7 +22,7 @@ SNAPSHOT_OLD_SECONDS: Final = 600
 def static_page(found: Report) -> str:
     """Return the page as a file that shows one report and nothing else."""
     data = {"live": False, "old_seconds": SNAPSHOT_OLD_SECONDS, "error": None}
-    return _fill({**_DATA, **data, "report": document(found)})
+    return _fill({**_DATA, **data, "report": document(found), "failover": _failover(found)})
 
 
 def live_page(known: Known) -> str:
@@ -46,6 +46,7 @@ def live_data(known: Known, since: int = 0) -> dict[str, Any]:
         "old_seconds": known.old_seconds,
         "error": trouble and {"message": trouble.message, "remedy": trouble.remedy},
         "report": known.report and document(known.report),
+        "failover": _failover(known.report) if known.report else [],
         "history": {
             "now": int(time.monotonic() // BUCKET_SECONDS),
             "length": BUCKETS,
@@ -55,6 +56,10 @@ def live_data(known: Known, since: int = 0) -> dict[str, Any]:
             },
         },
     }
+
+
+def _failover(found: Report) -> list[dict[str, Any]]:
+    return [{"text": each, "commands": each.commands} for each in failover.unready(found)]
 
 
 def policy() -> str:

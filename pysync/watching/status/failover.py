@@ -1,6 +1,6 @@
 """Say of each course whether it would go on if the portal's server died now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +10,8 @@ from pysync.db.hosts import places
 from pysync.db.queries import load
 from pysync.replication import standbys
 from pysync.replication.standbys import Standby
+from pysync.texts import Text
+from pysync.watching.status.model import Report
 from pysync.watching.status.observation import Observation
 
 _QUERIES: Final = load(__file__)
@@ -80,3 +82,15 @@ def outlook(portal: Connection, named: Sequence[Standby]) -> Outlook:
     :param named: see :func:`look`.
     """
     return Outlook(named, bool(fetch_value(portal, _QUERIES["has_standbys"])))
+
+
+def unready(found: Report) -> Iterator[Text]:
+    """Say which courses wouldn't survive the portal's server, where it has standbys."""
+    causes: dict[str | None, list[str]] = {}
+    for each in found.courses:
+        if found.exposes(each):
+            causes.setdefault(each.failover_cause, []).append(each.course_id)
+    for cause, (first, *more) in causes.items():
+        who = f"{first} and {len(more):,} more" if more else first
+        told = f"failover: {who} would stop if the portal's server died now: {cause}; "
+        yield Text.plain(told) + Text("run 'pysync doctor'")

@@ -142,6 +142,10 @@ class Report:
     unclaimed: Finding | None = None
     standbys: int = 0
 
+    def exposes(self, course: CourseStatus) -> bool:
+        """Return whether a course would stop with the portal's server, though that has standbys."""
+        return bool(self.standbys and not course.failover_ready)
+
 
 @dataclass(frozen=True)
 class Revision:

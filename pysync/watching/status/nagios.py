@@ -19,16 +19,19 @@ _PERFORMANCE: Final = (
 def check(report: Report, thresholds: Thresholds) -> tuple[Level, str]:
     """Return the worst level of a report, and the line that says it.
 
-    Catching up and copying are fine by themselves: thresholds say how far behind is too far.
+    Catching up and copying are fine by themselves: thresholds say how far behind is too far. Where
+    the portal has standbys, a course that wouldn't go on with them is a warning.
     """
+    exposed = [each.course_id for each in report.courses if report.exposes(each)]
     levels = {each.course_id: _level(each, thresholds) for each in report.courses}
+    levels |= {name: max(levels[name], Level.WARNING) for name in exposed}
     level = max((*levels.values(), Level.WARNING if report.orphans else Level.OK))
     wrong = []
     if report.unclaimed:
         level = Level.CRITICAL
         wrong.append(f"{report.unclaimed.object} unclaimed")
     wrong += [
-        f"{each.course_id} {each.state.value}"
+        f"{each.course_id} {each.state.value}{', no failover' * (each.course_id in exposed)}"
         for each in sorted(report.courses, key=lambda each: -levels[each.course_id])
         if levels[each.course_id] is not Level.OK
     ]
