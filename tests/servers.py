@@ -21,7 +21,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.executors import PostgreSQLExecutor
 
-from pysync.demo.servers import Installation, identity, make_folder, readable
+from pysync.demo.servers import Installation, Server, identity, make_folder, readable
 from tests.support import eventually
 
 INITDB: Final = "--username=postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync"
@@ -124,3 +124,16 @@ def _checksums(content: bytearray) -> Iterator[tuple[int, bytes]]:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (_CASTAGNOLI if crc & 1 else 0)
+
+
+@contextmanager
+def standby_of(original: Server, folder: Path, name: str) -> Iterator[Server]:
+    """Start a standby of a server, with nothing set that it doesn't need to follow."""
+    home = make_folder(folder / f"{name}-{original.installation.major}")
+    server = Server(original.installation, home, original.settings)
+    way = f"host=127.0.0.1 port={original.port} user=postgres"
+    options = ("--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--no-manifest")
+    original._run("pg_basebackup", "-D", server.data, "-d", way, *options)
+    server.start()
+    yield server
+    server.stop("immediate")

@@ -125,4 +125,4 @@ def assert_whole(site: Site, writers: list[Writer]) -> None:
         copies |= {username for (username,) in rows}
     assert copies == found
     states = {k: v["state"] for k, v in courses_of("status", portal=site.portal).items()}
-    assert states == dict.fromkeys(COURSES, "streaming")
+    assert states == dict.fromkeys(site.databases, "streaming")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,16 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pysync.demo.servers import Server, make_folder
+from pysync.demo.servers import Server
 from pysync.findings import Finding
 from pysync.texts import Text
 from pysync.watching.doctor import examine
 from pysync.watching.doctor.standbys import ON_STANDBY
+from pysync.watching.serving.page import live_data
+from pysync.watching.serving.watch import Known
+from pysync.watching.status import Level, Report, report
+from pysync.watching.status.metrics import prometheus_text
+from pysync.watching.status.nagios import check
 from tests.acceptance.test_cli_process import (
     OwnCluster,
     assert_refused,
@@ -29,7 +35,10 @@ from tests.acceptance.test_cli_process import (
 from tests.acceptance.test_cli_status import alter_subscription, replication_name
 from tests.acceptance.test_connecting import shell_words
 from tests.acceptance.test_crash import COURSES, Writer, assert_whole
-from tests.support import Cluster, Site, eventually
+from tests.acceptance.test_serve import monitoring_file
+from tests.conftest import INSTALLATIONS
+from tests.servers import standby_of
+from tests.support import Cluster, Site, assert_live_rows, eventually
 
 LOG = logging.getLogger(__name__)
 
@@ -38,21 +47,10 @@ ACTIVE_SLOTS = "select count(*) from pg_replication_slots where active and slot_
 SYNCHRONIZED = "select count(*) from pg_replication_slots where synced and not temporary"
 WAITING = "select count(*) from pg_stat_activity where wait_event = 'WaitForStandbyConfirmation'"
 
+OLD = "C"
+"""A course whose own server, the oldest there is, knows nothing of slots that fail over."""
+
 pytestmark = pytest.mark.newest("slots that fail over, of servers that are slow to start")
-
-
-@contextmanager
-def standby_of(cluster: OwnCluster, folder: Path, name: str) -> Iterator[Server]:
-    """Start a standby of a server, with nothing set that it doesn't need to follow."""
-    original = cluster.server
-    home = make_folder(folder / f"{name}-{cluster.major}")
-    server = Server(original.installation, home, original.settings)
-    way = f"host=127.0.0.1 port={original.port} user=postgres"
-    options = ("--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--no-manifest")
-    original._run("pg_basebackup", "-D", server.data, "-d", way, *options)
-    server.start()
-    yield server
-    server.stop("immediate")
 
 
 def execute(server: Server | Cluster, statement: str) -> list[tuple[Any, ...]]:
@@ -116,6 +114,47 @@ def readiness(portal: str) -> dict[str, tuple[bool | None, str | None]]:
     return {k: (v["failover_ready"], v["failover_cause"]) for k, v in found.items()}
 
 
+def assert_told(portal: str, causes: dict[str, str]) -> None:
+    """Whoever watches, in whatever way, is told which courses wouldn't go on, and why."""
+    told = "failover: {} would stop if the portal's server died now: {}; run 'pysync doctor'"
+    alike: dict[str, list[str]] = {}
+    for course, cause in causes.items():
+        alike.setdefault(cause, []).append(course)
+    expected = [
+        told.format(f"{first} and {len(more)} more" if more else first, cause)
+        for cause, (first, *more) in alike.items()
+    ]
+    table = succeed("status", portal=portal).splitlines()
+    # A command stands alone on the line that follows.
+    said = [line.replace("run:", "run 'pysync doctor'") for line in table if "failover:" in line]
+    assert said == expected
+    found = report(portal)
+    assert [each["text"] for each in live_page_failover(found)] == expected
+    level, line = check(found, {})
+    assert level is (Level.WARNING if causes else Level.OK)
+    assert {*re.findall("(.) streaming, no failover", line)} == {*causes}
+    assert alerted(prometheus_text(found)) == {*causes}
+
+
+def live_page_failover(found: Report) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = live_data(Known(5, found, time.monotonic()))["failover"]
+    return shown
+
+
+def alerted(metrics: str) -> set[str]:
+    """Return the courses about which PysyncFailoverNotReady alerts."""
+    (rule,) = re.findall("expr: (pysync_failover_ready.*)", monitoring_file("alert-rules.yml"))
+    assert rule == "pysync_failover_ready == 0 and on () pysync_standbys > 0"
+    assert re.search(r"^pysync_standbys 1\.0$", metrics, re.MULTILINE)
+    values = re.findall(
+        r'^pysync_failover_ready\{course_id="(.*)",slot_name="pysync_.*"\} (.*)$',
+        metrics,
+        re.MULTILINE,
+    )
+    assert {course for course, _ in values} == {*COURSES, OLD}
+    return {course for course, value in values if float(value) == 0}
+
+
 def prepare(site: Site, primary: Server, standby: Server, portal: str) -> None:
     """Do what doctor says until all courses would go on."""
     assert {each for each, _ in readiness(site.portal).values()} == {None}
@@ -132,24 +171,28 @@ def prepare(site: Site, primary: Server, standby: Server, portal: str) -> None:
     # As it comes with a copy of the primary's settings.
     execute(standby, "alter system set synchronized_standby_slots = 'standby'")
     execute(standby, "select pg_reload_conf()")
-    assert readiness(portal) == {
-        "A": (False, "its subscription knows no other server of the portal's"),
-        "B": (False, "its slot isn't one that fails over"),
+    causes = {
+        "A": "its subscription knows no other server of the portal's",
+        "B": "its slot isn't one that fails over",
+        OLD: "its subscription knows no other server of the portal's",
     }
+    assert readiness(portal) == {course: (False, cause) for course, cause in causes.items()}
+    assert_told(portal, causes)
     seen: set[str] = set()
     while found := [each for each in of_standbys(portal) if each.text not in seen]:
         for each in found:
             seen.add(each.text)
             follow(each, primary, standby, portal)
-    assert len(seen) == 10, seen
+    assert len(seen) == 11, seen
 
     def synchronized() -> bool:
         # It takes a slot over once that has seen who was at work when it began; else that takes long.
         execute(primary, "select pg_log_standby_snapshot()")
-        return execute(standby, SYNCHRONIZED) == [(len(COURSES),)]
+        return execute(standby, SYNCHRONIZED) == [(len(COURSES) + 1,)]
 
     eventually(synchronized, 60)
     assert set(readiness(portal).values()) == {(True, None)}
+    assert_told(portal, {})
     assert of_standbys(portal) == []
 
 
@@ -159,10 +202,13 @@ def test_courses_go_on_with_a_promoted_standby_of_the_portal(major: int, folder:
         cluster = site.portal_server
         assert isinstance(cluster, OwnCluster)
         assert set(readiness(site.portal).values()) == {(False, "the portal has no standby")}
-        with standby_of(cluster, folder, "failover-s") as standby:
+        old = OwnCluster.start(min(INSTALLATIONS), folder, "failover-old")
+        site.add(OLD, old.create())
+        with standby_of(cluster.server, folder, "failover-s") as standby:
             with writing(site) as writers:
                 survive(site, cluster, standby, writers)
             assert_whole(site, writers)
+        old.server.stop("immediate")
 
 
 def survive(site: Site, cluster: OwnCluster, standby: Server, writers: list[Writer]) -> None:
@@ -175,6 +221,7 @@ def survive(site: Site, cluster: OwnCluster, standby: Server, writers: list[Writ
     execute(primary, "select pg_reload_conf()")
     site.portal = make_conninfo(portal, target_session_attrs="read-write")
     advance(writers)
+    enroll_in_old(site, "min")
 
     cluster.kill()
     execute(standby, "select pg_promote()")
@@ -182,6 +229,9 @@ def survive(site: Site, cluster: OwnCluster, standby: Server, writers: list[Writ
     site.wait()
     LOG.info("streaming %.2f s after the promotion", time.monotonic() - promoted)
     advance(writers)
+    enroll_in_old(site, "max")
+    site.wait(OLD)
+    assert_live_rows(site, OLD)
 
     # The old primary comes back as it was, and is the first that is asked.
     primary.start()
@@ -198,6 +248,13 @@ def survive(site: Site, cluster: OwnCluster, standby: Server, writers: list[Writ
     assert (told["state"], "pysync resync A" in told["remedy"]) == ("lost", True)
     succeed("resync", "A", portal=portal)
     advance(writers)
+
+
+def enroll_in_old(site: Site, which: str) -> None:
+    site.execute(
+        f"insert into student_courseenrollment (user_id, course_id) select {which}(user_id), '{OLD}'"
+        " from student_courseenrollment where course_id = 'A'"
+    )
 
 
 def meet(site: Site, primary: Server, standby: Server, portal: str) -> None:
@@ -244,7 +301,7 @@ def test_a_course_whose_server_fails_over_to_a_standby_that_lags_is_told(
     with own_servers(major, folder, "lagging", *COURSES) as site:
         cluster = site.course_server
         assert isinstance(cluster, OwnCluster)
-        with standby_of(cluster, folder, "lagging-s") as standby:
+        with standby_of(cluster.server, folder, "lagging-s") as standby:
             standby.stop()
             with writing(site) as writers:
                 advance(writers)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,11 +11,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pysync.demo.servers import identity, make_folder
 from pysync.watching.doctor import examine
-from tests.acceptance.test_cli_process import cli, courses_of, launch, succeed
+from tests.acceptance.test_cli_process import OwnCluster, cli, courses_of, launch, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
-from tests.conftest import INSTALLATIONS, PORTALS, SLOTS, executor_of, start_server
+from tests.conftest import PORTALS
+from tests.servers import standby_of
 from tests.support import (
     PORTAL_TEMPLATE,
     Cluster,
@@ -35,45 +32,23 @@ COURSES = ["A", "B", "C"]
 
 
 @pytest.fixture
-def primary(major: int, folder: Path) -> Iterator[Cluster]:
-    cluster = start_server(major, folder, "primary", holds=PORTALS)
+def primary(major: int, folder: Path) -> Iterator[OwnCluster]:
+    cluster = OwnCluster.start(major, folder, "primary", PORTALS)
     yield cluster
-    if postmaster(cluster).exists():  # its test has failed
-        cluster.executor.stop()
-
-
-def postmaster(cluster: Cluster) -> Path:
-    """Return the file that begins with the server's process, and goes with it."""
-    return Path(cluster.executor.datadir, "postmaster.pid")
+    cluster.server.stop("immediate")
 
 
 @pytest.fixture
-def standby(primary: Cluster, folder: Path) -> Iterator[Cluster]:
+def standby(primary: OwnCluster, folder: Path) -> Iterator[OwnCluster]:
     """A streaming standby."""
-    bindir = INSTALLATIONS[primary.major].bindir
-    data = make_folder(folder / f"standby-{primary.major}") / "data"
-    copy: list[str | Path] = [
-        bindir / "pg_basebackup",
-        "-D",
-        data,
-        "-R",
-        "-c",
-        "fast",
-        "-d",
-        primary.conninfo(),
-    ]
-    subprocess.run(copy, check=True, capture_output=True, **identity())
-    cluster = Cluster(
-        executor_of(INSTALLATIONS[primary.major], data, SLOTS, {}).ready(), primary.major
-    )
-    yield cluster
-    cluster.executor.stop()
+    with standby_of(primary.server, folder, "standby") as server:
+        yield OwnCluster(server, primary.major)
 
 
 @pytest.fixture
-def site(primary: Cluster, standby: Cluster, course_server: Cluster) -> Iterator[Site]:
+def site(primary: OwnCluster, standby: OwnCluster, course_server: Cluster) -> Iterator[Site]:
     """A portal that is reached wherever it takes writes."""
-    ports = ",".join(str(each.executor.port) for each in (primary, standby))
+    ports = ",".join(str(each.server.port) for each in (primary, standby))
     both = {"host": "127.0.0.1,127.0.0.1", "port": ports, "target_session_attrs": "read-write"}
     portal = make_conninfo(primary.create(template=PORTAL_TEMPLATE), **both)
     site = Site(primary, course_server, portal)
@@ -83,7 +58,9 @@ def site(primary: Cluster, standby: Cluster, course_server: Cluster) -> Iterator
 
 
 @pytest.mark.timeout(180)
-def test_one_command_brings_all_courses_back(site: Site, standby: Cluster) -> None:
+def test_one_command_brings_all_courses_back(
+    site: Site, primary: OwnCluster, standby: OwnCluster
+) -> None:
     users = [insert_user(site, f"user{n}") for n in range(9)]
     for n, course_id in enumerate(COURSES):
         site.add(course_id)
@@ -101,9 +78,7 @@ def test_one_command_brings_all_courses_back(site: Site, standby: Cluster) -> No
         replayed = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
         eventually(lambda: replica.execute(replayed, (written,)).fetchone() == (True,))
         site.close_connections()
-        file = postmaster(site.portal_server)
-        os.kill(int(file.read_text().splitlines()[0]), signal.SIGQUIT)
-        eventually(lambda: not file.exists())
+        primary.kill()
         replica.execute("select pg_promote()")
     eventually(lambda: site.one("select not pg_is_in_recovery()"))
     site.execute("update auth_user set email = 'after@example.org' where username = 'user4'")
