@@ -46,7 +46,7 @@ grant select, insert, update (user_id) on pysync.discussion_change to pysync_fan
 
 grant usage on schema course, pysync to pysync_owner;
 grant select, insert, update on course.mark to pysync_owner;
-grant select (course_id, replication_role) on pysync.course to pysync_owner;
+grant select (course_id, replication_role, relay, carries) on pysync.course to pysync_owner;
 grant select on pysync.setting to pysync_owner;
 grant select, insert, update, delete
    on pysync.discussion_change, pysync.discussion_outbox

@@ -1,5 +1,6 @@
--- What a course's replication role may read by SQL, and so by the initial copy: its own rows. The
--- trigger functions and marks work on all.
+-- What a course's replication role may read by SQL, and so by the initial copy: its own rows, or those
+-- that a relay carries. A course that streams from a relay has a role there, whose name may be somebody
+-- else's here. The trigger functions and marks work on all.
 -- Streaming isn't covered: publications have no privileges in PostgreSQL.
 create or replace function pysync.readable_courses(role_name name)
 returns text[]
@@ -8,15 +9,15 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return array(
-    select course.course_id
+    select unnest(course.course_id || course.carries)
       from pysync.course
-     where course.replication_role = role_name
+     where course.replication_role = role_name and course.relay is null
 );
 
 alter function pysync.readable_courses(name) owner to pysync_owner;
 revoke all on function pysync.readable_courses(name) from public;
 comment on function pysync.readable_courses(name) is
-    'Return the courses whose subscriptions connect to the portal as this role.';
+    'Return the courses whose rows are sent to subscriptions that connect to the portal as this role.';
 
 do $$
 declare

@@ -141,3 +141,72 @@ select slot.slot_name::text
  where slot.slot_name = any (%(names)s)
    and not (to_jsonb(slot) ->> 'failover')::boolean
    and (to_jsonb(slot) ? 'two_phase_at' or not slot.two_phase);
+
+-- name: readers
+-- Roles that can log in and read replicated rows, and by what. Who may act as a superuser is as good
+-- as one; so is, where CREATEROLE may give any role's membership, whoever has that.
+with roles as (
+    select r.*,
+           exists (select from pg_catalog.pg_roles as s
+                    where s.rolsuper and pg_catalog.pg_has_role(r.oid, s.oid, 'member')) as is_super,
+           r.rolcreaterole
+               and pg_catalog.current_setting('createrole_self_grant', true) is null as gives_roles,
+           exists (select from pg_catalog.pg_roles as s
+                    where s.rolbypassrls and pg_catalog.pg_has_role(r.oid, s.oid, 'member'))
+               as bypasses,
+           pg_catalog.has_schema_privilege(r.oid, 'course', 'usage')
+               and exists (
+                   select from unnest(%(tables)s::text[]) as t (name)
+                    where pg_catalog.has_any_column_privilege(r.oid, 'course.' || t.name, 'select'))
+               as selects,
+           array(select p.name
+                   from unnest(array['pg_read_all_data', 'pg_read_server_files',
+                                     'pg_execute_server_program']) as p (name)
+                  where pg_catalog.pg_has_role(r.oid, p.name, 'member')) as memberships
+      from pg_catalog.pg_roles as r
+     where r.rolcanlogin and r.rolconnlimit <> 0
+), reading as (
+    select roles.*,
+           array_remove(array[
+               case when is_super then 'superuser' end,
+               case when not is_super and rolreplication then 'replication' end,
+               case when not is_super and gives_roles then 'createrole' end,
+               case when not is_super and bypasses then 'bypassrls' end,
+               case when not is_super and selects then 'select' end], null)
+               || case when is_super then '{}' else memberships end as by
+      from roles
+)
+select rolname::text as role,
+       is_super or rolreplication or gives_roles
+           or memberships && array['pg_read_server_files', 'pg_execute_server_program'] as replicates,
+       is_super or selects or gives_roles as selects,
+       is_super or bypasses as passes_row_security,
+       by
+  from reading
+ where by && array['superuser', 'replication', 'createrole', 'select', 'pg_read_all_data',
+                   'pg_read_server_files', 'pg_execute_server_program']
+    or rolname = any (%(used)s::text[])
+ order by rolname <> all (%(used)s::text[]), rolname;
+
+-- name: other_databases
+-- The databases beside this one.
+select datname::text
+  from pg_catalog.pg_database
+ where not datistemplate and datname <> pg_catalog.current_database()
+ order by 1;
+
+-- name: admitted
+-- The lines of pg_hba.conf that admit a role, in their order: an earlier one that doesn't fit it
+-- otherwise hides none.
+select rule.line_number, rule.type, pg_catalog.array_to_string(rule.database, ','), rule.address,
+       rule.auth_method
+  from pg_catalog.pg_hba_file_rules as rule
+ where rule.auth_method <> 'reject'
+   and exists (
+           select
+             from unnest(rule.user_name) as listed (name)
+            where listed.name in ('all', %(role)s)
+               or listed.name ^@ '+' and pg_catalog.to_regrole(
+                      pg_catalog.quote_ident(substr(listed.name, 2))) is not null
+                  and pg_catalog.pg_has_role(%(role)s, substr(listed.name, 2), 'member'))
+ order by rule.line_number;
