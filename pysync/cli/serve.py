@@ -39,11 +39,11 @@ def _seconds(text: str) -> float:
 
 
 def _verify(portal: str, course_id: CourseId) -> str | None:
-    """Verify a course, which records the outcome; returns why that failed, if it did."""
+    """Verify a course, or a relay's, which records the outcome; returns why that failed, if so."""
     from pysync import verification
 
-    (found,) = verification.verify(portal, [course_id], Unwatched(), jobs=1)
-    return None if found.error is None else str(found.error)
+    found = verification.verify(portal, [course_id], Unwatched(), jobs=1)
+    return next((str(each.error) for each in found if each.error is not None), None)
 
 
 def serve(

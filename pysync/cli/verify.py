@@ -19,7 +19,7 @@ from pysync.cli.parameters import (
 from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication.polling import JOBS
 from pysync.texts import Text, word
-from pysync.types import course_id
+from pysync.types import RELAY_PREFIX, course_id, subscriber_id
 from pysync.verification import Difference, Kind, Place, Repair, Verification
 
 SHOWN: Final = 20
@@ -35,7 +35,7 @@ def verify(
     portal: Portal,
     courses: Annotated[
         list[str] | None,
-        typer.Argument(metavar="COURSE_ID", help="The courses' ids; all if left out."),
+        typer.Argument(metavar="COURSE_ID", help="Courses' ids, or relay:NAME; all if left out."),
     ] = None,
     jobs: JobsOption = JOBS,
     show_values: ValuesOption = False,
@@ -43,13 +43,14 @@ def verify(
 ) -> None:
     """Compare courses with the portal, row by row.
 
-    That is with the portal's own tables, every row and every replicated column. Safe while both
-    sides are written to. Ends with status 1 if a row differs, or if a course couldn't be compared.
+    That is with the portal's own tables, every row and every replicated column, and so its relay
+    if a course streams from one. Safe while all are written to. Ends with status 1 if a row
+    differs, or if a course couldn't be compared.
     """
     with steps() as progress:
         found = verification.verify(
             portal,
-            [course_id(each) for each in courses or ()],
+            [subscriber_id(each) for each in courses or ()],
             progress,
             jobs=jobs,
             with_values=show_values,
@@ -68,8 +69,8 @@ def repair(
 ) -> None:
     """Mend the rows that differ, while the course streams.
 
-    They are mended where they are wrong, on the portal or in the course. Columns and rows that the
-    course added aren't touched. Ends with status 1 if something differs afterwards.
+    They are mended where they are wrong: on the portal, on the relay or in the course. Columns and
+    rows that the course added aren't touched. Ends with status 1 if something differs afterwards.
     """
     with steps() as progress:
         done = verification.repair(
@@ -185,8 +186,8 @@ def _causes(each: Verification) -> Iterator[str]:
             f"{counted(each.unsettled, 'row')} couldn't be settled: changing, locked, or behind "
             f"long transactions; run 'pysync verify {name}' again"
         )
-    if each.differences:
-        yield Text(f"run 'pysync repair {name}'")
+    if each.differences:  # a relay's own are of courses that it doesn't carry
+        yield Text(f"run 'pysync {'resync' if name.startswith(RELAY_PREFIX) else 'repair'} {name}'")
     yield from (key.text for key in each.dangling)
     if each.logins:
         yield f"note: last_login is another in the course for {each.logins:,} users"
@@ -195,11 +196,10 @@ def _causes(each: Verification) -> Iterator[str]:
 
 
 def _line(each: Difference) -> str:
-    where = "the portal's fan-out" if each.place is Place.PORTAL else "the course"
     what = {
-        Kind.MISSING: f"is missing in {where}",
-        Kind.EXTRA: f"shouldn't be in {where}",
-        Kind.DIFFERS: f"differs in {where}: {', '.join(each.columns)}",
+        Kind.MISSING: f"is missing in {each.place.words}",
+        Kind.EXTRA: f"shouldn't be in {each.place.words}",
+        Kind.DIFFERS: f"differs in {each.place.words}: {', '.join(each.columns)}",
     }[each.kind]
     shown = ", ".join(
         f"{name} {found!r} instead of {right!r}"
@@ -211,9 +211,10 @@ def _line(each: Difference) -> str:
 def _action(each: Difference, *, dry_run: bool) -> str:
     if each.place is Place.PORTAL:
         return "would be copied from the source tables" if dry_run else "copied again"
+    kept = ", or scrubbed where local rows point at it" if each.place is Place.COURSE else ""
     would = {
         Kind.MISSING: "inserted",
-        Kind.EXTRA: "deleted, or scrubbed where local rows point at it",
+        Kind.EXTRA: f"deleted{kept}",
         Kind.DIFFERS: "updated",
     }[each.kind]
     return f"would be {would}" if dry_run else would
@@ -226,6 +227,7 @@ def _mended(*, dry_run: bool) -> str:
 def _as_json(each: Verification) -> dict[str, Any]:
     return {
         "course_id": each.course_id,
+        "relay": each.relay,
         "clean": each.clean,
         "error": None if each.error is None else str(each.error),
         "rows": {table: each.rows.get(table) for table in REPLICATED_TABLES},

@@ -24,7 +24,7 @@ from pysync.db.restricted import Restricted, as_owner_of
 from pysync.errors import UnsuitableDatabaseError
 from pysync.models.replicated import REPLICATED_TABLES, ReplicatedTable, replicated
 from pysync.replication import snapshots
-from pysync.types import Progress
+from pysync.types import CourseId, Progress
 
 QUERIES = load(__file__)
 
@@ -92,6 +92,7 @@ class _Target:
     :param present: the columns it has, if it may lack some.
     :param ids: which of its rows are concerned; all by default.
     :param many: whether it has rows of many courses, as a relay's has.
+    :param course_id: which course's rows are concerned, if not all.
     """
 
     table: ReplicatedTable
@@ -99,6 +100,7 @@ class _Target:
     present: frozenset[str] | None = None
     ids: list[int] | None = None
     many: bool = False
+    course_id: CourseId | None = None
 
     def run(self, session: Connection, name: str, **more: sql.Composable) -> int:
         """Run a statement of ``queries.sql`` in which `t` is the table and `s` the staged rows.
@@ -136,6 +138,9 @@ class _Target:
             if self.ids is None
             else sql.SQL("t.{} = any ({})").format(places["key"], sql.Literal(self.ids))
         )
+        if self.course_id is not None:
+            whose = sql.SQL("t.course_id = {} and ").format(sql.Literal(self.course_id))
+            within = whose + within
         places["leaving"] = _LEAVING.format(within=within, **places)
         return QUERIES[name].format(**places | more)
 
@@ -293,7 +298,12 @@ def apply(session: Connection, tables: tuple[str, ...], *, many: bool = False) -
 
 
 def mend(
-    session: Connection, table: str, ids: list[int], rows: Iterable[tuple[str | None, ...]]
+    session: Connection,
+    table: str,
+    ids: list[int],
+    rows: Iterable[tuple[str | None, ...]],
+    *,
+    course_id: CourseId | None = None,
 ) -> None:
     """Make some rows of a table equal to those given, inside the caller's transaction.
 
@@ -302,11 +312,16 @@ def mend(
 
     :param ids: of all rows that are concerned; those not given go.
     :param rows: the replicated columns as text, in the order they are declared.
+    :param course_id: whose they are, on a relay: it has those of many courses, and none of its own.
     """
-    target = _Target(replicated(table), ids=ids)
-    with _staging(session, target.table, "drop") as copy:
+    many = course_id is not None
+    target = _Target(replicated(table), ids=ids, many=many, course_id=course_id)
+    with _staging(session, target.table, "drop", many=many) as copy:
         for row in rows:
             copy.write_row(row)
+    if many:
+        _apply(session, [target])
+        return
     if target.table.unguarded:
         own = sorted(target.table.unguarded)
         target.run(session, "merge_keep_own", own=_listed(own), t_own=_listed(own, "t"))

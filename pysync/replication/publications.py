@@ -1,6 +1,8 @@
 """Publications on the portal: one for each course, with its rows and the columns it is sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, LiteralString
 
 from psycopg import sql
 
@@ -10,6 +12,8 @@ from pysync.db.holders import waiting
 from pysync.findings import ON_PORTAL
 from pysync.models.replicated import PUBLISHED
 from pysync.replication.registry import Course
+
+_ALL: Final = "insert, update, delete"
 
 
 def exists(portal: Connection, name: str) -> bool:
@@ -26,9 +30,10 @@ def ensure(portal: Connection, course: Course) -> None:
     """
     if exists(portal, course.replication_name):
         return
-    create = sql.SQL("create publication {} for table {} with (publish = 'insert, update, delete')")
+    create = sql.SQL("create publication {} for table {} with (publish = {})")
+    name = sql.Identifier(course.replication_name)
     with waiting(portal, f"publication '{course.replication_name}'", ON_PORTAL):
-        portal.execute(create.format(sql.Identifier(course.replication_name), published(course)))
+        portal.execute(create.format(name, published(course), sql.Literal(_ALL)))
 
 
 def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None) -> sql.Composed:
@@ -59,6 +64,22 @@ def drop(portal: Connection, course: Course) -> None:
     drop = sql.SQL("drop publication if exists {}")
     with waiting(portal, f"publication '{course.replication_name}'", ON_PORTAL):
         portal.execute(drop.format(sql.Identifier(course.replication_name)))
+
+
+@contextmanager
+def silenced(publisher: Connection, course: Course, sends: LiteralString = "") -> Iterator[None]:
+    """Send a course, or a relay, only some of what the block does, in the caller's transaction.
+
+    Decoding sees the catalogs as they were at each change, also within a transaction, and nothing
+    of it is there for others before it commits: nothing of anybody else's is left out.
+
+    :param sends: which operations, such as ``update, delete``.
+    """
+    alter = sql.SQL("alter publication {} set (publish = {})")
+    name = sql.Identifier(course.replication_name)
+    publisher.execute(alter.format(name, sql.Literal(sends)))
+    yield
+    publisher.execute(alter.format(name, sql.Literal(_ALL)))
 
 
 def reading_grants(role: str, *, relay: bool = False) -> list[sql.Composed]:

@@ -26,7 +26,7 @@ class Witness:
     :param missed_changes: how many changes met no row, counted since 18.
     """
 
-    server_started_at: datetime
+    server_started_at: datetime | None
     missed_changes: int | None
 
 

@@ -6,12 +6,13 @@ from typing import Any, Final
 from psycopg import sql
 
 from pysync.db.connections import Connection
+from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.diagnosis.references import OwnReference, own_references
 from pysync.findings import IN_COURSE, run
 from pysync.texts import Text
-from pysync.verification.rows import QUERIES
 
+QUERIES: Final = load(__file__)
 _POINTING_TABLE: Final = "pysync_pointing"
 
 

@@ -1,10 +1,10 @@
 """The leg on the portal: source tables against the fan-out, and its repair."""
 
-from psycopg import sql
+from contextlib import ExitStack
 
 from pysync.db.connections import Connection
 from pysync.db.errors import translated
-from pysync.replication import fan_out
+from pysync.replication import fan_out, publications
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.verification.rows import QUERIES
@@ -49,23 +49,19 @@ def _values(
 
 
 def mend(
-    portal: Connection, course: Course, user_ids: list[int], *, silently: bool = False
+    portal: Connection,
+    course_id: CourseId,
+    user_ids: list[int],
+    *,
+    silenced: Course | None = None,
 ) -> None:
     """Bring fan-out rows of some users back to what the source tables say.
 
-    :param silently: don't replicate rows that are inserted: the course holds them already, and its
-        apply worker would stop at them. They are compared with the course's afterwards.
+    :param silenced: whom not to send rows that are inserted: the course, or its relay. Its apply
+        worker, or that of a course behind it, would stop at rows that are there already. They are
+        compared afterwards.
     """
-
-    def publish(operations: str) -> None:
-        # Decoding sees the catalogs as they were at each change, also within a transaction, and
-        # nothing of it is there for others before it commits: nobody else's inserts are left out.
-        if silently:
-            alter = sql.SQL("alter publication {} set (publish = {})")
-            name = sql.Identifier(course.replication_name)
-            portal.execute(alter.format(name, sql.Literal(operations)))
-
-    with translated(f"course '{course.course_id}'"), portal.transaction():
-        publish("update, delete")
-        fan_out.mend(portal, course.course_id, user_ids)
-        publish("insert, update, delete")
+    with translated(f"course '{course_id}'"), portal.transaction(), ExitStack() as stack:
+        if silenced is not None:
+            stack.enter_context(publications.silenced(portal, silenced, "update, delete"))
+        fan_out.mend(portal, course_id, user_ids)

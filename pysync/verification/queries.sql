@@ -25,6 +25,13 @@ select table_name, id, kind, columns, user_ids, expected, found
   from pysync.fan_out_differences(%(course_id)s)
  order by table_name, id;
 
+-- name: of_nobody
+-- Rows that a relay has of courses that it doesn't carry.
+select id::bigint, {user}::bigint
+  from {table}
+ where course_id <> all ({carried}::text[])
+ order by 1;
+
 -- name: record
 -- Remember since when a course was verified and how much differed, unless another verification or a
 -- merge that began later has ended before.

@@ -58,8 +58,8 @@ def repair(
     """Mend the rows of a course that differ, where they are wrong.
 
     Fan-out rows are copied again from the source tables, by the triggers' own functions, and
-    replicated. Rows of the course database are written there. What is extra in the course goes
-    first, since it may hold a username that a row on its way needs.
+    replicated. Rows of the course database and of its relay are written there. What is extra in the
+    course goes first, since it may hold a username that a row on its way needs.
 
     :param dry_run: only find out what is wrong.
     :raises UnknownCourseError: if the course isn't registered.
@@ -87,16 +87,34 @@ def repair(
         return Repair(found.differences, None, found.unsettled)
     with translated(f"course '{course_id}'"), sides(portal_conninfo, course) as both:
         work = _Repair(both, progress, with_values)
+        relay = _trusted_relay(both)
         work.run()
         repaired_portal = any(each.place is Place.PORTAL for each in work.mended)
     after = verified("verifying")
     if after.clean and repaired_portal:
         # Of what was replicated on the way some met no row: that was us.
-        with closing(connect_course(course.conninfo)) as database:
-            seen = witness.await_counts(database, course)
-        with closing(registry.connect_portal(portal_conninfo)) as portal:
-            witness.record_whole(portal, course_id, seen)
+        _recount(portal_conninfo, course)
+        if relay is not None:
+            _recount(portal_conninfo, relay)
     return Repair(work.mended, after, after.unsettled)
+
+
+def _trusted_relay(both: Sides) -> Course | None:
+    """Return a course's relay, unless it is doubted already: it has other courses' rows, too."""
+    if both.relay is None:
+        return None
+    relay, connection = both.relay
+    seen = witness.read(connection, relay)
+    known = witness.Witness(relay.server_started_at, relay.missed_changes)
+    return relay if seen == known else None
+
+
+def _recount(portal_conninfo: str, course: Course) -> None:
+    """Remember how many changes have met no row so far in a course, or a relay."""
+    with closing(connect_course(course.conninfo)) as database:
+        seen = witness.await_counts(database, course)
+    with closing(registry.connect_portal(portal_conninfo)) as portal:
+        witness.record_whole(portal, course.course_id, seen)
 
 
 @dataclass
@@ -107,14 +125,14 @@ class _Repair:
     mended: list[Difference] = field(default_factory=list)
 
     def run(self) -> None:
-        both, course = self.both, self.both.course
+        both, course_id = self.both, self.both.course.course_id
         self.progress.step("comparing")
-        course_id = course.course_id
         on_portal = portal_leg.differences(both.portal, course_id, with_values=self.with_values)
         compared = {table: compare(both, table) for table in REPLICATED}
         # The fan-out lacks them and the course has them: they are right, and stay with whatever
         # columns the course added. Copied into the fan-out they mustn't be replicated.
         lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
+        # On the relay alone as well: what is inserted is sent on by it.
         held = self._held(lacking)
         for table, found in compared.items():
             found.extra -= {id_ for name, id_ in held if name == table.name}
@@ -122,8 +140,8 @@ class _Repair:
         if on_portal:
             users = {user_id for each in on_portal for user_id in each.user_ids}
             silent = {user_id for key in held for user_id in lacking[key].user_ids}
-            _mend_portal(both.portal, course, users - silent, self.progress)
-            _mend_portal(both.portal, course, silent, self.progress, silently=True)
+            _mend_portal(both.portal, course_id, users - silent, self.progress)
+            _mend_portal(both.portal, course_id, silent, self.progress, silenced=both.sent)
             self.mended = on_portal + self.mended
             compared = {table: compare(both, table) for table in REPLICATED}
             self._mend_extra(compared)
@@ -131,16 +149,17 @@ class _Repair:
         self._mend(rest, Kind.MISSING, Kind.DIFFERS)
 
     def _held(self, keys: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Return those rows that the course database has."""
+        """Return those rows that the course, or its relay, has."""
         return {
             (table.name, id_)
             for table in REPLICATED
             for batch in batched((i for name, i in keys if name == table.name), BACKFILL_BATCH)
-            for id_ in hashes_of(self.both.database, table, batch, None)
+            for copy in self.both.copies
+            for id_ in hashes_of(copy, table, batch)
         }
 
     def _mend_extra(self, compared: dict[ReplicatedTable, Compared]) -> None:
-        """Remove rows from the course: those that point at others first."""
+        """Remove rows from course and relay: those that point at others first."""
         extra = {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}
         self._mend(extra, Kind.EXTRA)
 
@@ -148,7 +167,7 @@ class _Repair:
         total = sum(map(len, ids.values()))
         if not total:
             return
-        self.progress.step("mending rows of the course", total)
+        self.progress.step("mending rows", total)
         done = 0
         for table, candidates in ids.items():
             settled = settle(
@@ -161,18 +180,18 @@ class _Repair:
 
 def _mend_portal(
     portal: Connection,
-    course: Course,
+    course_id: CourseId,
     user_ids: Collection[int],
     progress: Progress,
     *,
-    silently: bool = False,
+    silenced: Course | None = None,
 ) -> None:
     if not user_ids:
         return
     progress.step("copying to the fan-out", len(user_ids))
     done = 0
     for batch in batched(sorted(user_ids), BACKFILL_BATCH):
-        portal_leg.mend(portal, course, batch, silently=silently)
+        portal_leg.mend(portal, course_id, batch, silenced=silenced)
         done += len(batch)
         progress.advance(done)
 
@@ -207,7 +226,7 @@ def rebuild(
             if dry_run:
                 continue
             users = {user_id for each in found for user_id in each.user_ids}
-            _mend_portal(portal, course, users, progress)
+            _mend_portal(portal, course.course_id, users, progress)
             if users and (left := portal_leg.differences(portal, course.course_id)):
                 raise ReplicationError(
                     f"fan-out of course '{course.course_id}' still differs in {len(left)} rows",

@@ -22,6 +22,7 @@ from pysync.db.restricted import as_owner_of
 from pysync.models.columns import type_name
 from pysync.models.replicated import ReplicatedTable
 from pysync.types import CourseId
+from pysync.verification.types import Place
 
 QUERIES = load(__file__)
 
@@ -30,6 +31,18 @@ _SETTINGS: Final = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "jit": "off"}
 _HASHED: Final = "id bigint, hash bytea, login text"
 
 Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A database that has a course's rows.
+
+    :param course_id: whose rows, where it has those of many: on the portal and on a relay.
+    """
+
+    place: Place
+    connection: Connection
+    course_id: CourseId | None = None
 
 
 @dataclass(frozen=True)
@@ -63,50 +76,37 @@ def pin(connection: Connection) -> None:
         connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
-def ranges(
-    connection: Connection, table: ReplicatedTable, shift: int, course_id: CourseId | None
-) -> dict[int, Range]:
+def ranges(source: Source, table: ReplicatedTable, shift: int) -> dict[int, Range]:
     """Hash a table, 2 to the power of `shift` keys at a time.
 
-    :param course_id: on the portal, whose rows to hash.
     :returns: by number of the range; those without rows are left out.
     """
     query = QUERIES["ranges"].format(
         shift=sql.Literal(shift),
-        hashed=sql.SQL("({} offset 0)").format(_hashed(table, sql.SQL("true"), course_id)),
+        hashed=sql.SQL("({} offset 0)").format(_hashed(source, table, sql.SQL("true"))),
     )
     columns = "number bigint, count bigint, hash bytea, logins bytea"
-    rows = _fetch(connection, table, query, columns, course_id)
+    rows = _fetch(source, table, query, columns)
     return {number: Range(*values) for number, *values in rows}
 
 
 def hashes_between(
-    connection: Connection,
-    table: ReplicatedTable,
-    first: int,
-    last: int,
-    course_id: CourseId | None,
+    source: Source, table: ReplicatedTable, first: int, last: int
 ) -> dict[int, Hashed]:
     """Return the rows whose keys are in a range, without their values."""
     between = sql.SQL("id between {} and {}").format(sql.Literal(first), sql.Literal(last))
-    rows = _fetch(connection, table, _hashed(table, between, course_id), _HASHED, course_id)
+    rows = _fetch(source, table, _hashed(source, table, between), _HASHED)
     return {id_: Hashed(*values) for id_, *values in rows}
 
 
-def hashes_of(
-    connection: Connection, table: ReplicatedTable, ids: Ids, course_id: CourseId | None
-) -> dict[int, bytes]:
-    """Return the hashes of rows by their ids."""
-    rows = _fetch(connection, table, _hashed(table, _among(ids), course_id), _HASHED, course_id)
-    return {id_: hash_ for id_, hash_, _ in rows}
+def hashes_of(source: Source, table: ReplicatedTable, ids: Ids) -> dict[int, Hashed]:
+    """Return rows by their ids, without their values."""
+    rows = _fetch(source, table, _hashed(source, table, _among(ids)), _HASHED)
+    return {id_: Hashed(*values) for id_, *values in rows}
 
 
 def rows_of(
-    connection: Connection,
-    table: ReplicatedTable,
-    ids: Ids,
-    course_id: CourseId | None,
-    lock: LiteralString = "",
+    source: Source, table: ReplicatedTable, ids: Ids, lock: LiteralString = ""
 ) -> dict[int, Row]:
     """Return whole rows by their ids.
 
@@ -118,31 +118,25 @@ def rows_of(
             sql.SQL("{}::text").format(each) for each in _cast(table, table.columns)
         ),
         table=table.identifier,
-        condition=_whose(_among(ids), course_id),
+        condition=_whose(_among(ids), source.course_id),
     )
     columns = "id bigint, user_id bigint, values text[]"
     locking = sql.SQL("{} {}").format(query, sql.SQL(lock))
-    rows = _fetch(connection, table, locking, columns, course_id)
+    rows = _fetch(source, table, locking, columns)
     return {id_: Row(user_id, tuple(values)) for id_, user_id, values in rows}
 
 
 def _fetch(
-    connection: Connection,
-    table: ReplicatedTable,
-    query: sql.Composed,
-    columns: str,
-    course_id: CourseId | None,
+    source: Source, table: ReplicatedTable, query: sql.Composed, columns: str
 ) -> list[TupleRow]:
     """Read a table, a course database's with its owner's rights: a site may have code on it."""
-    if course_id is not None:
-        return connection.execute(query).fetchall()
-    with as_owner_of(connection, "course", table.name) as owner:
+    if source.place is Place.PORTAL:
+        return source.connection.execute(query).fetchall()
+    with as_owner_of(source.connection, "course", table.name) as owner:
         return owner.fetch(query, columns)
 
 
-def _hashed(
-    table: ReplicatedTable, condition: sql.Composable, course_id: CourseId | None
-) -> sql.Composed:
+def _hashed(source: Source, table: ReplicatedTable, condition: sql.Composable) -> sql.Composed:
     guarded = [name for name in table.columns if name not in table.unguarded]
     logins: list[sql.Composable] = [
         sql.SQL("coalesce({}::text, '')").format(each) for each in _cast(table, table.unguarded)
@@ -151,7 +145,7 @@ def _hashed(
         columns=sql.SQL(", ").join(_cast(table, guarded)),
         login=sql.SQL(" || ").join(logins or [sql.SQL("''")]),
         table=table.identifier,
-        condition=_whose(condition, course_id),
+        condition=_whose(condition, source.course_id),
     )
 
 

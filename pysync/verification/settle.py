@@ -15,7 +15,8 @@ inserted by nobody or deleted again, and after one more mark only the former is 
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,10 +25,10 @@ from psycopg import errors, sql
 from pysync.db.connections import fetch_value
 from pysync.errors import WaitTimeoutError
 from pysync.models.replicated import ReplicatedTable
-from pysync.replication import fan_out, merge
+from pysync.replication import fan_out, merge, publications
 from pysync.replication.erasure import personal_data_left
 from pysync.verification.compare import Sides, batched
-from pysync.verification.rows import Row, rows_of
+from pysync.verification.rows import Row, Source, rows_of
 from pysync.verification.types import Difference, Kind, Place
 
 ROWS_LOCKED: Final = 100
@@ -61,7 +62,7 @@ def settle(
     """Decide which rows differ for certain.
 
     :param ids: candidates, from :func:`pysync.verification.compare.compare`.
-    :param mending: what to mend in the course on the way.
+    :param mending: what to mend on the way, in the course and on its relay.
     """
     settled = Settled(sides, table, mending, with_values)
     settled.run(ids)
@@ -105,14 +106,16 @@ class Settled:
         """Settle rows; returns the ids of those that somebody else holds."""
         sides = self.sides
         sides.fence()  # so that the next one, behind locks, is short
-        ours = rows_of(sides.portal, self.table, ids, sides.course.course_id)
-        theirs = rows_of(sides.database, self.table, ids, None)
-        user_ids = sorted({row.user_id for side in (ours, theirs) for row in side.values()})
+        ours = rows_of(sides.fan_out, self.table, ids)
+        copies = [rows_of(copy, self.table, ids) for copy in sides.copies]
+        user_ids = sorted({row.user_id for side in (ours, *copies) for row in side.values()})
         query = "select id::bigint from public.auth_user where id = any (%s)"
         with fan_out.as_triggers(sides.portal) as triggers:
             known = {user_id for (user_id,) in triggers.fetch(query, "id bigint", (user_ids,))}
-        strangers = [i for i in theirs if i not in ours and theirs[i].user_id not in known]
-        others = sorted(set(ids) - set(strangers))
+        strange = {
+            i for side in copies for i in side if i not in ours and side[i].user_id not in known
+        }
+        strangers, others = sorted(strange), sorted({*ids} - strange)
         if strangers and not self._await_transactions():
             self.unsettled += len(strangers)
             strangers = []
@@ -128,38 +131,57 @@ class Settled:
     def _look(self, ids: list[int], user_ids: list[int]) -> list[int]:
         """Compare rows behind locks, and mend them; returns ids of rows that have moved."""
         sides, table = self.sides, self.table
-        with fan_out.as_triggers(sides.portal) as triggers:
+        with fan_out.as_triggers(sides.portal) as triggers, ExitStack() as stack:
             sides.portal.execute(_BRIEFLY)
             triggers.execute("select course.claim_members(%s)", (user_ids,))
-            ours = rows_of(sides.portal, table, ids, sides.course.course_id, lock="for share")
+            ours = rows_of(sides.fan_out, table, ids, lock="for share")
             sides.fence(HELD_SECONDS)
-            with sides.database.transaction():
-                sides.database.execute(_BRIEFLY)
+            copies = []
+            for copy in sides.copies:
+                stack.enter_context(copy.connection.transaction())
+                copy.connection.execute(_BRIEFLY)
                 lock = "for update" if self.mending else ""
-                theirs = rows_of(sides.database, table, ids, None, lock=lock)
-                # Somebody else's now, whom we didn't lock?
-                moved = [
-                    id_
-                    for id_ in ids
-                    if not {side[id_].user_id for side in (ours, theirs) if id_ in side}
-                    <= set(user_ids)
-                ]
-                found = [
-                    difference
-                    for id_ in sorted(set(ids) - set(moved))
-                    if (difference := self._difference(id_, ours.get(id_), theirs.get(id_)))
-                ]
-                kept = self._kept(found)
-                wrong = [each for each in found if each.id not in kept]
-                to_mend = [each for each in wrong if each.kind in self.mending]
-                if to_mend:
-                    rows = [ours[each.id].values for each in to_mend if each.id in ours]
-                    merge.mend(sides.database, table.name, [each.id for each in to_mend], rows)
-        self.kept += len(kept)
-        self.differences += wrong
-        return moved
+                copies.append((copy, rows_of(copy, table, ids, lock=lock)))
+            # Somebody else's now, whom we didn't lock?
+            moved = {
+                id_
+                for side in (ours, *(theirs for _, theirs in copies))
+                for id_, row in side.items()
+                if row.user_id not in user_ids
+            }
+            settled = sorted({*ids} - moved)
+            found = [self._compare(copy, settled, ours, theirs) for copy, theirs in copies]
+        for wrong, kept in found:
+            self.differences += wrong
+            self.kept += kept
+        return sorted(moved)
 
-    def _difference(self, id_: int, our: Row | None, their: Row | None) -> Difference | None:
+    def _compare(
+        self, copy: Source, ids: list[int], ours: Mapping[int, Row], theirs: Mapping[int, Row]
+    ) -> tuple[list[Difference], int]:
+        """Compare locked rows, and mend them; returns what differs, and how many users stay."""
+        compared = [self._difference(copy.place, i, ours.get(i), theirs.get(i)) for i in ids]
+        found = [each for each in compared if each is not None]
+        kept = self._kept(found) if copy.place is Place.COURSE else set()
+        wrong = [each for each in found if each.id not in kept]
+        if to_mend := [each for each in wrong if each.kind in self.mending]:
+            rows = [ours[each.id].values for each in to_mend if each.id in ours]
+            with ExitStack() as stack:
+                if copy.place is Place.RELAY:
+                    silenced = publications.silenced(copy.connection, self.sides.course)
+                    stack.enter_context(silenced)
+                merge.mend(
+                    copy.connection,
+                    self.table.name,
+                    [each.id for each in to_mend],
+                    rows,
+                    course_id=copy.course_id,
+                )
+        return wrong, len(kept)
+
+    def _difference(
+        self, place: Place, id_: int, our: Row | None, their: Row | None
+    ) -> Difference | None:
         table, kind = self.table, Kind.DIFFERS
         nothing = (None,) * len(table.columns)
         ours, theirs = (row.values if row else nothing for row in (our, their))
@@ -169,15 +191,16 @@ class Settled:
                 return None
             kind = Kind.EXTRA if our is None else Kind.MISSING
         else:
+            free = table.unguarded if place is Place.COURSE else ()
             values = {
                 name: (right, found)
                 for name, (right, found) in values.items()
-                if right != found and name not in table.unguarded
+                if right != found and name not in free
             }
             if not values:
                 return None
         return Difference(
-            Place.COURSE,
+            place,
             table.name,
             id_,
             kind,

@@ -15,7 +15,13 @@ class Place(StrEnum):
     """Where a row isn't as it should be."""
 
     PORTAL = "portal"
+    RELAY = "relay"
     COURSE = "course"
+
+    @property
+    def words(self) -> str:
+        """Return it for people."""
+        return {"portal": "the portal's fan-out", "relay": "its relay"}.get(self, "the course")
 
 
 class Kind(StrEnum):
@@ -48,7 +54,9 @@ class Difference:
 class Verification:
     """What was compared of a course, and what differed.
 
-    :param rows: rows of the fan-out that were compared with the course database, by table.
+    :param relay: what it streams from, if not from the portal.
+    :param rows: rows of the fan-out that were compared with the course database, by table; with its
+        relay's rows, too, where it streams from one.
     :param logins: users whose ``last_login`` is another in the course: it is free to be.
     :param kept: scrubbed rows that stay in the course because local rows point at them.
     :param dangling: foreign keys of the course's own that don't hold.
@@ -57,6 +65,7 @@ class Verification:
     """
 
     course_id: CourseId
+    relay: CourseId | None = None
     rows: dict[str, int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     logins: int = 0
@@ -66,7 +75,11 @@ class Verification:
     error: PysyncError | None = None
 
     @property
+    def equal(self) -> bool:
+        """Return whether all was compared, and nothing differs."""
+        return not self.differences and not self.unsettled and self.error is None
+
+    @property
     def clean(self) -> bool:
         """Return whether all was compared, nothing differs, and the course's own keys hold."""
-        wrong = self.differences or self.unsettled or self.dangling
-        return not wrong and self.error is None
+        return self.equal and not self.dangling

@@ -19,6 +19,7 @@ from pysync.replication.polling import JOBS, ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId, Progress
 from pysync.verification import portal as portal_leg
+from pysync.verification import relay as relay_leg
 from pysync.verification.compare import compare, sides
 from pysync.verification.dangling import dangling
 from pysync.verification.rows import QUERIES
@@ -39,18 +40,31 @@ def verify(
 ) -> list[Verification]:
     """Compare courses with the portal; a course that can't be compared doesn't stop the others.
 
-    :param course_ids: which courses; all if empty.
+    A relay whose courses are all compared is compared with them.
+
+    :param course_ids: which courses, or a relay for those that it carries; all if empty.
     :param jobs: how many at a time; each takes two connections to the portal and one more.
     :param with_values: keep the values of columns that differ.
-    :returns: one verification per course, in the order of their ids.
+    :returns: one verification per course, in the order of their ids, and one per relay that has
+        rows of nobody's or couldn't be asked.
     :raises UnknownCourseError: if a course isn't registered.
     :raises MigrationError: if the portal is at an older revision.
     :raises DatabaseUnreachableError: if the portal can't be reached.
     """
     with closing(registry.connect_portal(portal_conninfo)) as portal:
         require_head(portal)
-        wanted = [registry.get(portal, each) for each in dict.fromkeys(course_ids)]
-        wanted = wanted or registry.courses(portal)
+        registered = registry.subscribers(portal)
+        asked = [registry.get(portal, each) for each in dict.fromkeys(course_ids)]
+    named = {course_id for each in asked for course_id in each.sent}
+    wanted = [c for c in registered if not c.is_relay and (not asked or c.course_id in named)]
+    concerned = {course.course_id for course in wanted}
+    relays = [
+        each
+        for each in registered
+        if each.is_relay and (not asked or each in asked or each.carries)
+        if {*each.carries} <= concerned
+    ]
+    before = ask(relays, relay_leg.look)
     progress.step("verifying", len(wanted) * STEPS)
     done, one_at_a_time = count(1), threading.Lock()
 
@@ -66,6 +80,10 @@ def verify(
         Verification(course.course_id, error=answer) if isinstance(answer, PysyncError) else answer
         for course, answer in zip(wanted, answers, strict=True)
     ]
+    clean = {each.course_id for each in verifications if each.equal}
+    for relay, looked in zip(relays, before, strict=True):
+        found = relay_leg.conclude(portal_conninfo, relay, looked, clean)
+        verifications += [] if found is None else [found]
     return sorted(verifications, key=lambda each: each.course_id)
 
 
@@ -76,7 +94,7 @@ def verify_course(
 
     :param step: is called after each part of the work.
     """
-    verification = Verification(course.course_id)
+    verification = Verification(course.course_id, course.relay)
     try:
         with sides(portal_conninfo, course) as both:
             # What the course loses from here on is another verification's.
@@ -97,12 +115,12 @@ def verify_course(
                 step()
             verification.dangling = dangling(both.database)
             recorded = record(both.portal, verification, began_at)
-            if recorded and not verification.differences and not verification.unsettled:
+            if recorded and verification.equal:
                 witness.record_whole(both.portal, course.course_id, seen)
     except PysyncError as error:
         verification.error = error
     except psycopg.Error as error:
-        verification.error = meaning(error, f"course '{course.course_id}'")
+        verification.error = meaning(error, course.subject)
     return verification
 
 

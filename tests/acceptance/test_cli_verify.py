@@ -466,6 +466,7 @@ def test_what_differs_is_told_by_key_and_values_only_when_asked(faulty: Site) ->
         "courses": [
             {
                 "course_id": "A",
+                "relay": None,
                 "clean": False,
                 "error": None,
                 "rows": {U: 4, P: 3, E: 2},

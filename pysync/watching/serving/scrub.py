@@ -84,12 +84,15 @@ class Scrub:
             for each in report.courses
             if each.state in _VERIFIABLE
             and now - self._tried_at.get(each.course_id, -self._rest_seconds) >= self._rest_seconds
-            and (each.unverified_since or self._age_seconds(each, report.at) >= self._every_seconds)
+            and (each.unverified_since or self._old(each, report.at))
         ]
         never = datetime.min.replace(tzinfo=UTC)
         due.sort(key=lambda each: (each.unverified_since is None, each.verified_at or never))
         return due[0].course_id if due else None
 
-    @staticmethod
-    def _age_seconds(each: CourseStatus, now: datetime) -> float:
-        return (now - each.verified_at).total_seconds() if each.verified_at else float("inf")
+    def _old(self, each: CourseStatus, now: datetime) -> bool:
+        """Return whether a course's turn has come; a relay is compared when its courses are."""
+        if each.is_relay:
+            return False
+        verified_at = each.verified_at
+        return not verified_at or (now - verified_at).total_seconds() >= self._every_seconds

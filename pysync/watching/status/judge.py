@@ -154,7 +154,9 @@ def _stream(seen: Observation, first: Facts, last: Facts, resume: str) -> Verdic
 
 def _differing(seen: Observation, last: Facts) -> Verdict | None:
     """Return what says that rows differ, though nothing is wrong with what carries them."""
-    remedy = f"run 'pysync repair {word(seen.course.course_id)}'"
+    # A relay's rows are mended course by course, once it is known of which.
+    mend = "verify" if seen.course.is_relay else "repair"
+    remedy = f"run 'pysync {mend} {word(seen.course.course_id)}'"
     if seen.verified is not None and seen.verified[1]:
         at, rows = seen.verified
         return Verdict(

@@ -6,7 +6,7 @@ from enum import Enum, IntEnum
 from typing import Self
 
 from pysync.findings import Advice, Finding
-from pysync.types import CourseId
+from pysync.types import RELAY_PREFIX, CourseId
 
 
 class Level(IntEnum):
@@ -112,6 +112,11 @@ class CourseStatus(Advice):
     failover_cause: str | None = None
     relay: CourseId | None = None
     commands: tuple[str, ...] = field(init=False, default=())
+
+    @property
+    def is_relay(self) -> bool:
+        """Return whether it is a relay, rather than a course."""
+        return self.course_id.startswith(RELAY_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,175 @@
+"""Courses behind relays: where they aren't as they should be, and how that is mended."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+import pytest
+from psycopg import sql
+
+from tests.acceptance.test_cli_process import cli, read_json, succeed
+from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
+from tests.acceptance.test_relays import add, add_relay, states
+from tests.integration.fan_out import TABLES
+from tests.support import Rows, Site, assert_live_rows, enroll, insert_user
+
+pytestmark = pytest.mark.oldest_and_newest("what decoding, conflicts and workers are like")
+
+
+def publication(site: Site, course_id: str) -> sql.Identifier:
+    query = "select replication_name from pysync.course where course_id = %s"
+    return sql.Identifier(site.one(query, course_id))
+
+
+def tamper(conninfo: str, site: Site, silenced: str | None, *statements: str) -> None:
+    """Write as nothing of ours does, without that somebody (a course, a relay) is sent it."""
+    with closing(site.connect(conninfo)) as there, there.transaction():
+        there.execute("set local session_replication_role = replica")
+        alter = sql.SQL("alter publication {} set (publish = {})")
+        if silenced:
+            there.execute(alter.format(publication(site, silenced), ""))
+        for statement in statements:
+            assert there.execute(statement.encode()).rowcount == 1, statement
+        if silenced:
+            there.execute(alter.format(publication(site, silenced), "insert, update, delete"))
+
+
+def stray(user_id: int, course_id: str) -> str:
+    return (
+        "insert into course.auth_user (id, course_id, username, password, is_superuser, first_name,"
+        " last_name, email, is_staff, is_active, date_joined)"
+        f" values ({user_id}, '{course_id}', 'stray', '', false, '', '', '', false, true, now())"
+    )
+
+
+def found(*arguments: str, site: Site) -> dict[str, dict[str, object]]:
+    result = cli("verify", *arguments, "--format", "json", portal=site.portal)
+    return {each["course_id"]: each for each in json.loads(result.stdout)["courses"]}
+
+
+def places(verification: dict[str, object]) -> set[tuple[object, ...]]:
+    names = ("place", "table", "id", "kind")
+    differences = verification["differences"]
+    assert isinstance(differences, list)
+    return {tuple(each[name] for name in names) for each in differences}
+
+
+def rows(site: Site, conninfo: str, table: str, course_id: str) -> Rows:
+    with closing(site.connect(conninfo)) as there:
+        query = (
+            f"select to_jsonb(t) - 'live' from course.{table} t where course_id = %s order by id"
+        )
+        return there.execute(query, (course_id,)).fetchall()
+
+
+def test_what_is_wrong_on_a_relay_or_behind_it_is_told_apart_and_mended(site: Site) -> None:
+    relay = add_relay(site)
+    add(site, "A", "north")
+    add(site, "B", "north")
+    user = {name: insert_user(site, name) for name in ("ada", "bob", "cy", "dan", "eve")}
+    enrolled = {name: enroll(site, id_, "A") for name, id_ in user.items()}
+    for id_ in user.values():
+        enroll(site, id_, "B")
+        site.execute("insert into public.auth_userprofile (user_id, name) values (%s, 'x')", id_)
+    profile: dict[int, int] = dict(site.execute("select user_id, id from public.auth_userprofile"))
+    site.wait()
+    assert [each["clean"] for each in found(site=site).values()] == [True, True]
+    in_a = "course_id = 'A'"
+    # Wrong on the relay alone: also what a course may have otherwise.
+    tamper(
+        relay,
+        site,
+        "A",
+        f"delete from course.student_courseenrollment where id = {enrolled['ada']}",
+        f"update course.auth_user set email = 'relay' where {in_a} and id = {user['bob']}",
+        f"update course.auth_user set last_login = now() where {in_a} and id = {user['cy']}",
+        stray(99, "A"),
+    )
+    # On the relay, which sends it on.
+    tamper(
+        relay,
+        site,
+        None,
+        f"delete from course.auth_userprofile where {in_a} and id = {profile[user['dan']]}",
+    )
+    site.wait("A")
+    # In the course alone.
+    tamper(
+        site.databases["A"],
+        site,
+        None,
+        f"delete from course.student_courseenrollment where id = {enrolled['bob']}",
+        f"update course.auth_user set email = 'course' where id = {user['eve']}",
+        f"update course.auth_user set last_login = now() where id = {user['ada']}",
+    )
+    # In the fan-out, and with it on the relay, while the course has the row.
+    gone = f"delete from course.student_courseenrollment where id = {enrolled['cy']}"
+    tamper(site.portal, site, "relay:north", gone)
+    tamper(relay, site, "A", gone)
+    expected = {
+        ("relay", "student_courseenrollment", enrolled["ada"], "missing"),
+        ("relay", "auth_user", user["bob"], "differs"),
+        ("relay", "auth_user", user["cy"], "differs"),
+        ("relay", "auth_user", 99, "extra"),
+        ("relay", "auth_userprofile", profile[user["dan"]], "missing"),
+        ("course", "auth_userprofile", profile[user["dan"]], "missing"),
+        ("course", "student_courseenrollment", enrolled["bob"], "missing"),
+        ("course", "auth_user", user["eve"], "differs"),
+        ("portal", "student_courseenrollment", enrolled["cy"], "missing"),
+    }
+    # The course has what its portal's fan-out lacks.
+    also = {("course", "student_courseenrollment", enrolled["cy"], "extra")}
+    verified = found(site=site)
+    assert places(verified["A"]) == expected | also
+    assert verified["A"]["relay"] == "relay:north"
+    assert verified["A"]["last_login_differs"] == 1
+    assert verified["B"]["clean"]
+    assert "relay:north" not in verified
+    shown = cli("verify", "A", portal=site.portal).stdout
+    assert f"auth_user {user['bob']} differs in its relay: email" in shown
+    mended = json.loads(succeed("repair", "A", "--format", "json", portal=site.portal))
+    assert places({"differences": mended["mended"]}) >= expected
+    assert mended["after"]["clean"]
+    # Nothing has stopped: both hops go on, and all is equal.
+    site.execute("update public.auth_user set email = username || '@x.org'")
+    enroll(site, insert_user(site, "fay"), "A")
+    site.wait()
+    for course in ("A", "B"):
+        assert_live_rows(site, course)
+        if course == "B":
+            assert_equal_to_the_fan_out(site, course)
+        for table in TABLES:
+            assert rows(site, relay, table, course) == rows(site, site.portal, table, course)
+    assert set(states(site).values()) == {"streaming"}
+    errors = read_json("status", portal=site.portal)["courses"]
+    assert [each["apply_errors"] for each in errors] == [0, 0, 0]
+
+
+def test_a_relay_is_verified_with_its_courses(site: Site) -> None:
+    relay = add_relay(site)
+    add(site, "A", "north")
+    ada = insert_user(site, "ada")
+    enroll(site, ada, "A")
+    site.wait()
+    site.execute("update pysync.course set server_started_at = now() where relay is null")
+    assert states(site)["relay:north"] == "streaming"
+    unverified = read_json("status", portal=site.portal)["courses"][-1]
+    assert unverified["remedy"] == "run 'pysync verify relay:north'"
+    assert found("relay:north", site=site).keys() == {"A"}
+    assert read_json("status", portal=site.portal)["courses"][-1]["cause"] is None
+    # What it carries for nobody is found, and goes by its resync.
+    tamper(
+        relay,
+        site,
+        None,
+        stray(7, "Z"),
+    )
+    verified = found(site=site)
+    assert verified["A"]["clean"]
+    assert places(verified["relay:north"]) == {("relay", "auth_user", 7, "extra")}
+    shown = cli("verify", portal=site.portal).stdout
+    assert "pysync resync relay:north" in shown
+    succeed("resync", "relay:north", portal=site.portal)
+    assert found(site=site).keys() == {"A"}
+    assert_live_rows(site, "A")
