@@ -14,9 +14,9 @@ from pysync.db.connections import Connection, describe, fetch_row, fetch_value
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
 from pysync.errors import UnsuitableDatabaseError, UnsuitableServerError
-from pysync.findings import IN_COURSE, ON_PORTAL, Finding, alone, run
+from pysync.findings import IN_COURSE, Finding, alone, run
 from pysync.models.replicated import PUBLISHED_TABLES
-from pysync.replication import identities, standbys, subscriptions
+from pysync.replication import identities, publishers, standbys, subscriptions
 from pysync.replication.databases import a_portal
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
@@ -82,20 +82,24 @@ def check_version(connection: Connection, subject: str) -> None:
         )
 
 
-def portal_server(portal: Connection, courses: int = 0, *, adds: int = 0) -> Iterator[Finding]:
-    """Say what keeps a portal's server from feeding its courses.
+def portal_server(
+    portal: Connection, courses: int = 0, *, adds: int = 0, relay: Course | None = None
+) -> Iterator[Finding]:
+    """Say what keeps the server of a portal, or of a relay, from feeding its courses.
 
     :param courses: how many there are.
     :param adds: how many more are about to be added at the same time, and must have room.
+    :param relay: whose server it is, if not the portal's.
     :raises UnsuitableServerError: if it is too old to be asked.
     """
-    check_version(portal, "portal")
+    owner, where = relay.subject if relay else "portal", publishers.on(relay)
+    check_version(portal, owner)
     found = _settings(portal)
     if found["wal_level"] != "logical":
         yield Finding(
-            "portal server",
+            f"{owner} server",
             f"has wal_level '{found['wal_level']}': logical replication needs 'logical'",
-            alone("alter system set wal_level = logical", ON_PORTAL) + "; then restart it",
+            alone("alter system set wal_level = logical", where) + "; then restart it",
         )
     used = fetch_row(portal, _QUERIES["slots_and_senders"])
     for name, in_use in zip(("max_replication_slots", "max_wal_senders"), used, strict=True):
@@ -103,10 +107,10 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: int = 0) -> Ite
         needed = taken + max(adds, 1) * _SLOTS_FOR_COPY
         if (adds or courses) and _number(found, name) < needed:
             yield Finding(
-                "portal server",
+                f"{owner} server",
                 f"has {name} = {found[name]}, {taken} in use or needed for its courses: "
                 f"{_first_copies(adds)} at least {needed}",
-                alone(f"alter system set {name} = {needed}", ON_PORTAL) + "; then restart it",
+                alone(f"alter system set {name} = {needed}", where) + "; then restart it",
                 must=adds > 0 or _number(found, name) < courses,
             )
     plugins = found.get("output_plugin_libraries")
@@ -114,8 +118,8 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: int = 0) -> Ite
         allowed = ", ".join(filter(None, [PLUGIN, plugins]))
         yield Finding(
             "setting output_plugin_libraries",
-            f"is '{plugins}' on the portal: {PLUGIN} isn't allowed, so no course can stream",
-            alone(f"alter system set output_plugin_libraries = {allowed}", ON_PORTAL)
+            f"is '{plugins}' {where}: {PLUGIN} isn't allowed, so no course can stream",
+            alone(f"alter system set output_plugin_libraries = {allowed}", where)
             + "; then reload it",
         )
     absent, present = standbys.awaited(portal)
@@ -123,15 +127,14 @@ def portal_server(portal: Connection, courses: int = 0, *, adds: int = 0) -> Ite
         statement = f"alter system set synchronized_standby_slots = '{present}'"
         yield Finding(
             "setting synchronized_standby_slots",
-            f"names '{absent}' on the portal, which no standby uses: courses are sent nothing "
-            "meanwhile",
-            Text("bring that standby back, or ") + alone(statement, ON_PORTAL) + "; then reload it",
+            f"names '{absent}' {where}, which no standby uses: courses are sent nothing meanwhile",
+            Text("bring that standby back, or ") + alone(statement, where) + "; then reload it",
         )
     if courses and found["max_slot_wal_keep_size"] == "-1":
         yield Finding(
             "setting max_slot_wal_keep_size",
-            "is unlimited on the portal: a course that stays away fills its disk",
-            alone("alter system set max_slot_wal_keep_size = '…GB'", ON_PORTAL)
+            f"is unlimited {where}: a course that stays away fills its disk",
+            alone("alter system set max_slot_wal_keep_size = '…GB'", where)
             + Text(" with what the disk can spare; then reload it, or run 'pysync guard'"),
             must=False,
         )

@@ -64,14 +64,17 @@ _OF_WORKERS: Final = {
 }
 
 
-def of_copies(portal: Connection, conninfo: str, *, adds: bool = False) -> Iterator[Finding]:
+def of_copies(
+    portal: Connection, conninfo: str, where: str = ON_PORTAL, *, adds: bool = False
+) -> Iterator[Finding]:
     """Name what ends the sessions on the portal that make first copies.
 
     :param conninfo: how a course's server connects.
+    :param where: in words, if it is a relay.
     :param adds: whether a course is about to be added, and must have room.
     """
     role = parse(conninfo).get("user", "")
-    yield from _findings(portal, role, _unsaid(_OF_COPIES, conninfo), ON_PORTAL)
+    yield from _findings(portal, role, _unsaid(_OF_COPIES, conninfo), where)
     limit = fetch_value(portal, _QUERIES["connection_limit"], role=role)
     streaming = "streaming_from_portal" if is_portal(portal) else "streaming_from_relay"
     courses = 0 if limit is None else fetch_value(portal, _QUERIES[streaming], role=role)
@@ -81,17 +84,17 @@ def of_copies(portal: Connection, conninfo: str, *, adds: bool = False) -> Itera
         )
         yield Finding(
             f"role '{role}', which courses' servers use,",
-            f"may have {limit} connections {ON_PORTAL}, {courses} of them for courses that "
+            f"may have {limit} connections {where}, {courses} of them for courses that "
             "stream: a first copy takes two",
-            run(alter.as_string(portal), ON_PORTAL),
+            run(alter.as_string(portal), where),
             must=adds or limit < courses,
         )
 
 
-def of_streams(portal: Connection, conninfo: str) -> Iterator[Finding]:
+def of_streams(portal: Connection, conninfo: str, where: str = ON_PORTAL) -> Iterator[Finding]:
     """Name what ends the sessions on the portal that stream."""
     role = parse(conninfo).get("user", "")
-    yield from _findings(portal, role, _unsaid(_OF_STREAMS, conninfo), ON_PORTAL)
+    yield from _findings(portal, role, _unsaid(_OF_STREAMS, conninfo), where)
 
 
 def _unsaid(endings: dict[str, _Ending], conninfo: str) -> dict[str, _Ending]:

@@ -158,7 +158,9 @@ def opened(
         grants.require_own_roles(portal, database)
         subscription = subscriptions.find(database, course.replication_name)
         has_slot = slots.exists(sender, course.replication_name)
-        checks.enforce(checks.portal_server(sender, adds=not has_slot), progress)
+        checks.enforce(
+            checks.portal_server(sender, adds=not has_slot, relay=publisher.relay), progress
+        )
         checks.enforce(checks.course_server(database, adds=subscription is None), progress)
         checks.check_database(portal, database, course_id, course.replication_name)
         if registered is not None:
@@ -177,7 +179,7 @@ def opened(
         if registered is None:
             replicas.require_no_code(work)
         if not course.ready:
-            copies = sessions.of_copies(sender, subscriber, adds=True)
+            copies = sessions.of_copies(sender, subscriber, publisher.where, adds=True)
             checks.enforce((*copies, *sessions.of_workers(database, course)), progress)
         if course.adopts and not course.ready:
             grants.require_merging(database, work.subject)

@@ -87,7 +87,9 @@ def _cause(work: Work, state: positions.CopyState) -> Finding | None:
     reached = replace(work.course, conninfo=work.conninfo)  # with its password
     try:
         tried = attempt_copy(work.publisher.conninfo, reached, state.uncopied, deadline).finding
-        return tried or next(sessions.of_copies(work.publisher.connection, work.subscriber), None)
+        publisher = work.publisher
+        ended = sessions.of_copies(publisher.connection, work.subscriber, publisher.where)
+        return tried or next(ended, None)
     except (PysyncError, psycopg.Error):
         return None
 

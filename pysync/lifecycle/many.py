@@ -118,7 +118,8 @@ def _require_room(
         ) as publisher:
             there = sum(each.relay == relay for each in known.values())
             sender = publisher.connection
-            _refuse(checks.portal_server(sender, there + len(new) - at_once, adds=at_once))
+            others = there + len(new) - at_once
+            _refuse(checks.portal_server(sender, others, adds=at_once, relay=publisher.relay))
     servers: dict[Hashable, list[Wanted]] = {}
     for each in new:
         servers.setdefault(server_of(each.conninfo), []).append(each)

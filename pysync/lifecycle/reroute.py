@@ -138,7 +138,8 @@ def _hand_over(work: Work, old: Publisher | None) -> Outcome:
     publisher = work.publisher.connection
     progress.step(f"checking the way to {work.publisher.name}")
     checks.check_reachable(publisher, database, course.replication_name, work.subscriber)
-    checks.enforce(checks.portal_server(publisher, adds=1), progress)
+    found = checks.portal_server(publisher, adds=1, relay=work.publisher.relay)
+    checks.enforce(found, progress)
     publications.grant_reading(publisher, course.replication_role)
     publications.ensure(publisher, course)
     chosen = settings.read(database, course.replication_name)

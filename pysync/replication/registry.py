@@ -65,6 +65,21 @@ class Course:
         """Return what messages call it."""
         return subject(self.course_id)
 
+    def command(self, verb: str) -> str:
+        """Return the command that does something with it, such as ``add``."""
+        name = self.course_id.removeprefix(RELAY_PREFIX)
+        return f"pysync {'relay' if self.is_relay else 'course'} {verb} {word(name)}"
+
+    @property
+    def publisher(self) -> str:
+        """Return in words what it streams from."""
+        return f"relay '{self.relay.removeprefix(RELAY_PREFIX)}'" if self.relay else "the portal"
+
+    @property
+    def on_publisher(self) -> str:
+        """Return in words where its publication and its slot are."""
+        return f"on {self.publisher}" if self.relay else ON_PORTAL
+
     @property
     def sent(self) -> list[str]:
         """Return the courses whose rows it is sent."""

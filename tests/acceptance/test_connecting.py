@@ -466,6 +466,6 @@ def test_what_a_course_takes_over_is_what_holds_for_its_server(site: Site, tmp_p
 def test_doctor_compares_how_a_course_and_we_reach_the_portal(
     theirs: str, ours: str, cause: str | None
 ) -> None:
-    found = list(addresses._causes(conninfo_to_dict(theirs), conninfo_to_dict(ours)))
+    found = list(addresses._causes(conninfo_to_dict(theirs), conninfo_to_dict(ours), "the portal"))
     assert len(found) == (cause is not None)
     assert all(cause in each for each in found if cause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from typing import Any
 
 import pytest
 from psycopg import sql
@@ -173,3 +174,50 @@ def test_a_relay_is_verified_with_its_courses(site: Site) -> None:
     succeed("resync", "relay:north", portal=site.portal)
     assert found(site=site).keys() == {"A"}
     assert_live_rows(site, "A")
+
+
+def test_doctor_examines_relays_as_what_courses_stream_from(site: Site) -> None:
+    relay = add_relay(site)
+    add(site, "A", "north")
+    everything = {"A", "relay:north", None}
+
+    def findings(*arguments: str) -> list[dict[str, Any]]:
+        result = cli("doctor", *arguments, "--format", "json", portal=site.portal)
+        assert not result.stderr
+        told = json.loads(result.stdout)["findings"]
+        assert {each["course_id"] for each in told} <= everything
+        return [each for each in told if each["course_id"] == "relay:north"]
+
+    # True of any server of the tests', and of whoever works there as a superuser.
+    usual = {"setting max_slot_wal_keep_size", "role 'postgres', which pysync uses,"}
+    assert {each["object"] for each in findings()} <= usual
+    name = publication(site, "A").as_string(None).strip('"')
+    with closing(site.connect(relay)) as there:
+        role = f"behind_{name[-8:]}"
+        there.execute(f"create role {role} login")
+        there.execute(f"alter publication {name} set (publish = 'insert')")
+        there.execute("alter table course.auth_user replica identity full")
+        site.execute("update pysync.course set replication_role = %s where relay is not null", role)
+        for arguments in ((), ("A",), ("relay:north",)):
+            found = {each["object"]: each for each in findings(*arguments)}
+            role_found = f"role '{role}', which courses' servers use,"
+            assert found[role_found]["cause"] in (
+                "may not replicate",
+                "can't read what a first copy reads",
+            )
+            assert found[role_found]["remedy"].startswith("run on relay 'north': ")
+            assert "pysync." not in found[role_found]["remedy"]
+            of_publication = found[f"course 'A' publication '{name}'"]
+            assert of_publication["remedy"].startswith("run on relay 'north': ")
+            identity = found["replica identity of course.auth_user"]
+            assert "primary key on relay 'north'" in identity["cause"]
+            assert not any(
+                "the portal" in f"{each['cause']}{each['remedy']}" for each in found.values()
+            )
+        # What it says mends it.
+        for each in findings():
+            for command in each["commands"] if each["object"] not in usual else ():
+                there.execute(command.encode())
+        assert {each["object"] for each in findings()} <= usual
+        there.execute(f"drop owned by {role}; drop role {role}")
+    site.execute("update pysync.course set replication_role = 'postgres'")

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pysync.findings import Finding
 from pysync.replication import registry
-from pysync.watching.doctor.portal import spilling
+from pysync.watching.doctor.publisher import spilling
 from tests.support import Site, eventually
 
 pytestmark = pytest.mark.oldest_and_newest("what is counted of slots")
@@ -63,7 +63,9 @@ def test_a_course_whose_slot_spills_is_told_and_mended(
     enroll_many(site, 1)
     (finding,) = eventually(lambda: found(least_bytes=100_000, least_share=0.1))
     assert finding.object == "course 'A' slot"
-    assert re.match("spilled .* kB of .* to the portal's disk since .*: .* larger", finding.cause)
+    assert re.match(
+        "spilled .* kB of .* to the disk of the portal since .*: .* larger", finding.cause
+    )
     assert not finding.must
     assert found() == []  # it isn't much
 

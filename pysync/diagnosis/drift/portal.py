@@ -112,11 +112,11 @@ def _publication_findings(
     if not found:
         # Made anew it would have replication go on, without what was committed meanwhile.
         resync = f"run 'pysync resync {word(course.course_id)}'"
-        return [Finding(subject, "is missing on the portal: changes are lost", resync)]
+        return [Finding(subject, f"is missing {course.on_publisher}: changes are lost", resync)]
     wrong = []
     if not found[0].publishes_changes:
         set_publish = sql.SQL("alter publication {} set (publish = 'insert, update, delete')")
-        mend = _run(portal, set_publish.format(sql.Identifier(name)))
+        mend = _run(portal, set_publish.format(sql.Identifier(name)), course)
         wrong.append(Finding(subject, "doesn't publish insert, update and delete", mend))
 
     def remedy() -> Text:
@@ -124,7 +124,7 @@ def _publication_findings(
             sql.Identifier(name), published(course)
         )
         repair = f"pysync repair {word(course.course_id)}"
-        return _run(portal, set_table) + Text(f"; then '{repair}' for what was missed")
+        return _run(portal, set_table, course) + Text(f"; then '{repair}' for what was missed")
 
     by_table = {each.table: each for each in found if each.table}
     for table in PUBLISHED:
@@ -174,5 +174,5 @@ def _column_difference(found: list[str] | None, expected: Sequence[str]) -> str 
     return f"publishes column {', '.join(extra)}" if extra else None
 
 
-def _run(portal: Connection, statement: sql.Composed) -> Text:
-    return run(statement.as_string(portal), ON_PORTAL)
+def _run(portal: Connection, statement: sql.Composed, course: Course) -> Text:
+    return run(statement.as_string(portal), course.on_publisher)

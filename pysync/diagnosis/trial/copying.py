@@ -9,7 +9,7 @@ from pysync.db.connections import Connection
 from pysync.db.errors import said
 from pysync.db.queries import load
 from pysync.diagnosis.trial.pgoutput import Change
-from pysync.findings import ON_PORTAL, Finding, run
+from pysync.findings import Finding, run
 from pysync.replication.publications import reading_grants
 from pysync.replication.registry import Course
 
@@ -50,11 +50,13 @@ def unreadable(portal: Connection, course: Course, tables: Sequence[str]) -> Fin
     except errors.InsufficientPrivilege as error:
         if table is None:
             return None  # we may not act as that role
-        grants = sql.SQL("; ").join(reading_grants(course.replication_role))
+        grants = sql.SQL("; ").join(
+            reading_grants(course.replication_role, relay=course.relay is not None)
+        )
         return Finding(
             f"role '{course.replication_role}'",
-            f"can't read course.{table} {ON_PORTAL}: {said(error)}",
-            run(grants.as_string(portal), ON_PORTAL),
+            f"can't read course.{table} {course.on_publisher}: {said(error)}",
+            run(grants.as_string(portal), course.on_publisher),
         )
     return None
 

@@ -12,7 +12,6 @@ from pysync.findings import Finding
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.replication.subscriptions import connection_string, subscribing
-from pysync.texts import word
 
 
 def connect_until(
@@ -37,10 +36,10 @@ def reach(course: Course, deadline: float) -> Finding | None:
             with subscribing(database, f"{name[:57]}_probe", conninfo, publication=name):
                 raise psycopg.Rollback
     except PortalUnreachableError as error:
-        again = f"'pysync course add {word(course.course_id)} … --portal-conninfo …'"
+        again = f"'{course.command('add')} … --portal-conninfo …'"
         return Finding(
             "the course's server",
-            f"can't reach the portal: {error.reason}",
+            f"can't reach {course.publisher}: {error.reason}",
             f"mend role, password, pg_hba.conf or network, or run {again} with another way there",
         )
     except (PysyncError, psycopg.Error):

@@ -33,48 +33,45 @@ def written_down(course: Course) -> Iterator[Finding]:
     """Look at how the registry says that a course's database is reached."""
     if left := left_to_environment(course.conninfo):
         yield Finding(
-            f"course '{course.course_id}' connection string",
+            f"{course.subject} connection string",
             f"leaves {', '.join(left)} to the environment of whoever reads it",
-            f"run 'pysync course add {word(course.course_id)} CONNINFO', which writes it down",
+            f"run '{course.command('add')} CONNINFO', which writes it down",
             must=False,
         )
 
 
-def subscription(database: Connection, course: Course, portal_conninfo: str) -> Iterator[Finding]:
-    """Look at how a course's server reaches the portal, by its subscription or the registry.
+def subscription(database: Connection, course: Course, conninfo: str) -> Iterator[Finding]:
+    """Look at how a course's server reaches the portal, or its relay.
 
-    :param portal_conninfo: how we reach it, written out.
+    :param conninfo: how we reach that, written out.
     """
     told = connection_string(database, course.replication_name) or course.portal_conninfo
-    theirs, ours = parse(told), parse(portal_conninfo)
-    causes = [*_causes(theirs, ours)]
+    theirs, ours = parse(told), parse(conninfo)
+    causes = [*_causes(theirs, ours, course.publisher)]
     if left := left_to_environment(told):
         causes.insert(0, f"leaves {', '.join(left)} to the environment of the course's server")
     if not causes:
         return
     way = compose({name: ours[name] for name in _WAY if name in ours})
-    command = (
-        f"pysync course add {word(course.course_id)} {word(course.conninfo)} "
-        f"--portal-conninfo {word(way)}"
-    )
+    command = f"{course.command('add')} {word(course.conninfo)} --portal-conninfo {word(way)}"
     yield Finding(
-        f"course '{course.course_id}' connection to the portal",
+        f"{course.subject} connection to {course.publisher}",
         "; it ".join(causes),
-        Text(f"run '{command}', if the portal has the same addresses there"),
+        Text(f"run '{command}', if {course.publisher} has the same addresses there"),
         must=False,
     )
 
 
-def _causes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
+def _causes(theirs: dict[str, Any], ours: dict[str, Any], publisher: str) -> Iterator[str]:
     several = _hosts(ours)
     if several > 1 and "service" not in theirs and _hosts(theirs) < several:
         known = _hosts(theirs) or "none"
-        yield f"knows {known} of {several} hosts of the portal: it doesn't follow a failover"
+        yield f"knows {known} of {several} hosts of {publisher}: it doesn't follow a failover"
     elif _may_meet_standby(theirs):
         yield "names several hosts, and takes a standby where one answers first"
     mode, our_mode = (str(each.get("sslmode", "prefer")) for each in (theirs, ours))
     if "service" not in theirs and _rank(mode) < _rank(our_mode):
-        yield f"asks less of the portal than PYSYNC_PORTAL does: sslmode={mode}, not {our_mode}"
+        yield f"asks less of {publisher} than pysync does: sslmode={mode}, not {our_mode}"
 
 
 def _may_meet_standby(parameters: dict[str, Any]) -> bool:

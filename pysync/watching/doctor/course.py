@@ -18,10 +18,9 @@ from pysync.diagnosis.references import reference_findings
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
 from pysync.replication.registry import Course
-from pysync.texts import word
 from pysync.types import COURSE_ROLE
 from pysync.watching.doctor import addresses, tls
-from pysync.watching.doctor.portal import long_transactions, unindexed
+from pysync.watching.doctor.publisher import long_transactions, unindexed
 from pysync.watching.status.portal import Clock, read_clock
 
 CLOCK_SECONDS: Final = 2.0
@@ -31,15 +30,15 @@ _QUERIES: Final = load(__file__)
 
 
 def examine_course(
-    database: Connection, course: Course, *, clock: Clock, portal_conninfo: str
+    database: Connection, course: Course, *, clock: Clock, publisher_conninfo: str
 ) -> tuple[list[Finding], list[Finding]]:
     """Examine a course's server and its database.
 
     :param clock: the portal's.
-    :param portal_conninfo: how we reach it.
+    :param publisher_conninfo: how we reach what it streams from.
     :returns: what concerns every course of the server, and what this one alone.
     """
-    again = f"run 'pysync course add {word(course.course_id)} CONNINFO'"
+    again = f"run '{course.command('add')} CONNINFO'"
     with_tls = f"{again} with sslmode={tls.VERIFIED} in it"
     of_server = [
         *course_server(database),
@@ -49,9 +48,10 @@ def examine_course(
     return of_server, [
         # All is compared, whatever reports remember.
         *course_drift(database, replace(course, catalog_fingerprint=None)).findings,
-        *addresses.subscription(database, course, portal_conninfo),
+        *addresses.subscription(database, course, publisher_conninfo),
         *sessions.of_workers(database, course),
-        *long_transactions(database, IN_COURSE),
+        # On a relay they are looked for among what may keep its courses from getting anything.
+        *(() if course.is_relay else long_transactions(database, IN_COURSE)),
         *missing(database, "course", IN_COURSE),
         *_code_of_others(database),
         *_triggers(database),

@@ -10,13 +10,15 @@ select r.rolname::text as name,
  where r.rolname = current_user;
 
 -- name: replication_role
--- What a role that courses' servers use may do on a portal; no row if it doesn't exist.
+-- What a role that courses' servers use may do on a portal, or on a relay; no row if it doesn't exist.
 select r.rolcanlogin as logs_in, r.rolsuper or r.rolreplication as replicates,
        coalesce(r.rolvaliduntil < now(), false) as expired,
        r.rolsuper
        or pg_catalog.has_schema_privilege(r.oid, 'course', 'usage')
-          and pg_catalog.has_schema_privilege(r.oid, 'pysync', 'usage')
-          and pg_catalog.has_function_privilege(r.oid, 'pysync.readable_courses(name)', 'execute')
+          and case when %(of_relay)s then true
+                   else pg_catalog.has_schema_privilege(r.oid, 'pysync', 'usage')
+                        and pg_catalog.has_function_privilege(
+                            r.oid, 'pysync.readable_courses(name)', 'execute') end
           and not exists (
               select from unnest(%(tables)s::text[]) as t (name)
                where not pg_catalog.has_table_privilege(r.oid, 'course.' || t.name, 'select'))
@@ -47,20 +49,19 @@ select course.course_id, seen.at
  order by seen.at, course.course_id;
 
 -- name: spilling
--- Courses of whose decoded changes the portal wrote much to its disk, since when, how much of how
+-- Courses of whose decoded changes a portal, or a relay, wrote much to its disk, since when, how much of how
 -- much, and a size that would have held most of these transactions.
-select course.course_id, course.replication_role,
-       coalesce(decoded.stats_reset, course.ready_at) as since,
+select course.course_id, coalesce(decoded.stats_reset, course.ready_at) as since,
        pg_catalog.pg_size_pretty(decoded.spill_bytes) as spilled,
        pg_catalog.pg_size_pretty(decoded.total_bytes) as decoded, decoded.spill_txns as transactions,
        -- Four times the mean, as a power of two: in memory they take more than on disk.
        (2 ^ pg_catalog.ceil(pg_catalog.log(2, greatest(
            4 * decoded.spill_bytes::numeric / decoded.spill_txns / 1048576, 128))))::bigint as megabytes
-  from pysync.course
+  from unnest(%(courses)s::text[], %(names)s::text[], %(since)s::timestamptz[])
+       as course (course_id, replication_name, ready_at)
   join pg_catalog.pg_stat_replication_slots as decoded
     on decoded.slot_name = course.replication_name
- where course.course_id = any (%(courses)s::text[])
-   and decoded.spill_txns > 0
+ where decoded.spill_txns > 0
    and decoded.spill_bytes >= %(least_bytes)s
    and decoded.spill_bytes >= %(least_share)s * decoded.total_bytes
  order by course.course_id;

@@ -73,9 +73,9 @@ def _slots(portal: Connection, wanted: Sequence[Course]) -> Iterator[Finding]:
     for course in wanted:
         if course.replication_name in lacking:
             yield Finding(
-                f"course '{course.course_id}' slot '{course.replication_name}'",
+                f"{course.subject} slot '{course.replication_name}'",
                 "isn't one that fails over: the course is lost once a standby is promoted",
-                f"run 'pysync course add {word(course.course_id)} {word(course.conninfo)}'",
+                f"run '{course.command('add')} {word(course.conninfo)}'",
                 must=False,
             )
 

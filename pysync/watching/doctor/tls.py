@@ -8,7 +8,7 @@ from pysync.db.connections import Connection, parse
 from pysync.db.queries import load
 from pysync.findings import Finding
 from pysync.replication.registry import Course
-from pysync.texts import word
+from pysync.texts import Text
 
 LOCAL_NETWORKS: Final = ["127.0.0.0/8", "::1/128"]
 """Where nobody stands in between; neither does anybody at a Unix socket."""
@@ -48,17 +48,17 @@ def subscriptions(portal: Connection, courses: Sequence[Course]) -> Iterator[Fin
             )
         elif mode := _weak_mode(course.portal_conninfo):
             cause = (
-                f"doesn't make sure that the portal is at its end (sslmode={mode}): who is in "
-                "between can pose as it"
+                f"doesn't make sure that {course.publisher} is at its end (sslmode={mode}): who is "
+                "in between can pose as it"
             )
         else:
             continue
         yield Finding(
-            f"course '{course.course_id}' connection to the portal",
+            f"{course.subject} connection to {course.publisher}",
             cause,
-            f"run 'pysync course add {word(course.course_id)} CONNINFO --portal-conninfo …' "
-            f"with sslmode={VERIFIED} and an sslrootcert of its server's in the latter; the portal "
-            "needs ssl = on, and hostssl in pg_hba.conf",
+            Text(f"run '{course.command('add')} CONNINFO --portal-conninfo …' ")
+            + f"with sslmode={VERIFIED} and an sslrootcert of its server's in the latter; "
+            f"{course.publisher} needs ssl = on, and hostssl in pg_hba.conf",
             must=False,
         )
 

@@ -18,6 +18,7 @@ from pysync.findings import Finding
 from pysync.replication.databases import connect_course
 from pysync.replication.polling import ask
 from pysync.replication.registry import Course
+from pysync.types import CourseId
 from pysync.watching.status.model import State, Verdict
 from pysync.watching.status.observation import Observation
 
@@ -36,8 +37,10 @@ def with_causes(
     """Try what is pending for courses that fail, or seem to, for a cause that isn't known yet."""
     pairs = list(zip(observed, verdicts, strict=True))
     untold = {seen.course: seen for seen, verdict in pairs if verdict.untold}
+    publishers: dict[CourseId | None, str] = {None: portal_conninfo}
+    publishers |= {each.course.course_id: each.course.conninfo for each in observed}
     end = max(end, time.monotonic() + TRIAL_SECONDS)  # some are tried, however late it is
-    question = partial(_try, portal_conninfo, untold, end)
+    question = partial(_try, publishers, untold, end)
     tried = dict(zip(untold, ask([*untold], question, at_once=TRIALS_AT_ONCE), strict=True))
     return [
         _explained(seen, verdict, tried[seen.course]) if verdict.untold else verdict
@@ -46,8 +49,12 @@ def with_causes(
 
 
 def _try(
-    portal_conninfo: str, untold: Mapping[Course, Observation], end: float, course: Course
+    publishers: Mapping[CourseId | None, str],
+    untold: Mapping[Course, Observation],
+    end: float,
+    course: Course,
 ) -> Tried:
+    portal_conninfo = publishers[course.relay]
     if time.monotonic() > end:
         return Tried(None, 0, "there was no time left to try them: ask for this course alone")
     deadline = min(time.monotonic() + TRIAL_SECONDS, end)
@@ -73,7 +80,8 @@ def _ended(portal_conninfo: str, seen: Observation, deadline: float) -> Finding 
     course, way = seen.course, seen.course.portal_conninfo
     with closing(connect_until(portal_conninfo, deadline)) as portal:
         copies = seen.last is not None and seen.last.tables_uncopied
-        on_portal = [*(sessions.of_copies if copies else sessions.of_streams)(portal, way)]
+        ended = sessions.of_copies if copies else sessions.of_streams
+        on_portal = [*ended(portal, way, course.on_publisher)]
     with closing(connect_until(course.conninfo, deadline, connect_course)) as database:
         in_course = [*sessions.of_workers(database, course)]
     found = on_portal + in_course if copies else in_course + on_portal

@@ -24,9 +24,9 @@ def judge(seen: Observation) -> Verdict:
     copied = tuple(each for each in seen.drift if each.cause == identities.COPIED)
     # Nothing else is done to a database before it is known to be the course's.
     resync = copied[0].remedy if copied else f"run 'pysync resync {argument}'"
-    finish = f"run 'pysync course add {argument} …' again"
+    finish = f"run '{course.command('add')} …' again"
     if not course.fans_out:
-        remove = f"run 'pysync course remove --yes {argument}'"
+        remove = f"run '{course.command('remove --yes')}'"
         return Verdict(State.INCOMPLETE, "removal was interrupted", remove)
     if cause := _lost_on_portal(seen):
         return Verdict(State.LOST, cause, resync)
@@ -71,7 +71,7 @@ def _lost_on_portal(seen: Observation) -> str | None:
         why = (
             f"was given up by 'pysync guard' at {course.sacrificed_at:%Y-%m-%d %H:%M}"
             if course.sacrificed_at
-            else "is missing on the portal"
+            else f"is missing {course.on_publisher}"
         )
         also = f"; {_RESTORED}" if seen.ahead else ""
         return f"its slot {why}: changes are missing in the course{also}"
@@ -122,13 +122,12 @@ def _time(moment: datetime) -> str:
 def _unreachable(seen: Observation) -> Verdict:
     error = seen.error or PysyncError("no answer")
     if seen.database_is_gone:
-        argument = word(seen.course.course_id)
+        remove = seen.course.command("remove --force --yes")
         return Verdict(
             State.UNREACHABLE,
             f"its database '{parse(seen.course.conninfo).get('dbname')}' is gone: its server "
             "answers, and the database does not exist there",
-            f"restore it, or run 'pysync course remove --force --yes {argument}' and add the "
-            "course again",
+            f"restore it, or run '{remove}' and add the course again",
         )
     remedy = error.remedy or "look after its server and the network; replication goes on by itself"
     return Verdict(State.UNREACHABLE, error.message, remedy)

@@ -10,7 +10,7 @@ from typing import Final
 
 from pysync.db.connections import parse
 from pysync.db.holders import Holder
-from pysync.findings import IN_COURSE, ON_PORTAL
+from pysync.findings import IN_COURSE
 from pysync.texts import Text
 from pysync.watching.status.course import Facts
 from pysync.watching.status.model import State, Verdict
@@ -113,7 +113,7 @@ def _held(seen: Observation, who: str, seconds: float = 0) -> Verdict | None:
     in_course, on_portal = seen.holders
     for found, where, conninfo in (
         (in_course, IN_COURSE, seen.course.conninfo),
-        (on_portal, ON_PORTAL, seen.course.portal_conninfo),
+        (on_portal, seen.course.on_publisher, seen.course.portal_conninfo),
     ):
         if found is None or not _lasts(found, seconds):
             continue
