@@ -88,7 +88,7 @@ def run_all(
         offline = options.get("offline")
         yield from each_course(
             lambda course: _publish(portal_conninfo, portal, course, progress, offline=offline),
-            wanted[::-1],  # what comes to a relay is streamed on
+            sorted(wanted, key=lambda each: not each.is_relay),  # what comes there is streamed on
             "portal migrated, but not all is published",
         )
 
