@@ -9,7 +9,7 @@ from pysync.db.connections import Connection, parse, without_secrets
 from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks, grants, sessions
 from pysync.errors import DatabaseUnreachableError, ReplicationError
-from pysync.lifecycle import replicas, steps
+from pysync.lifecycle import handover, replicas, steps
 from pysync.lifecycle.steps import State
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
@@ -176,6 +176,8 @@ def opened(
             keep_owner=keep_owner,
         )
         steps.refuse(work, adopt=adopt)
+        if not course.ready:
+            handover.fence(work)
         if registered is None:
             replicas.require_no_code(work)
         if not course.ready:

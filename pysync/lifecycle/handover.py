@@ -57,6 +57,9 @@ PAUSE_SECONDS: Final = 0.2
 
 CATCH_UP_SECONDS: Final = 60
 
+RELAY_SECONDS: Final = 10
+"""How long a relay may take to have what the portal has before a course is merged from it."""
+
 
 def subscribe(work: Work, chosen: Settings = AS_MADE, *, anew: bool = False) -> None:
     """See to it that a course has a subscription, stopped, that copies no tables itself.
@@ -101,7 +104,7 @@ def fence(work: Work) -> None:
             f"run 'pysync resync {word(relay.course_id)}' first",
         )
     try:
-        marks.fence(work.portal, work.publisher.connection, relay.course_id, CATCH_UP_SECONDS)
+        marks.fence(work.portal, work.publisher.connection, relay.course_id, RELAY_SECONDS)
     except (ChangesMissingError, WaitTimeoutError) as error:
         raise ReplicationError(
             f"{work.subject} streams from {relay.subject}, which isn't well: {error.message}",

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.acceptance.test_cli_process import read_json, succeed
+from tests.acceptance.test_cli_process import assert_refused, cli, read_json, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.support import Site, assert_live_rows, enroll, insert_user, unenroll
 
@@ -72,3 +72,17 @@ def test_a_course_moves_to_a_relay_and_back(site: Site) -> None:
         site.wait("A", "B")
         assert_equal_to_the_fan_out(site, "A")
         assert states(site) == {"A": "streaming", "B": "streaming", "relay:north": "streaming"}
+
+
+def test_a_course_is_not_added_by_way_of_a_relay_that_is_not_well(site: Site) -> None:
+    add_relay(site)
+    succeed("course", "pause", "relay:north", portal=site.portal)
+    database = site.new_database()
+    command = ["course", "add", "A", database, "--via", "north"]
+    assert_refused(cli(*command, portal=site.portal, timeout=90), "relay 'north'", "isn't well")
+    assert states(site) == {"relay:north": "paused"}
+    succeed("course", "resume", "relay:north", portal=site.portal)
+    succeed(*command, portal=site.portal)
+    # Where it streams from is changed by a move, not in passing.
+    again = cli("course", "add", "A", database, "--via", "south", portal=site.portal)
+    assert_refused(again, "streams from 'relay:north'", "course move")
