@@ -137,12 +137,13 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
         known = {each.course_id: each for each in registry.subscribers(portal)}
         courses = [known[course_id] for course_id in asked if course_id in known]
 
-        def left(course: Course) -> set[int]:
-            user_ids = asked[course.course_id]
-            left = _left(portal_conninfo, course, timeout_seconds, user_ids)
-            if course.relay is not None:
-                left |= _left(portal_conninfo, known[course.relay], timeout_seconds, user_ids)
-            return left
+        def left(course: Course) -> dict[int, Course]:
+            found: dict[int, Course] = {}
+            # What it streams from first: what that hasn't let go the course hasn't heard of.
+            for each in [*([known[course.relay]] if course.relay else []), course]:
+                ids = _left(portal_conninfo, each, timeout_seconds, asked[course.course_id])
+                found |= dict.fromkeys(ids, each)
+            return found
 
         answers = ask(courses, left, at_once=COURSES_AT_A_TIME)
         by_course = {c.course_id: answer for c, answer in zip(courses, answers, strict=True)}
@@ -160,14 +161,19 @@ def prove(portal_conninfo: str, user_ids: list[int], timeout_seconds: float) -> 
         return proofs
 
 
-def _proof(user_id: int, course_id: CourseId, left: set[int] | PysyncError | None) -> Proof:
+def _proof(
+    user_id: int, course_id: CourseId, left: dict[int, Course] | PysyncError | None
+) -> Proof:
     match left:
         case None:
             reason = "it was removed before it confirmed: look into its database yourself"
         case PysyncError():
             reason = left.message
         case _ if user_id in left:
-            reason = Text(f"personal data is still there; run 'pysync resync {word(course_id)}'")
+            place = left[user_id]
+            where = "there" if place.course_id == course_id else f"on {place.subject}"
+            resync = Text(f"; run 'pysync resync {word(place.course_id)}'")
+            reason = f"personal data is still {where}" + resync
         case _:
             return Proof(user_id, course_id, confirmed=True)
     return Proof(user_id, course_id, confirmed=False, reason=reason)

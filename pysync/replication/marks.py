@@ -11,7 +11,7 @@ from pysync.errors import ChangesMissingError, WaitTimeoutError
 from pysync.replication import identities, registry
 from pysync.replication.databases import connect_course
 from pysync.texts import word
-from pysync.types import CourseId
+from pysync.types import CourseId, subject
 
 NOT_ARRIVED = "PY001"
 UNKNOWN_COURSE = "PY005"
@@ -46,7 +46,7 @@ def mark(portal: Connection, course: CourseId) -> int:
 
     :raises UnknownCourseError: if the course isn't registered.
     """
-    with translated(f"course '{course}'"):
+    with translated(subject(course)):
         try:
             return int(fetch_value(portal, "select pysync.mark(%s)", course))
         except psycopg.Error as error:
@@ -61,7 +61,7 @@ def wait_for(database: Connection, course: CourseId, mark: int, timeout_seconds:
     :raises WaitTimeoutError: if it isn't within the timeout.
     :raises ChangesMissingError: if it is, and changes before it were lost.
     """
-    with translated(f"course '{course}'"):
+    with translated(subject(course)):
         try:
             database.execute(
                 "call course.wait_for(%s, make_interval(secs => %s))", (mark, timeout_seconds)
@@ -76,7 +76,7 @@ def wait_for(database: Connection, course: CourseId, mark: int, timeout_seconds:
 
 def _missing(course: CourseId, error: psycopg.Error) -> ChangesMissingError:
     return ChangesMissingError(
-        f"course '{course}' has lost changes: {said(error)}", f"run 'pysync resync {word(course)}'"
+        f"{subject(course)} has lost changes: {said(error)}", f"run 'pysync resync {word(course)}'"
     )
 
 
@@ -100,7 +100,7 @@ def require_confirmed(portal: Connection, database: Connection, course: CourseId
     confirmed = fetch_value(portal, query, course) or 0
     if (fetch_value(database, "select max(number) from course.mark") or 0) < confirmed:
         raise ChangesMissingError(
-            f"course '{course}' has lost changes: its slot has passed over marks that never "
+            f"{subject(course)} has lost changes: its slot has passed over marks that never "
             "arrived",
             f"run 'pysync resync {word(course)}'",
         )
@@ -109,7 +109,7 @@ def require_confirmed(portal: Connection, database: Connection, course: CourseId
 def too_late(course: CourseId, timeout_seconds: float) -> WaitTimeoutError:
     """Return the error for a mark that didn't arrive in time."""
     return WaitTimeoutError(
-        f"course '{course}' is behind: what was committed on the portal is not all "
+        f"{subject(course)} is behind: what was committed on the portal is not all "
         f"visible there after {timeout_seconds:g} s",
         "run 'pysync status' to see why",
     )

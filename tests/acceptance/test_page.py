@@ -259,20 +259,23 @@ def test_figures_are_for_people(page: Page, courses: Site, tmp_path: Path) -> No
         apply_errors=2,
         sync_errors=1,
         conflicts=4,
+        relay=CourseId("relay:north"),
         drift=(Finding("table <b>", "lacks it", "add it"), Finding("trigger t", "is off", "do")),
     )
     file = tmp_path / "status.html"
-    file.write_text(static_page(replace(found, courses=[each])))
+    relay = replace(found.courses[0], course_id=CourseId("relay:north"))
+    file.write_text(static_page(replace(found, courses=[each, relay])))
     page.open(file.as_uri())
     assert page.text("#failover") == ""
-    assert page.states() == {"good": "\u2193 copying 42 %"}
-    assert page.text("#summary") == "1 course, all well"
+    assert page.states() == {"good": "\u2193 copying 42 %", "relay:north": "\u2713 streaming"}
+    assert page.text("#summary") == "1 course and 1 relay, all well"
     shown = page.text("#courses dl").split("\n")
     figures = dict(zip(shown[::2], shown[1::2], strict=True))
     assert figures["verified"] == "5 h ago, 3 differ"
     assert figures["WAL kept"] == "1.5 GiB, lost in 2 h"
     assert figures["errors"] == "3, 4 conflicts"
     assert (figures["tables"], figures["slot"]) == ("4 of 4", "active")
+    assert figures["by way of"] == "relay:north"
     page.run("document.querySelector('#courses summary').click()")
     assert page.text("#courses details").split("\n")[1:] == [
         "table <b> lacks it; add it",

@@ -6,10 +6,11 @@ import json
 from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
-from tests.acceptance.test_cli_process import cli, read_json, succeed
+from tests.acceptance.test_cli_process import cli, courses_of, read_json, succeed
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.acceptance.test_relays import add, add_relay, states
 from tests.integration.fan_out import TABLES
@@ -221,3 +222,55 @@ def test_doctor_examines_relays_as_what_courses_stream_from(site: Site) -> None:
         assert {each["object"] for each in findings()} <= usual
         there.execute(f"drop owned by {role}; drop role {role}")
     site.execute("update pysync.course set replication_role = 'postgres'")
+
+
+def test_what_waits_for_a_relay_says_so(site: Site) -> None:
+    relay = add_relay(site)
+    add(site, "A", "north")
+    add(site, "B")
+    ada = insert_user(site, "ada", first_name="Ada")
+    for course in ("A", "B"):
+        enroll(site, ada, course)
+    site.wait()
+    succeed("wait", "A", portal=site.portal)
+    succeed("course", "pause", "relay:north", portal=site.portal)
+    erased = cli("erase", "ada", "--yes", "--timeout", "1", portal=site.portal)
+    assert erased.returncode == 1
+    assert "A: not confirmed: relay 'north' is behind: " in erased.stdout
+    assert "B: confirmed" in erased.stdout
+    # Whoever waits, here or in the course, is led to what names the hop.
+    waited = cli("wait", "A", "--timeout", "0.5", portal=site.portal)
+    assert waited.returncode == 1
+    assert "course 'A' is behind" in waited.stderr
+    assert "pysync status" in waited.stderr
+    mark = site.one("select pysync.mark('A')")
+    with pytest.raises(psycopg.Error) as late:
+        site.course("A").execute("call course.wait_for(%s, '0.1 s')", (mark,))
+    assert late.value.sqlstate == "PY001"
+    assert "pysync status" in (late.value.diag.message_hint or "")
+    told = courses_of("status", portal=site.portal)
+    assert (told["A"]["state"], told["B"]["state"]) == ("paused", "streaming")
+    assert told["A"]["cause"].startswith("'relay:north', which it streams from, is paused")
+    assert told["A"]["remedy"] == "run 'pysync course resume relay:north'"
+    # Whoever counts courses counts no relays, and sees which hop a course has.
+    checked = cli("status", "--check", portal=site.portal).stdout
+    assert checked.startswith("PYSYNC WARNING - 2 of 2 courses, 1 relay or objects need attention")
+    metrics = cli("status", "--format", "prometheus", portal=site.portal).stdout.splitlines()
+    assert {"pysync_courses 2.0", "pysync_relays 1.0"} <= {*metrics}
+    hops = [line for line in metrics if line.startswith("pysync_streams_from{")]
+    assert sorted(('relay="north"' in line, 'course_id="A"' in line) for line in hops) == [
+        (False, False),
+        (False, False),
+        (True, True),
+    ]
+
+    succeed("course", "resume", "relay:north", portal=site.portal)
+    site.wait()
+    # The deletion is there, and the relay has the data nevertheless.
+    back = f"update course.auth_user set email = 'ada' where course_id = 'A' and id = {ada}"
+    tamper(relay, site, "A", back)
+    erased = cli("erase", "ada", portal=site.portal)
+    assert "A: not confirmed: personal data is still on relay 'north'; run:" in erased.stdout
+    assert "pysync resync relay:north" in erased.stdout
+    succeed("resync", "relay:north", portal=site.portal)
+    assert "A: confirmed" in succeed("erase", "ada", portal=site.portal)

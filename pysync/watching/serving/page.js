@@ -135,7 +135,7 @@ function makeCard(id) {
   const gaps = drawn("path", svg, "gaps");
   const list = element("dl", root);
   const figures = {};
-  for (const name of ["lag", "behind", "WAL kept", "errors", "tables", "slot", "verified"]) {
+  for (const name of ["by way of", "lag", "behind", "WAL kept", "errors", "tables", "slot", "verified"]) {
     const pair = element("div", list);
     element("dt", pair, "", name);
     figures[name] = element("dd", pair);
@@ -164,6 +164,8 @@ function fillCard(card, course) {
     }));
   }
   const { figures } = card;
+  set(figures["by way of"], course.relay || "");
+  figures["by way of"].parentElement.hidden = !course.relay;
   set(figures.lag, duration(course.lag_seconds));
   set(figures.behind, bytes(course.lag_bytes));
   const loss = course.seconds_to_loss;
@@ -241,7 +243,7 @@ function show() {
       changes.push(visible(id) + " is " + course.state);
     }
     known.course = course;
-    known.search = visible([id, course.state, course.cause || "", course.slot_name].join(" ")).toLowerCase();
+    known.search = visible([id, course.state, course.cause || "", course.slot_name, course.relay || ""].join(" ")).toLowerCase();
     drawCard(known.card, course, data.history);
     // Nothing is moved that stands where it should: focus and scroll position stay.
     if (known.card.root === place) place = place.nextElementSibling;
@@ -294,7 +296,9 @@ function showSummary(courses, changes) {
   const counts = new Map();
   for (const { state } of courses) counts.set(state, (counts.get(state) || 0) + 1);
   const wrong = courses.filter(({ level }) => level > 0).length;
-  const total = courses.length + (courses.length === 1 ? " course" : " courses");
+  const relays = courses.filter(({ course_id }) => course_id.startsWith("relay:")).length;
+  const counted = (count, what) => count + " " + what + (count === 1 ? "" : "s");
+  const total = counted(courses.length - relays, "course") + (relays ? " and " + counted(relays, "relay") : "");
   let says = total + ", all well";
   if (wrong) says = wrong + " of " + total + (wrong === 1 ? " needs" : " need") + " attention";
   if (!courses.length) says = "No courses registered";

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from pysync.types import CourseId
+from pysync.types import CourseId, subject
 from pysync.watching.serving.watch import Watch
 from pysync.watching.status import CourseStatus, State
 
@@ -66,10 +66,10 @@ class Scrub:
             if wrong:
                 # Once may be bad luck: a server that stops is told by the reports.
                 level = logging.WARNING if course_id in self._failed else logging.INFO
-                _LOG.log(level, "course '%s' couldn't be verified: %s", course_id, wrong)
+                _LOG.log(level, "%s couldn't be verified: %s", subject(course_id), wrong)
                 self._failed.add(course_id)
             else:
-                _LOG.info("course '%s' was verified in %.1f s", course_id, spent)
+                _LOG.info("%s was verified in %.1f s", subject(course_id), spent)
                 self._failed.discard(course_id)
             self._stopping.wait(spent / self._share - spent)
 

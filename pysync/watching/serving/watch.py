@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from pysync.db.connections import KEEPALIVES, parse
 from pysync.db.errors import meaning
 from pysync.errors import PysyncError
+from pysync.types import subject
 from pysync.watching.status import Level, Report, report
 
 _LOG: Final = logging.getLogger(__name__)
@@ -177,5 +178,5 @@ def log_changes(before: Known, now: Known) -> None:
         # That all is well again must be known as well.
         level = _LOG_LEVELS.get(each.state.level, logging.WARNING if was.level else logging.INFO)
         told = "; ".join(filter(None, (each.cause, each.remedy)))
-        changed = f"course '{each.course_id}' changed from {was.value} to {each.state.value}"
+        changed = f"{subject(each.course_id)} changed from {was.value} to {each.state.value}"
         _LOG.log(level, "%s", f"{changed}: {told}" if told else changed)

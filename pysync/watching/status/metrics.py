@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pysync.texts import visible
+from pysync.types import RELAY_PREFIX
 from pysync.watching.status.model import CourseStatus, Report, State
 
 _LABELS: Final = ("slot_name", "course_id")
@@ -99,6 +100,7 @@ def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
             labels = [each.slot_name, visible(each.course_id), state.value]
             states.add_metric(labels, float(each.state is state))
     yield states
+    yield from _hops(report)
     orphans = GaugeMetricFamily(
         "pysync_orphan_retained_wal_bytes",
         "WAL kept for a slot, or 0 for another object, that belongs to no course",
@@ -119,9 +121,25 @@ def _metrics(report: Report | None, up: bool | None) -> Iterator[Metric]:
         "Servers of the portal's that are named beside the one that accepts writes",
         value=report.standbys,
     )
-    yield GaugeMetricFamily("pysync_courses", "Registered courses", value=len(report.courses))
     yield GaugeMetricFamily(
         "pysync_report_timestamp_seconds",
         "When the report was made, by the portal's clock",
         value=report.at.timestamp(),
     )
+
+
+def _hops(report: Report) -> Iterator[Metric]:
+    """Return what courses stream from, and how many of them, and of relays, there are."""
+    hops = GaugeMetricFamily(
+        "pysync_streams_from",
+        "1 for the relay that the course streams from; none if it is the portal",
+        labels=(*_LABELS, "relay"),
+    )
+    for each in report.courses:
+        relay = (each.relay or "").removeprefix(RELAY_PREFIX)
+        hops.add_metric([each.slot_name, visible(each.course_id), relay], 1.0)
+    yield hops
+    relays = sum(each.is_relay for each in report.courses)
+    courses = len(report.courses) - relays
+    yield GaugeMetricFamily("pysync_courses", "Registered courses", value=courses)
+    yield GaugeMetricFamily("pysync_relays", "Registered relays", value=relays)

@@ -36,11 +36,13 @@ def check(report: Report, thresholds: Thresholds) -> tuple[Level, str]:
         if levels[each.course_id] is not Level.OK
     ]
     wrong += [f"{each.kind} {each.name} orphaned" for each in report.orphans]
+    relays = sum(each.is_relay for each in report.courses)
+    all_ = f"{len(report.courses) - relays} courses"
+    all_ += f", {relays} relay{'s' if relays > 1 else ''}" if relays else ""
     said = (
-        f"{len(wrong)} of {len(report.courses)} courses or objects need attention: "
-        + ", ".join(wrong)
+        f"{len(wrong)} of {all_} or objects need attention: {', '.join(wrong)}"
         if wrong
-        else f"{len(report.courses)} courses as they should be"
+        else f"{all_} as they should be"
     )
     performance = " ".join(_performance(each, thresholds) for each in report.courses)
     line = f"PYSYNC {level.name} - {_one_line(said)}"
