@@ -83,7 +83,16 @@ def require_ours(
         raise ForeignDatabaseError(
             f"database '{database.info.dbname}' {COPIED}", to_take_over(course_id)
         )
-    if found.portal_id != portal_id:
+    require_portals(database, found.portal_id, portal_id)
+
+
+def require_portals(database: Connection, found: UUID | None, portal_id: UUID | None) -> None:
+    """Refuse a course's database that says it is another portal's.
+
+    :param found: whose it says it is.
+    :raises ForeignDatabaseError: if it does.
+    """
+    if found not in (None, portal_id):
         raise ForeignDatabaseError(
             f"database '{database.info.dbname}' belongs to another portal, not to the one that "
             "PYSYNC_PORTAL names",

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -19,7 +19,7 @@ from pysync.replication.registry import Course
 from pysync.types import CourseId
 
 COURSE_TIMEOUT_SECONDS: Final = 2.5
-"""How long one course database may take; the whole report takes little longer."""
+"""How long one course database may take."""
 
 CROWDED_TIMEOUT_SECONDS: Final = 4.0
 """The same where a server has so many courses that they are asked in turns."""
@@ -27,10 +27,20 @@ CROWDED_TIMEOUT_SECONDS: Final = 4.0
 CONNECTIONS_PER_SERVER: Final = 24
 """Connections that we open to one server at a time: it may allow a hundred altogether."""
 
+REFUSAL_SECONDS: Final = 1
+"""What takes less before it says no is there, and says so; of what hangs nothing is learned."""
+
+_LOOK_SECONDS: Final = 0.05
+"""How often is looked whose time is over, while no answers come."""
+
 JOBS: Final = 4
 """Courses that a command works on at a time unless told otherwise."""
 
 R = TypeVar("R")
+
+
+class LateError(PysyncError):
+    """A course hasn't answered in time."""
 
 
 def ask(
@@ -46,51 +56,85 @@ def ask(
     A thread that hangs in a connection to a dead server can't be stopped, only left behind.
 
     :param at_once: how many altogether; by default ``CONNECTIONS_PER_SERVER`` of each server.
-    :param seconds: how long all of it may take.
+    :param seconds: how long each may take once its turn has come. A server none of whose courses
+        has answered for as long is given up: the others aren't asked.
     :param heard: is told each answer when it comes, in the thread that asks.
     :returns: each course's answer or error, in their order.
     """
-    deadline = None if seconds is None else time.monotonic() + seconds
-    answers = _begin(courses, question, at_once, deadline)
-    found: list[R | PysyncError] = [PysyncError(f"no answer within {seconds} s") for _ in courses]
-    for _ in courses:
-        left = None if deadline is None else max(deadline - time.monotonic(), 0)
-        try:
-            index, answer = answers.get(timeout=left)
-        except queue.Empty:
-            break
-        if isinstance(answer, BaseException) and not isinstance(answer, PysyncError):
-            raise answer
-        found[index] = answer
-        if heard is not None:
-            heard(courses[index], answer)
-    return found
-
-
-def _begin(
-    courses: Sequence[Course],
-    question: Callable[[Course], R],
-    at_once: int | None,
-    deadline: float | None,
-) -> queue.SimpleQueue[tuple[int, Any]]:
-    """Start the threads that ask; returns where answers come, each with its course's index."""
-    answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-
-    def work_off(waiting: deque[int]) -> None:
-        while waiting and (deadline is None or time.monotonic() < deadline):
-            try:
-                index = waiting.popleft()
-            except IndexError:
-                return  # another thread was faster
-            answers.put((index, _answer(courses[index], question)))
-
     groups: dict[Hashable, deque[int]] = {}
     for index, course in enumerate(courses):
         groups.setdefault(at_once or server_of(course.conninfo), deque()).append(index)
-    for waiting in groups.values():
-        for _ in range(min(len(waiting), at_once or CONNECTIONS_PER_SERVER)):
-            threading.Thread(target=work_off, args=(waiting,), daemon=True).start()
-    return answers
+    answers: queue.SimpleQueue[tuple[_Turns, int, Any]] = queue.SimpleQueue()
+    turns = [_Turns(waiting) for waiting in groups.values()]
+    for each in turns:
+        for _ in range(min(len(each.waiting), at_once or CONNECTIONS_PER_SERVER)):
+            ours = (each, courses, question, answers)
+            threading.Thread(target=_take_turns, args=ours, daemon=True).start()
+
+    found: dict[int, R | PysyncError] = {}
+    while len(found) < len(courses):
+        try:
+            server, index, answer = answers.get(timeout=seconds and _LOOK_SECONDS)
+        except queue.Empty:
+            for each in turns:
+                found = {**dict(each.late(seconds or 0)), **found}
+            continue
+        if isinstance(answer, BaseException) and not isinstance(answer, PysyncError):
+            raise answer
+        server.answered(index, refused=isinstance(answer, DatabaseUnreachableError))
+        if index not in found:  # else it is too late
+            found[index] = answer
+            if heard is not None:
+                heard(courses[index], answer)
+    return [found[index] for index in range(len(courses))]
+
+
+class _Turns:
+    """Courses of one server that are asked in turns, by their index.
+
+    :param waiting: those whose turn hasn't come.
+    """
+
+    def __init__(self, waiting: deque[int]) -> None:
+        self.waiting = waiting
+        self.begun: dict[int, float] = {}
+        self._answered_at = time.monotonic()
+
+    def answered(self, index: int, *, refused: bool) -> None:
+        """Note an answer: a refusal is one if it comes at once."""
+        now = time.monotonic()
+        if now - self.begun.pop(index) < REFUSAL_SECONDS or not refused:
+            self._answered_at = now
+
+    def late(self, seconds: float) -> Iterator[tuple[int, PysyncError]]:
+        """Return those whose time is over; if nobody answers, also those whose turn won't come."""
+        now = time.monotonic()
+        for index, began in [*self.begun.items()]:
+            if now - began >= seconds:
+                yield index, LateError(f"no answer within {seconds} s")
+        if now - self._answered_at >= seconds:
+            with suppress(IndexError):
+                while True:
+                    yield (
+                        self.waiting.popleft(),
+                        PysyncError(
+                            f"it wasn't asked: no course of its server has answered for {seconds} s"
+                        ),
+                    )
+
+
+def _take_turns(
+    turns: _Turns,
+    courses: Sequence[Course],
+    question: Callable[[Course], Any],
+    answers: queue.SimpleQueue[tuple[_Turns, int, Any]],
+) -> None:
+    """Ask one course after the other, while there are any."""
+    with suppress(IndexError):
+        while True:
+            index = turns.waiting.popleft()
+            turns.begun[index] = time.monotonic()
+            answers.put((turns, index, _answer(courses[index], question)))
 
 
 def _answer(course: Course, question: Callable[[Course], R]) -> R | BaseException:
@@ -116,16 +160,20 @@ class Databases:
         self.timeout_seconds = CROWDED_TIMEOUT_SECONDS if self.crowded else COURSE_TIMEOUT_SECONDS
         self._keep = not self.crowded
         self._open: dict[CourseId, Connection] = {}
-        self._ours: set[CourseId] = set()
 
     @contextmanager
     def connection(self, course: Course) -> Iterator[Connection]:
         """Give the connection to a course's database, for one thread at a time.
 
+        Nobody has seen whose that is.
+
         :raises DatabaseUnreachableError: if there is none yet and it can't be reached.
-        :raises ForeignDatabaseError: if it is another portal's.
         """
-        database = self._open.pop(course.course_id, None) or self._connect(course)
+        database = self._open.pop(course.course_id, None) or connect_course(
+            course.conninfo,
+            connect_timeout_seconds=2,
+            statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
+        )
         try:
             yield database
         except BaseException:
@@ -135,22 +183,6 @@ class Databases:
             self._open[course.course_id] = database
         else:
             database.close()
-
-    def _connect(self, course: Course) -> Connection:
-        database = connect_course(
-            course.conninfo,
-            connect_timeout_seconds=2,
-            statement_timeout_seconds=COURSE_TIMEOUT_SECONDS,
-        )
-        if course.course_id in self._ours:  # it was, a moment ago
-            return database
-        try:
-            identities.require_ours(database, course.course_id, course.portal_id, copies=True)
-        except BaseException:
-            database.close()
-            raise
-        self._ours.add(course.course_id)
-        return database
 
     def close(self) -> None:
         """Close what nobody uses; a thread that was left behind closes its own."""
@@ -167,6 +199,7 @@ def ask_each(
 
         def in_database(course: Course) -> R:
             with databases.connection(course) as database:
+                identities.require_ours(database, course.course_id, course.portal_id, copies=True)
                 return question(database, course)
 
         return ask(courses, in_database, seconds=databases.timeout_seconds)

@@ -44,13 +44,15 @@ select this_course.course_id,
    and subscription.subdbid = (select here.oid from pg_catalog.pg_database as here
                                 where here.datname = pg_catalog.current_database())
   left join lateral (
+           -- By functions: views of these statistics are planned with all that they join. Of no
+           -- subscription this one tells those of all.
            select found.pid, found.received_lsn
-             from pg_catalog.pg_stat_subscription as found
-            where found.subid = subscription.oid and found.relid is null and found.pid is not null
+             from pg_catalog.pg_stat_get_subscription(subscription.oid) as found
+            where found.relid is null and found.pid is not null
               -- Parallel apply workers, of version 16 and later, have a leader.
               and to_jsonb(found) ->> 'leader_pid' is null
             limit 1
-       ) as worker on true
+       ) as worker on subscription.oid is not null
   left join lateral (
            select count(*) filter (where subscribed.srsubstate = 'r') as tables_ready,
                   count(*) as tables_total,
@@ -61,9 +63,13 @@ select this_course.course_id,
                       filter (where progress.tuples_processed is not null) as rows_copied
              from pg_catalog.pg_subscription_rel as subscribed
              join pg_catalog.pg_class as copied on copied.oid = subscribed.srrelid
-             left join pg_catalog.pg_stat_progress_copy as progress
-               on progress.relid = copied.oid
-              and progress.datname = pg_catalog.current_database()
+             left join lateral (
+                      select running.tuples_processed
+                        from pg_catalog.pg_stat_progress_copy as running
+                       where subscribed.srsubstate in ('i', 'd')  -- else it isn't even looked for
+                         and running.relid = copied.oid
+                         and running.datname = pg_catalog.current_database()
+                  ) as progress on true
             where subscribed.srsubid = subscription.oid
        ) as copy on subscription.oid is not null
   left join lateral (
@@ -77,10 +83,9 @@ select this_course.course_id,
                   sum(per_name.value::bigint) filter (
                       where per_name.key in ('confl_update_missing', 'confl_delete_missing')
                   )::bigint as missed_changes
-             from pg_catalog.pg_stat_subscription_stats as statistics
+             from pg_catalog.pg_stat_get_subscription_stats(subscription.oid) as statistics
             cross join lateral jsonb_each_text(to_jsonb(statistics)) as per_name (key, value)
-            where statistics.subid = subscription.oid
-       ) as counted on true;
+       ) as counted on subscription.oid is not null;
 
 revoke all on course.replication_status from public;
 comment on view course.replication_status is

@@ -14,8 +14,9 @@ import jsonschema
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pysync.replication import polling
 from pysync.watching.status import State, status
 from pysync.watching.status.document import schema
 from tests.acceptance.test_cli_course_add import enroll_users, held_copy, new_course, start
@@ -371,6 +372,34 @@ def test_courses_that_do_not_answer_do_not_keep_the_others_waiting(
     assert "unknown" in result.stdout
     own_server.server.start()
     eventually(lambda: state_of(site, "one") == "streaming")
+
+
+def test_one_session_tells_of_a_healthy_course_among_many(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the one by which the first two are asked of their server's other courses."""
+    monkeypatch.setattr(polling, "CONNECTIONS_PER_SERVER", 1)
+    courses = ("A", "B", "C")
+    for course_id in courses:
+        site.add(course_id)
+    server = site.connect(site.course_server.conninfo())
+    names = [str(conninfo_to_dict(site.databases[each])["dbname"]) for each in courses]
+    ours = "select from pg_stat_activity where application_name = 'pysync' and datname = any (%s)"
+    count = "select sessions from pg_stat_database where datname = any (%s) order by datname"
+
+    def sessions() -> list[int]:
+        eventually(lambda: not server.execute(ours, (names,)).fetchall())
+        return [number for (number,) in server.execute(count, (names,)).fetchall()]
+
+    def told_in_one_each() -> bool:
+        before = sessions()
+        assert {each.state for each in status(site.portal)} == {State.STREAMING}
+        used = [now - then for now, then in zip(sessions(), before, strict=True)]
+        return (
+            sum(used) == len(courses) + 2
+        )  # more where others use the machine, and marks are late
+
+    eventually(told_in_one_each)
 
 
 # wait

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 
 import psycopg
 import pytest
 
-from pysync.errors import NotFoundError, PysyncError
-from pysync.replication.polling import CONNECTIONS_PER_SERVER, ask
+from pysync.errors import DatabaseUnreachableError, NotFoundError, PysyncError
+from pysync.replication.polling import CONNECTIONS_PER_SERVER, REFUSAL_SECONDS, ask
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 
@@ -69,6 +70,41 @@ def test_whoever_hangs_holds_up_nobody() -> None:
     late = [n for n, answer in enumerate(answers) if isinstance(answer, PysyncError)]
     assert late == [0, 5]
     assert str(answers[0]) == "no answer within 1 s"
+
+
+def test_turns_are_waited_for_as_long_as_anybody_answers() -> None:
+    """All of them take longer than one may; so nobody is told of as if it had been asked."""
+
+    def question(course: Course) -> str:
+        time.sleep(0.1)
+        return course.course_id
+
+    wanted = courses(15 * CONNECTIONS_PER_SERVER)
+    began = time.monotonic()
+    assert ask(wanted, question, seconds=1) == [each.course_id for each in wanted]
+    assert time.monotonic() - began > 1
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    """Whether its courses hang or can't be reached after a while; the others' turns are theirs."""
+    end = threading.Event()
+
+    def question(course: Course) -> str:
+        if "h0" not in course.conninfo:
+            return course.course_id
+        if end.wait(REFUSAL_SECONDS + 0.1):
+            return course.course_id
+        raise DatabaseUnreachableError("timeout")
+
+    began = time.monotonic()
+    answers = ask(courses(8 * CONNECTIONS_PER_SERVER, servers=2), question, seconds=1.5)
+    end.set()
+    assert time.monotonic() - began < 15
+    found = Counter(str(answer) for answer in answers[::2])
+    assert found["it wasn't asked: no course of its server has answered for 1.5 s"] > 0
+    assert found["timeout"] >= CONNECTIONS_PER_SERVER
+    assert len(found) <= 3
+    assert answers[1::2] == [str(n) for n in range(1, len(answers), 2)]
 
 
 def test_servers_and_callers_have_their_limits() -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from psycopg import errors, sql
 from psycopg.rows import class_row
@@ -37,18 +37,19 @@ class Drift:
     fingerprint: str | None = None
 
 
-def course_drift(database: Connection, course: Course) -> Drift:
+def course_drift(database: Connection, course: Course, revision: str | None = None) -> Drift:
     """Return what isn't as it should be in a course's database.
 
     Its catalog is compared unless it still has the fingerprint under which nothing differed.
 
+    :param revision: where it is in its lineage, if it has said so.
     :raises psycopg.Error: if the database can't be asked.
     """
     argument = word(course.course_id)
     command = f"pysync migrate course {argument}"
-    if findings := revision_findings(database, COURSE, "course database", command):
+    if findings := revision_findings(database, COURSE, "course database", command, revision):
         return Drift(findings)
-    names = {"tables": list(REPLICATED_TABLES)}
+    names = {"tables": list(REPLICATED_TABLES), "name": course.replication_name}
     with database.cursor(row_factory=class_row(_Surroundings)) as cursor:
         around = cursor.execute(_QUERIES["surroundings"], names).fetchone()
     assert around is not None  # noqa: S101 - it has one row
@@ -66,10 +67,10 @@ def course_drift(database: Connection, course: Course) -> Drift:
         *_search_path_findings(database, around.search_path, around.others),
         *(
             finding
-            for role, path in database.execute(_QUERIES["own_search_paths"], names).fetchall()
+            for role, path in around.own_search_paths
             for finding in _own_path_findings(database, role, path, around.others)
         ),
-        *subscription_findings(database, course),
+        *(subscription_findings(course, **around.subscription) if around.subscription else ()),
         *compared.tables,
         *(_owner_findings(database) if around.foreign else ()),
         *(
@@ -94,6 +95,8 @@ class _Surroundings:
     is_copy: bool
     foreign: list[str]
     forced: list[str]
+    own_search_paths: list[tuple[str, str]]
+    subscription: dict[str, Any] | None
 
 
 def _owner_findings(database: Connection) -> list[Finding]:

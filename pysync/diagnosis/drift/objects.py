@@ -57,14 +57,20 @@ class Compared:
 
 
 def revision_findings(
-    connection: Connection, lineage: Lineage, subject: str, command: str
+    connection: Connection,
+    lineage: Lineage,
+    subject: str,
+    command: str,
+    current: str | None = None,
 ) -> list[Finding]:
     """Compare a database's revision with the newest of its lineage.
 
     :param subject: the database in words.
     :param command: what migrates it.
+    :param current: its revision, if it has said so.
     """
-    current, newest = current_revision(connection, lineage), head_revision(lineage)
+    newest = head_revision(lineage)
+    current = current or current_revision(connection, lineage)
     cause = f"is at revision {current or 'base'}, this pysync needs {newest}"
     remedy = f"run '{command}', or install a newer pysync if it doesn't know that revision"
     return [] if current == newest else [Finding(subject, cause, remedy)]

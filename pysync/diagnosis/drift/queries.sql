@@ -25,25 +25,14 @@ select c.relname::text, r.rolname::text
                     where a.table_name = c.relname and a.keeps_owner)
  order by 1;
 
--- name: subscription
--- What a subscription follows, what was set on it, and whether its owner is a superuser. A column that
--- this server's catalog lacks is that of `without`.
-select found.*
-  from (values (null::boolean, null::text)) as without (subrunasowner, suborigin)
- cross join lateral (
-           select s.subslotname::text as slot_name, s.subpublications::text[] as publications,
-                  r.rolsuper as of_superuser, s.subsynccommit as synchronous_commit,
-                  subrunasowner as runs_as_owner, suborigin as origin
-             from pg_catalog.pg_subscription s
-             join pg_catalog.pg_roles r on r.oid = s.subowner
-            where s.subname = %(name)s
-              and s.subdbid = (select d.oid from pg_catalog.pg_database d
-                                where d.datname = pg_catalog.current_database())) as found;
-
 -- name: surroundings
 -- Where else relations have the replicated tables' names; the database's own search_path; whether it
 -- is a copy; of the replicated tables those that aren't pysync's, and those into which replication
--- can't write, since policies hold for their owners, too.
+-- can't write, since policies hold for their owners, too. Roles that may read them and have a
+-- search_path of their own: a superuser's counts where it was set for this database, else it is the
+-- server's administrator's. What the subscription follows, what was set on it, and whether its owner
+-- is a superuser: a column that this server's catalog lacks is that of `without`. All in one, since
+-- a session that has just begun pays for each statement.
 select array(select pg_catalog.format('%%s.%%s', n.nspname, c.relname)
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
               where n.nspname <> 'course' and not n.nspname ^@ 'pg_' and c.relname = any (%(tables)s)
@@ -70,32 +59,38 @@ select array(select pg_catalog.format('%%s.%%s', n.nspname, c.relname)
               where c.relnamespace = 'course'::pg_catalog.regnamespace
                 and c.relname = any (%(tables)s)
                 and c.relrowsecurity and c.relforcerowsecurity
-              order by 1) as forced
+              order by 1) as forced,
+       array(select array[r.rolname::text, path.setting]
+               from pg_catalog.pg_roles r
+              cross join lateral (
+                        select pg_catalog.substr(setting, 13) as setting
+                          from pg_catalog.pg_db_role_setting s
+                          left join pg_catalog.pg_database d on d.oid = s.setdatabase
+                         cross join unnest(s.setconfig) as setting
+                         where s.setrole = r.oid and setting ^@ 'search_path='
+                           and (d.datname = pg_catalog.current_database()
+                                or s.setdatabase = 0 and not r.rolsuper)
+                         order by s.setdatabase = 0
+                         limit 1) as path
+              where r.rolcanlogin
+                and pg_catalog.has_schema_privilege(r.oid, 'course', 'usage')
+                and exists (
+                        select from unnest(%(tables)s::text[]) as t (name)
+                         where pg_catalog.has_any_column_privilege(
+                                   r.oid, pg_catalog.to_regclass('course.' || t.name), 'select'))
+              order by r.rolname) as own_search_paths,
+       (select to_jsonb(found)
+          from (values (null::boolean, null::text)) as without (subrunasowner, suborigin)
+         cross join lateral (
+                   select s.subslotname::text as slot_name, s.subpublications::text[] as publications,
+                          r.rolsuper as of_superuser, s.subsynccommit as synchronous_commit,
+                          subrunasowner as runs_as_owner, suborigin as origin
+                     from pg_catalog.pg_subscription s
+                     join pg_catalog.pg_roles r on r.oid = s.subowner
+                    where s.subname = %(name)s
+                      and s.subdbid = here.oid) as found) as subscription
   from pg_catalog.pg_database as here
  where here.datname = pg_catalog.current_database();
-
--- name: own_search_paths
--- Roles that may read the replicated tables and have a search_path of their own. A superuser's counts
--- where it was set for this database: else it is the server's administrator's.
-select r.rolname::text, path.setting
-  from pg_catalog.pg_roles r
- cross join lateral (
-           select pg_catalog.substr(setting, 13) as setting
-             from pg_catalog.pg_db_role_setting s
-             left join pg_catalog.pg_database d on d.oid = s.setdatabase
-            cross join unnest(s.setconfig) as setting
-            where s.setrole = r.oid and setting ^@ 'search_path='
-              and (d.datname = pg_catalog.current_database()
-                   or s.setdatabase = 0 and not r.rolsuper)
-            order by s.setdatabase = 0
-            limit 1) as path
- where r.rolcanlogin
-   and pg_catalog.has_schema_privilege(r.oid, 'course', 'usage')
-   and exists (
-           select from unnest(%(tables)s::text[]) as t (name)
-            where pg_catalog.has_any_column_privilege(
-                      r.oid, pg_catalog.to_regclass('course.' || t.name), 'select'))
- order by 1;
 
 -- name: hiding_policies
 -- Policies that hide rows of the portal's own tables from the triggers: table, policy, its two

@@ -3,23 +3,27 @@
 from collections.abc import Iterator
 
 from pysync.db.catalog import quoted_name
-from pysync.db.connections import Connection
-from pysync.db.queries import load
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.replication import slots
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 
-_QUERIES = load(__file__)
 
+def subscription_findings(
+    course: Course,
+    *,
+    slot_name: str | None,
+    publications: list[str],
+    of_superuser: bool,
+    synchronous_commit: str,
+    runs_as_owner: bool | None,
+    origin: str | None,
+) -> Iterator[Finding]:
+    """Return what keeps a subscription from bringing all of its course's changes, and no more.
 
-def subscription_findings(database: Connection, course: Course) -> Iterator[Finding]:
-    """Return what keeps a subscription from bringing all of its course's changes, and no more."""
+    :param runs_as_owner: ``None`` where a server has no choice.
+    """
     name, argument = course.replication_name, word(course.course_id)
-    found = database.execute(_QUERIES["subscription"], {"name": name}).fetchone()
-    if found is None:
-        return
-    slot, publications, superuser, synchronous_commit, runs_as_owner, origin = found
     subject = f"subscription '{name}'"
     resync = f"pysync resync {argument}"
 
@@ -35,15 +39,17 @@ def subscription_findings(database: Connection, course: Course) -> Iterator[Find
             + Text(f"; then '{resync}' for what was missed"),
         )
     # The latter is that of a merge, until it takes its place.
-    if slot not in (None, name, slots.merged(name)):
-        cause = f"follows slot '{slot}' rather than its own {IN_COURSE}: changes may be missing"
+    if slot_name not in (None, name, slots.merged(name)):
+        cause = (
+            f"follows slot '{slot_name}' rather than its own {IN_COURSE}: changes may be missing"
+        )
         yield Finding(subject, cause, f"run '{resync}'")
     if origin == "none":
         cause = f"leaves out what others replicate into the portal {IN_COURSE} (origin is none)"
         mend = alter("set (origin = any)") + Text(f"; then '{resync}' for what was missed")
         yield Finding(subject, cause, mend)
     # Up to 15 it has no choice.
-    if superuser if runs_as_owner is None else runs_as_owner:
+    if of_superuser if runs_as_owner is None else runs_as_owner:
         yield Finding(
             subject,
             f"applies rows with the rights of its own owner {IN_COURSE}: so would whatever owners "

@@ -4,19 +4,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, final
+from uuid import UUID
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.errors import said
 from pysync.db.queries import load
 from pysync.findings import IN_COURSE, Finding, run
+from pysync.replication import identities
 from pysync.replication.registry import Course
 from pysync.texts import Text, word
 
 QUERIES: Final = load(__file__)
+_PARTS: Final = {
+    name: sql.SQL("({})").format(QUERIES[name]) for name in ("facts", "applied_position")
+}
+_ALL_AT_ONCE: Final = sql.SQL(QUERIES["all_at_once"].format(**_PARTS).as_string(None))
 
 
 @final
@@ -25,6 +31,8 @@ class Facts:
     """The row of ``course.replication_status`` at one moment; positions are bytes of the WAL.
 
     :param owner: the course that the database belongs to.
+    :param portal_id: the portal that says it has it, ``revision`` where it is in its lineage; both
+        may have to be asked for.
     :param missing_until: until when the portal's changes never arrived, from ``missing_since`` on.
     :param applied_at: what is applied, where our role may see it.
     :param altered: why the view couldn't be read; only whether there is a subscription is known.
@@ -33,6 +41,8 @@ class Facts:
     subscription_exists: bool
     subscription_enabled: bool | None
     owner: str | None = None
+    portal_id: UUID | None = None
+    revision: str | None = None
     mark: int | None = None
     marked_at: datetime | None = None
     worker_pid: int | None = None
@@ -54,10 +64,22 @@ class Facts:
 
 
 def read_facts(database: Connection, course: Course) -> Facts:
-    """Read what a course database says; a view that is missing or altered is a finding."""
+    """Read what a course database says; a view that is missing or altered is a finding.
+
+    :raises ForeignDatabaseError: if it is another portal's.
+    """
     names = {"name": course.replication_name, "course_id": course.course_id}
     altered = None
     with database.cursor(row_factory=class_row(Facts)) as cursor:
+        try:
+            facts = cursor.execute(_ALL_AT_ONCE, names).fetchone()
+            assert facts is not None  # noqa: S101 - it has one row
+        except (psycopg.ProgrammingError, psycopg.DataError):
+            # It takes longer to say what isn't there, or isn't for us.
+            identities.require_ours(database, course.course_id, course.portal_id, copies=True)
+        else:
+            identities.require_portals(database, facts.portal_id, course.portal_id)
+            return facts
         try:
             facts = cursor.execute(QUERIES["facts"], names).fetchone()
         except errors.InsufficientPrivilege:

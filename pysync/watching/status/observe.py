@@ -1,7 +1,7 @@
 """Observe all courses at once: each twice if need be, with a mark sent in between."""
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -15,20 +15,21 @@ from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.diagnosis.drift import course_drift
 from pysync.errors import DatabaseUnreachableError, PysyncError
 from pysync.replication import processes
-from pysync.replication.polling import Databases, ask, server_of
+from pysync.replication.polling import (
+    COURSE_TIMEOUT_SECONDS,
+    REFUSAL_SECONDS,
+    Databases,
+    LateError,
+    ask,
+    server_of,
+)
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from pysync.watching.status import crowd
-from pysync.watching.status import portal as portal_side
-from pysync.watching.status.course import (
-    Facts,
-    read_facts,
-    read_mark,
-    read_strangers,
-)
+from pysync.watching.status.course import read_facts, read_mark, read_strangers
 from pysync.watching.status.hops import Publishers
+from pysync.watching.status.marking import Marks
 from pysync.watching.status.observation import Observation
-from pysync.watching.status.portal import Slot
 
 ARRIVAL_SECONDS: Final = 0.8
 """How long a mark may take before a course counts as behind."""
@@ -41,7 +42,6 @@ _CROWDED_SECONDS: Final = 0.15
 
 _COPYING_SECONDS: Final = 0.3
 _SLACK_SECONDS: Final = 0.5
-_REFUSAL_SECONDS: Final = 1
 
 
 def observe(
@@ -66,29 +66,22 @@ def observe(
         crowds = crowd.spared(databases, [s.course for s in seen.values() if not s.error], before)
         spared = {course_id for each in crowds for course_id in each.spared}
         asked = [s for i, s in seen.items() if not s.error and i not in spared]
-        look = partial(_ask, known=known, told=set())
-        seen |= _round(databases, asked, look, databases.timeout_seconds)
-
-        answers = {i: each.first for i, each in seen.items() if each.first}
-        ahead = _ahead(portal, wanted, answers, before)
-        # Also to those that are away: what they lose meanwhile shows by the marks among it.
-        marked = [i for i, each in seen.items() if each.course.fans_out and i not in ahead]
-        marks = portal_side.send_marks(portal, marked)
-        sent_at = time.monotonic()
-        seen = {i: replace(s, mark=marks.get(i), ahead=i in ahead) for i, s in seen.items()}
-
-        undecided = [each for each in seen.values() if each.undecided]
-        arrive = partial(_await, crowded=databases.crowded)
-        seen |= _round(databases, undecided, arrive, PATIENCE_SECONDS + _SLACK_SECONDS)
+        marks = Marks(portal, wanted, before, len(asked))
+        look = partial(_look, databases, known=known, told=set(), marks=marks)
+        seen |= look(asked)
+        marks.finish()
+        seen = {
+            i: replace(s, mark=marks.sent.get(i), ahead=i in marks.ahead) for i, s in seen.items()
+        }
         for each in crowds:
             now = before | publishers.slots()
             seen |= crowd.settle(databases, each, seen, before, now)
             # Who gets on, or didn't answer in time: its server does.
             again = [replace(s, error=None) for s in seen.values() if each.has_still_to_ask(s)]
-            seen |= _round(databases, again, look, databases.timeout_seconds)
+            seen |= look(again)
         if undecided := [each for each in seen.values() if each.undecided]:
-            # In a crowd, and where no mark could be sent, nobody has waited yet.
-            time.sleep(max(sent_at + ARRIVAL_SECONDS - time.monotonic(), 0))
+            # In a crowd nobody has waited for long, where no mark could be sent nobody at all.
+            time.sleep(max(marks.sent_at + ARRIVAL_SECONDS - time.monotonic(), 0))
             seen |= _round(databases, undecided, _ask_again, PATIENCE_SECONDS)
     for missed in [each for each in seen.values() if each.missed]:
         if (publisher := publishers.of(missed.course)) is not None:
@@ -120,7 +113,7 @@ def _round(
                 return question(database, seen[course.course_id])
         except DatabaseUnreachableError as error:
             # A server without the database says so at once; of one that hangs more isn't learned.
-            gone = time.monotonic() - began < _REFUSAL_SECONDS and _is_gone(course)
+            gone = time.monotonic() - began < REFUSAL_SECONDS and _is_gone(course)
             return replace(seen[course.course_id], error=error, database_is_gone=gone)
 
     answers = ask([each.course for each in asked], in_database, seconds=seconds)
@@ -128,6 +121,34 @@ def _round(
         i: replace(each, error=answer) if isinstance(answer, PysyncError) else answer
         for (i, each), answer in zip(seen.items(), answers, strict=True)
     }
+
+
+def _look(
+    databases: Databases,
+    asked: Sequence[Observation],
+    *,
+    known: list[str],
+    told: set[Hashable],
+    marks: Marks,
+) -> dict[CourseId, Observation]:
+    """See what these courses say, send each a mark and wait for it, all in one session of each."""
+    looked: dict[CourseId, Observation] = {}
+
+    def question(database: Connection, seen: Observation) -> Observation:
+        end = time.monotonic() + COURSE_TIMEOUT_SECONDS - _SLACK_SECONDS
+        course_id = seen.course.course_id
+        seen = looked[course_id] = _ask(database, seen, known=known, told=told)
+        if seen.first is not None:
+            marks.send(course_id, seen.first)
+        seen = replace(seen, mark=marks.sent.get(course_id), ahead=course_id in marks.ahead)
+        if not seen.undecided:
+            return seen
+        return _await(database, seen, end, crowded=databases.crowded)
+
+    found = _round(databases, asked, question, databases.timeout_seconds)
+    # Of whom something is known only the wait was cut short.
+    late = [i for i, each in found.items() if isinstance(each.error, LateError) and i in looked]
+    return found | {i: looked[i] for i in late}
 
 
 def _ask(
@@ -150,7 +171,7 @@ def _ask(
     drift, fingerprint = [first.altered] if first.altered else [], None
     # Of another course's database no more is to be said than whose it is.
     if first.owner == seen.course.course_id or first.altered:
-        found = course_drift(database, seen.course)
+        found = course_drift(database, seen.course, first.revision)
         drift, fingerprint = drift + found.findings, found.fingerprint
     return replace(
         seen,
@@ -163,8 +184,9 @@ def _ask(
     )
 
 
-def _await(database: Connection, seen: Observation, *, crowded: bool) -> Observation:
+def _await(database: Connection, seen: Observation, end: float, *, crowded: bool) -> Observation:
     """Wait for the mark that was sent, or see whether first copies get on."""
+    sent_at = time.monotonic()
     first = seen.first
     if first is None or seen.mark is None:
         return seen
@@ -173,14 +195,18 @@ def _await(database: Connection, seen: Observation, *, crowded: bool) -> Observa
         time.sleep(_COPYING_SECONDS)
         seen = replace(seen, last=read_facts(database, seen.course), seen_at=time.monotonic())
         return _with_workers(database, seen)
-    if (seen := _with_mark(database, seen)).arrived:
+    if (seen := _until(database, seen, sent_at + _CROWDED_SECONDS)).arrived:
         return seen
     seen = _with_workers(database, seen)
     healthy = seen.slots[0].slot_active and not first.apply_errors
     patience = PATIENCE_SECONDS if healthy else ARRIVAL_SECONDS
-    deadline = time.monotonic() + (_CROWDED_SECONDS if crowded else patience)
+    return seen if crowded else _until(database, seen, min(sent_at + patience, end))
+
+
+def _until(database: Connection, seen: Observation, end: float) -> Observation:
+    """Wait for the mark that was sent."""
     pause_seconds = 0.002
-    while not (seen := _with_mark(database, seen)).arrived and seen.seen_at <= deadline:
+    while not (seen := _with_mark(database, seen)).arrived and seen.seen_at <= end:
         time.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 1.5, 0.05)
     return seen
@@ -204,32 +230,6 @@ def _with_mark(database: Connection, seen: Observation) -> Observation:
     mark = read_mark(database, seen.course)
     arrived = seen.mark is not None and mark is not None and mark >= seen.mark.number
     return replace(seen, arrived=arrived, seen_at=time.monotonic())
-
-
-def _ahead(
-    portal: Connection,
-    wanted: Sequence[Course],
-    answers: Mapping[CourseId, Facts],
-    slots: Mapping[str, Slot],
-) -> list[CourseId]:
-    """Return the courses that know more than the portal does: it was restored from a backup.
-
-    Marks are read after the courses', so a course can't know a newer one otherwise; its position
-    is compared with the end of the portal's WAL.
-    """
-    marks = {course_id: slot.mark for course_id, slot in portal_side.read_slots(portal).items()}
-    wal_at = portal_side.read_wal_position(portal)
-    direct = {course.course_id for course in wanted if course.relay is None}
-    return [
-        course_id
-        for course_id, facts in answers.items()
-        if (facts.mark or 0) > (marks.get(course_id) or 0)
-        or (
-            course_id in direct
-            and slots[course_id].slot_exists
-            and (facts.applied_at or 0) > wal_at
-        )
-    ]
 
 
 def _is_gone(course: Course) -> bool:

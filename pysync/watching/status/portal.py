@@ -111,6 +111,12 @@ def send_marks(portal: Connection, course_ids: Sequence[str]) -> dict[str, Mark]
     return {}
 
 
+def read_marks(portal: Connection, course_ids: Sequence[str]) -> dict[str, int | None]:
+    """Return the newest mark of each of these courses on the portal."""
+    query = "select course_id, mark from pysync.subscription_status where course_id = any (%s)"
+    return dict(portal.execute(query, (list(course_ids),)).fetchall())
+
+
 def read_wal_position(portal: Connection) -> int:
     """Return the end of the portal's WAL, in bytes."""
     return int(fetch_value(portal, _QUERIES["wal_position"]))

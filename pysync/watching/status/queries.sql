@@ -77,6 +77,15 @@ select here.course_id::text as owner,
  order by ours.found desc
  limit 1;
 
+-- name: all_at_once
+-- The facts, and what else is asked for if all of it is there and our role may see it: the portal that
+-- says it has the course, its revision, and what is applied.
+select facts.*,
+       (select this_course.portal_id from course.this_course) as portal_id,
+       (select alembic_version.version_num from course.alembic_version) as revision,
+       {applied_position} as applied_at
+  from {facts} as facts;
+
 -- name: subscription
 -- Whether the subscription is there and enabled, where the view can't say.
 select count(*) > 0 as subscription_exists, bool_or(s.subenabled) as subscription_enabled
