@@ -13,7 +13,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pysync.types import CourseId
+from pysync.lifecycle import courses
+from pysync.types import CourseId, relay_id
 from pysync.verification import rebuild, repair, settle
 from tests.acceptance.test_cli_process import cli, courses_of, succeed
 from tests.acceptance.test_cli_verify import (
@@ -94,15 +95,36 @@ IN_COURSE = [
 
 
 @pytest.fixture
-def busy(site: Site) -> Site:
-    """A course of some hundred members; nobody writes yet."""
+def users(site: Site) -> Site:
     site.execute(
         "with added as (insert into auth_user (username, password)"
         "   select 'user' || n, 'x' from generate_series(1, %s) as n returning id)"
         " insert into auth_userprofile (user_id, name) select id, 'name' from added",
         USERS,
     )
-    site.add("A")
+    return site
+
+
+@pytest.fixture
+def busy(users: Site) -> Site:
+    """A course of some hundred members; nobody writes yet."""
+    users.add("A")
+    return fill(users)
+
+
+@pytest.fixture
+def relay(users: Site) -> str:
+    """The same by way of a relay."""
+    conninfo = users.new_database()
+    courses.add(users.portal, relay_id("north"), conninfo, Silent())
+    users.databases["A"] = users.new_database()
+    via = relay_id("north")
+    courses.add(users.portal, CourseId("A"), users.databases["A"], Silent(), relay=via)
+    fill(users)
+    return conninfo
+
+
+def fill(site: Site) -> Site:
     site.execute(
         "insert into student_courseenrollment (user_id, course_id) select id, 'A' from auth_user"
     )
@@ -187,6 +209,44 @@ def test_repair_beside_the_apply_worker_loses_nothing(busy: Site) -> None:
     assert courses_of("status", portal=busy.portal)["A"]["apply_errors"] == 0
     course.execute("update auth_user set last_login = null")
     assert_live_rows(busy, "A")
+
+
+def test_repair_of_a_relay_beside_two_apply_workers_loses_nothing(users: Site, relay: str) -> None:
+    """Rows are wrong in each place, on the relay with and without being sent on.
+
+    Rows that the relay alone lacks are of those left alone: else what takes their place on the portal
+    would stop the course at what it has still.
+    """
+    name = users.one("select replication_name from pysync.course where course_id = 'A'")
+    silence = f"alter publication {name} set (publish = '')"
+    wrong = (
+        "update course.auth_user set first_name = 'y' where id % 3 = 0",
+        "delete from course.auth_userprofile where id % 4 = 0 and user_id <= 100",
+        "delete from course.student_courseenrollment where id % 7 = 0 and user_id <= 100",
+    )
+    with writing(users, IN_COURSE[1:]):
+        for again in (False, True):
+            behind_triggers(
+                relay,
+                *([silence] if again else []),
+                *wrong,
+                *([silence.replace("''", "'insert, update, delete'")] if again else []),
+            )
+            behind_triggers(
+                users.databases["A"],
+                "update auth_user set username = 'wrong' || id where id % 2 = 0",
+                "delete from student_courseenrollment where id % 5 = 0",
+            )
+            done = repair(users.portal, CourseId("A"), Silent())
+            assert done.after is not None
+            assert done.after.clean, done.after
+            assert {each.place.value for each in done.mended} == {"relay", "course"}
+    users.wait("A")
+    assert_clean(users)
+    found = courses_of("status", portal=users.portal)
+    assert {each["apply_errors"] for each in found.values()} == {0}
+    users.course("A").execute("update auth_user set last_login = null")
+    assert_live_rows(users, "A")
 
 
 def test_rebuild_beside_applications(busy: Site) -> None:
