@@ -165,6 +165,7 @@ def merged(work: Work) -> Iterator[list[Changes]]:
                 # The portal gets to know them, and the next snapshot holds them, scrubbed.
                 fan_out.keep_scrubbed(work.portal, work.course.course_id, error.user_ids)
                 scrubbed.update(error.user_ids)
+                fence(work)
                 continue
             session.close()
             yield [_with_scrubbed(each, len(scrubbed)) for each in differences]

@@ -63,5 +63,8 @@ def mend(
     """
     with translated(f"course '{course_id}'"), portal.transaction(), ExitStack() as stack:
         if silenced is not None:
+            # Two courses of a relay may be repaired at once, and have one publication.
+            lock = "select from pysync.course where course_id = %s for no key update"
+            portal.execute(lock, [silenced.course_id])
             stack.enter_context(publications.silenced(portal, silenced, "update, delete"))
         fan_out.mend(portal, course_id, user_ids)

@@ -14,7 +14,7 @@ from tests.acceptance.test_cli_process import cli, courses_of, read_json, succee
 from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.acceptance.test_relays import add, add_relay, states
 from tests.integration.fan_out import TABLES
-from tests.support import Rows, Site, assert_live_rows, enroll, insert_user
+from tests.support import Rows, Site, assert_live_rows, enroll, eventually, insert_user
 
 pytestmark = pytest.mark.oldest_and_newest("what decoding, conflicts and workers are like")
 
@@ -274,3 +274,34 @@ def test_what_waits_for_a_relay_says_so(site: Site) -> None:
     assert "pysync resync relay:north" in erased.stdout
     succeed("resync", "relay:north", portal=site.portal)
     assert "A: confirmed" in succeed("erase", "ada", portal=site.portal)
+
+
+def test_a_course_that_stops_behind_a_relay_is_told_and_mended(site: Site) -> None:
+    add_relay(site)
+    add(site, "A", "north")
+    # A row of the course's own points at a user who is in the way and whom nobody knows.
+    tamper(site.databases["A"], site, None, stray(99, "A"))
+    site.course("A").execute(
+        "create table notes (user_id bigint references course.auth_user);"
+        " insert into notes values (99)"
+    )
+    enroll(site, insert_user(site, "stray"), "A")
+    found = eventually(
+        lambda: (told := courses_of("status", portal=site.portal))["A"]["state"] == "stuck" and told
+    )
+    assert found["relay:north"]["state"] == "streaming"
+    assert "auth_user" in found["A"]["cause"]
+    assert "username" in found["A"]["cause"]
+    # Once the portal knows that user, scrubbed, the relay has to know it, too.
+    succeed("resync", "A", portal=site.portal)
+    site.wait()
+    assert set(states(site).values()) == {"streaming"}
+    assert found_clean(site)
+    assert site.course("A").execute("select user_id from notes").fetchall() == [(99,)]
+    query = "select username from course.auth_user order by id"
+    names = [name for (name,) in site.course("A").execute(query).fetchall()]
+    assert names == ["stray", "deleted-99"]
+
+
+def found_clean(site: Site) -> bool:
+    return all(each["clean"] for each in found(site=site).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -15,9 +16,10 @@ from pysync.errors import LockedError
 from pysync.lifecycle import pause
 from pysync.migrate import plan
 from pysync.replication import registry
-from pysync.types import CourseId
+from pysync.types import CourseId, relay_id
+from pysync.verification import portal as portal_leg
 from tests.integration.fan_out import role
-from tests.support import Site
+from tests.support import Site, eventually, insert_user
 
 pytestmark = pytest.mark.every_major("which privilege a lock needs has changed since 15")
 
@@ -116,3 +118,26 @@ def test_of_two_commands_the_second_names_the_first(site: Site) -> None:
                 (second.info.backend_pid,)
             ]
         assert second.execute("select from pysync.turn").fetchall() == []
+
+
+@pytest.mark.oldest_and_newest("publications are altered alike on all")
+def test_courses_of_one_relay_take_turns_at_its_publication(site: Site) -> None:
+    """Or the second would fail once the first is through: a publication is one row of a catalog."""
+    site.register_only("A", "B", "relay:north")
+    site.execute("update pysync.course set carries = '{A,B}' where course_id = 'relay:north'")
+    site.execute('create publication "unused_relay:north" for table course.mark')
+    users = [insert_user(site, name) for name in ("ada", "bob")]
+    with (
+        closing(registry.connect_portal(site.portal)) as first,
+        closing(registry.connect_portal(site.portal)) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        relay = registry.get(first, relay_id("north"))
+        with first.transaction():
+            portal_leg.mend(first, CourseId("A"), users[:1], silenced=relay)
+            waiting = pool.submit(portal_leg.mend, second, CourseId("B"), users[1:], silenced=relay)
+            pid = second.info.backend_pid
+            query = "select wait_event_type from pg_stat_activity where pid = %s"
+            eventually(lambda: site.one(query, pid) == "Lock")
+        waiting.result()
+    assert site.one("select pubinsert from pg_publication where pubname = 'unused_relay:north'")
