@@ -1,4 +1,4 @@
--- A new course database; made of revisions 0d46259d969df2a5e6e0826087e1df1af95edc5771d4fe7f4f5464d743269d08
+-- A new course database; made of revisions 6f6a5ceede1c676d4e00e3d84dae1046882b6c92b2cfd3388511fb1641ffccad
 CREATE TABLE course.alembic_version (
     version_num VARCHAR(32) NOT NULL, 
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -492,6 +492,18 @@ begin
     -- What it follows has been committed here, unless a merge brings all at once.
     new.position := case when current_setting('pysync.merges', true) is distinct from 'on'
                          then pg_current_wal_insert_lsn() - '0/0' end;
+    -- A relay sees by its own marks what it lacks; those of others are for its courses. A merge brings
+    -- all at once, and so it comes to them: there the mark follows what the relay had.
+    if new.course_id <> (select here.course_id from course.this_course as here) then
+        if new.position is null then
+            new.predecessors := coalesce(
+                (select jsonb_object_agg(here.id, here.number)
+                   from course.mark as here
+                  where here.course_id = new.course_id),
+                '{}');
+        end if;
+        return new;
+    end if;
     -- A first copy brings rows one by one, and none of them was sent to be followed.
     if tg_op = 'INSERT' and exists (
         select from pg_catalog.pg_subscription_rel as subscribed

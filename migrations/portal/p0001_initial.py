@@ -384,6 +384,13 @@ REGISTRY_TABLES = [
             sa.Text,
             comment="of its database's, when a report last saw nothing in it that differs",
         ),
+        sa.Column(
+            "awaits",
+            postgresql.ARRAY(sa.Text),
+            nullable=False,
+            server_default=sa.text("'{}'"),
+            comment="those of them whose rows it hasn't got until its next merge",
+        ),
         sa.PrimaryKeyConstraint("course_id", name="course_pkey"),
         sa.UniqueConstraint("replication_name", name="course_replication_name_key"),
         sa.ForeignKeyConstraint(["relay"], ["pysync.course.course_id"], name="course_relay_fkey"),

@@ -54,6 +54,12 @@ def written_out(connection: Connection, conninfo: str) -> str:
     return without_secrets(compose(found))
 
 
+def place_of(conninfo: str) -> str:
+    """Return what of a string says which database it leads to, and not as whom, nor how."""
+    found = parse(conninfo)
+    return compose({name: found[name] for name in (*_PLACE, "dbname") if name in found})
+
+
 def left_to_environment(conninfo: str) -> list[str]:
     """Return what a string that was written down leaves to its reader's environment."""
     parameters = parse(conninfo)

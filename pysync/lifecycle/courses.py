@@ -228,9 +228,9 @@ def remove(
         course = registry.get(portal, course_id)
         grants.require_own_roles(portal)
         members = fan_out.count_members(portal, course_id)
-        if course.carries:
+        if streams := [each for each in registry.courses(portal) if each.relay == course_id]:
             raise ReplicationError(
-                f"{course.subject} carries {len(course.carries)} courses",
+                f"{course.subject} has {len(streams)} courses, which stream from it",
                 "move them elsewhere, or remove them, first: see 'pysync relay list'",
             )
         with ExitStack() as stack:

@@ -8,7 +8,7 @@ the course's name. So we may be killed anywhere: before the commit the course ha
 what belongs to it, afterwards the new one and what belongs to that; :func:`settle` tidies up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
@@ -61,11 +61,10 @@ RELAY_SECONDS: Final = 10
 """How long a relay may take to have what the portal has before a course is merged from it."""
 
 
-def subscribe(work: Work, chosen: Settings = AS_MADE, *, anew: bool = False) -> None:
+def subscribe(work: Work, chosen: Settings = AS_MADE) -> None:
     """See to it that a course has a subscription, stopped, that copies no tables itself.
 
     :param chosen: what is to be set on it if there is none yet.
-    :param anew: the one it has is another publisher's, whose positions mean nothing here.
     """
     database, course, portal = work.database, work.course, work.publisher.connection
     grants.require_merging(database, work.subject)
@@ -74,11 +73,7 @@ def subscribe(work: Work, chosen: Settings = AS_MADE, *, anew: bool = False) -> 
         subscriptions.stop(database, course)
         settle(work.portal, work.publisher, work.database, work.course)
         # Positions of a portal that was restored or replaced may be past all that it has now.
-        if (
-            not anew
-            and found.copied
-            and not positions.is_past(database, course, slots.position(portal))
-        ):
+        if found.copied and not positions.is_past(database, course, slots.position(portal)):
             return
         checks.check_reachable(portal, database, course.replication_name, work.subscriber)
         chosen = settings.read(database, course.replication_name)
@@ -95,10 +90,12 @@ def fence(work: Work) -> None:
 
     :raises ReplicationError: if the relay has lost changes, or doesn't get there in time.
     """
-    relay = work.publisher.relay
+    relay, course = work.publisher.relay, work.course
     if relay is None:
         return
-    if relay.lost_at is not None:
+    # One that is being added has no rows that it could lack.
+    lacks = course.ready and course.course_id not in {*relay.carries} - {*relay.awaits}
+    if relay.lost_at is not None or lacks:
         raise ReplicationError(
             f"{work.subject} streams from {relay.subject}, which lacks rows",
             f"run 'pysync resync {word(relay.course_id)}' first",
@@ -143,9 +140,11 @@ def record(work: Work) -> Work:
 
 
 @contextmanager
-def merged(work: Work) -> Iterator[list[Changes]]:
+def merged(work: Work, turn: Callable[[], None] = lambda: None) -> Iterator[list[Changes]]:
     """Merge what the portal holds for a course into its database, whose subscription is stopped.
 
+    :param turn: is called once nothing is left to do but to have the subscription go on from here:
+        it may be another one from then on. Perhaps more than once.
     :returns: what was done, committed when the block begins.
     :raises LockedError: if sessions in the course keep rows locked.
     """
@@ -160,7 +159,7 @@ def merged(work: Work) -> Iterator[list[Changes]]:
             _stage(work, point, session)
             work.progress.step("merging")
             try:
-                differences = _merge_at(work, session, point)
+                differences = _merge_at(work, session, point, turn)
             except merge.ReferencedError as error:
                 # The portal gets to know them, and the next snapshot holds them, scrubbed.
                 fan_out.keep_scrubbed(work.portal, work.course.course_id, error.user_ids)
@@ -191,7 +190,9 @@ def _stage(work: Work, point: Point, session: Connection) -> None:
         merge.stage(point.reader, session, table, query, work.progress.advance, many=many)
 
 
-def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
+def _merge_at(
+    work: Work, session: Connection, point: Point, turn: Callable[[], None]
+) -> list[Changes]:
     course = work.course
     chosen = settings.read(session, course.replication_name)
 
@@ -200,6 +201,7 @@ def _merge_at(work: Work, session: Connection, point: Point) -> list[Changes]:
             done = merge.apply(session, PUBLISHED_TABLES, many=course.is_relay)
             # What was missing is here now; marks that the merge passed over are, too.
             session.execute("delete from course.missing_mark")
+            turn()
             # From here on it would keep WAL if we were killed: no sooner than it is needed.
             snapshots.keep_slot(
                 work.publisher,

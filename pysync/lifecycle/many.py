@@ -197,4 +197,7 @@ def _each(
         progress.advance(next(done))
         heard(course.course_id, answer)
 
-    ask(courses, work, at_once=jobs, heard=hear)
+    # What others stream from comes first: it is to be whole before they are.
+    for relays in (True, False):
+        now = [each for each in courses if each.is_relay is relays]
+        ask(now, work, at_once=jobs, heard=hear)

@@ -3,20 +3,16 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Final
 
 from pysync.db import addresses
 from pysync.db.connections import Connection, parse, without_secrets
-from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks, grants
-from pysync.errors import DatabaseUnreachableError
-from pysync.lifecycle import handover
+from pysync.errors import DatabaseUnreachableError, PysyncError, ReplicationError
+from pysync.lifecycle import handover, leaving
 from pysync.lifecycle.resync import resync
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
-from pysync.models.replicated import PUBLISHED
 from pysync.replication import (
-    marks,
     publications,
     publishers,
     registry,
@@ -29,10 +25,8 @@ from pysync.replication.databases import open_course
 from pysync.replication.merge import Outcome
 from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
+from pysync.texts import word
 from pysync.types import CourseId, Progress
-
-FENCE_SECONDS: Final = 60
-"""How long a relay may take to have what the portal had when it is to lose a course."""
 
 
 def prepare(
@@ -49,9 +43,9 @@ def prepare(
         found = registry.get_ready(portal, relay)
         for course in courses:
             registry.get_ready(portal, course)
-        if not {*found.carries} >= {*courses}:
-            relays.carry(portal, relay, courses, filled=True)
-        lacking = registry.get(portal, relay).lost_at is not None
+            relays.carry(portal, found.course_id, courses, filled=True)
+        found = registry.get(portal, relay)
+        lacking = found.lost_at is not None or {*found.awaits} & {*courses}
     if lacking:
         resync(portal_conninfo, relay, progress)
 
@@ -84,31 +78,71 @@ def reroute(
     ):
         require_head(portal)
         course = registry.get_ready(portal, course_id)
-        if course.relay == relay:
-            _leave(portal, None if relay is None else Publisher(portal_conninfo, portal), course)
-            return None
-        with (
-            _old(portal_conninfo, portal, course, force=force) as old,
-            publishers.opened(portal_conninfo, portal, replace(course, relay=relay)) as new,
-            closing(open_course((old or new).connection, course)) as database,
-        ):
-            grants.require_own_roles(portal, database)
-            grants.require_merging(database, course.subject)
-            subscriber = addresses.for_course(
-                new.connection, new.conninfo, portal_conninfo_for_course
-            )
-            course = replace(
+        if course.relay != relay:
+            return _reroute(
+                portal_conninfo,
+                portal,
                 course,
-                relay=relay,
-                portal_conninfo=without_secrets(subscriber),
-                replication_role=parse(subscriber)["user"],
+                relay,
+                progress,
+                portal_conninfo_for_course=portal_conninfo_for_course,
+                force=force,
             )
-            work = Work(portal, new, course, course.conninfo, database, subscriber, progress)
-            outcome = _hand_over(work, old)
-            _leave(portal, old, course)
-            if old is not None and old.relay is not None:
-                _clear(portal, old, course_id)
-            return outcome
+        if _is_settled(portal_conninfo, portal, course):
+            leaving.tidy(portal, course, everywhere=True)
+            return None
+    # It was interrupted in between.
+    return resync(
+        portal_conninfo,
+        course_id,
+        progress,
+        portal_conninfo_for_course=portal_conninfo_for_course,
+    )
+
+
+def _reroute(
+    portal_conninfo: str,
+    portal: Connection,
+    course: Course,
+    relay: CourseId | None,
+    progress: Progress,
+    *,
+    portal_conninfo_for_course: str | None,
+    force: bool,
+) -> Outcome:
+    with (
+        _old(portal_conninfo, portal, course, force=force) as old,
+        publishers.opened(portal_conninfo, portal, replace(course, relay=relay)) as new,
+        closing(open_course((old or new).connection, course)) as database,
+    ):
+        grants.require_own_roles(portal, database)
+        grants.require_merging(database, course.subject)
+        subscriber = addresses.for_course(new.connection, new.conninfo, portal_conninfo_for_course)
+        course = replace(
+            course,
+            relay=relay,
+            portal_conninfo=without_secrets(subscriber),
+            replication_role=parse(subscriber)["user"],
+        )
+        work = Work(portal, new, course, course.conninfo, database, subscriber, progress)
+        outcome = _hand_over(work)
+        leaving.tidy(portal, course, everywhere=True)
+        return outcome
+
+
+def _is_settled(portal_conninfo: str, portal: Connection, course: Course) -> bool:
+    """Return whether a course has its subscription to what it is registered to stream from."""
+    with (
+        publishers.opened(portal_conninfo, portal, course) as publisher,
+        closing(open_course(publisher.connection, course)) as database,
+    ):
+        found = subscriptions.find(database, course.replication_name)
+        return (
+            found is not None
+            and found.slot_name == course.replication_name
+            and (found.enabled or course.paused_position is not None)
+            and slots.is_usable(publisher.connection, course.replication_name)
+        )
 
 
 @contextmanager
@@ -133,49 +167,49 @@ def _old(
         opened.__exit__(None, None, None)
 
 
-def _hand_over(work: Work, old: Publisher | None) -> Outcome:
+def _hand_over(work: Work) -> Outcome:
+    """Merge, and have the course follow what it is to stream from in that moment.
+
+    Until then it has its subscription to what it leaves; from then on another merge finishes what
+    is interrupted.
+    """
     database, course, progress = work.database, work.course, work.progress
-    publisher = work.publisher.connection
+    publisher, name = work.publisher.connection, course.replication_name
     progress.step(f"checking the way to {work.publisher.name}")
-    checks.check_reachable(publisher, database, course.replication_name, work.subscriber)
+    checks.check_reachable(publisher, database, name, work.subscriber)
     found = checks.portal_server(publisher, adds=1, relay=work.publisher.relay)
     checks.enforce(found, progress)
     publications.grant_reading(publisher, course.replication_role)
     publications.ensure(publisher, course)
-    chosen = settings.read(database, course.replication_name)
-    before = subscriptions.find(database, course.replication_name)
+    slots.drop(publisher, course)
+    chosen = settings.read(database, name)
+    before = subscriptions.find(database, name)
+    has_left = False
+
+    def turn() -> None:
+        nonlocal has_left
+        if has_left:
+            return
+        subscriptions.drop(database, course)
+        has_left = True
+        registry.reregister(work.portal, course)
+        subscriptions.create(database, course, work.subscriber, copy_data=False, settings=chosen)
+
     progress.step("stopping the subscription")
     try:
         if before is not None:
             subscriptions.stop(database, course)
         handover.fence(work)
-    except BaseException:
-        if before is not None and before.enabled and old is not None and not database.closed:
+        with handover.merged(work, turn) as differences:
+            handover.start(handover.record(work))
+            return Outcome(differences, portal_conninfo=course.portal_conninfo)
+    except BaseException as error:
+        if not has_left and before is not None and before.enabled and not database.closed:
             subscriptions.enable(database, course)
+        if has_left and isinstance(error, PysyncError):
+            raise ReplicationError(
+                f"{course.subject} streams from {work.publisher.name} from now on, and isn't "
+                f"complete yet: {error.message}",
+                f"run 'pysync resync {word(course.course_id)}'",
+            ) from error
         raise
-    handover.subscribe(work, chosen, anew=True)
-    with handover.merged(work) as differences:
-        registry.reregister(work.portal, course)
-        handover.start(handover.record(work))
-        return Outcome(differences, portal_conninfo=course.portal_conninfo)
-
-
-def _leave(portal: Connection, old: Publisher | None, course: Course) -> None:
-    """Have what a course has left keep nothing for it any more."""
-    if old is not None:
-        slots.drop(old.connection, course)
-        publications.drop(old.connection, course)
-    for each in registry.subscribers(portal):
-        if each.course_id != course.relay and course.course_id in each.carries:
-            relays.leave(portal, each.course_id, [course.course_id])
-
-
-def _clear(portal: Connection, old: Publisher, course_id: CourseId) -> None:
-    """Delete a course's rows from a relay that isn't sent them any more."""
-    assert old.relay is not None  # noqa: S101
-    marks.fence(portal, old.connection, old.relay.course_id, FENCE_SECONDS)
-    with old.connection.transaction():
-        old.connection.execute("set local session_replication_role = replica")
-        for table in reversed(PUBLISHED):
-            with as_owner_of(old.connection, "course", table.name) as owner:
-                owner.execute(relays.DELETE.format(table.identifier), [course_id])

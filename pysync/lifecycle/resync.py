@@ -10,10 +10,10 @@ from pysync.db.connections import connect, parse, without_secrets
 from pysync.db.errors import translated
 from pysync.db.holders import waiting
 from pysync.db.transactions import patiently
-from pysync.diagnosis import grants
+from pysync.diagnosis import checks, grants
 from pysync.errors import ReplicationError, UnsuitableDatabaseError, WaitTimeoutError
 from pysync.findings import IN_COURSE
-from pysync.lifecycle import handover
+from pysync.lifecycle import handover, leaving
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
 from pysync.models.replicated import REPLICATED_TABLES
@@ -63,28 +63,42 @@ def resync(
         if table is not None:
             return Outcome([_one_table(opened, table)])
         identities.take(opened.portal, opened.database)
-        _readdress(opened)
-        publications.ensure(opened.publisher.connection, opened.course)
+        work = _readdress(opened, portal_conninfo_for_course)
+        publications.ensure(work.publisher.connection, work.course)
         progress.step("stopping the subscription")
-        before = subscriptions.find(opened.database, opened.course.replication_name)
+        before = subscriptions.find(work.database, work.course.replication_name)
         try:
-            handover.fence(opened)
-            handover.subscribe(opened)
-            work = handover.record(opened)
+            handover.fence(work)
+            handover.subscribe(work)
+            work = handover.record(work)
             with handover.merged(work) as differences:
                 before = None
                 handover.start(work)
+                leaving.tidy(work.portal, work.course)
                 way_back = work.course.portal_conninfo
                 return Outcome(differences, portal_conninfo=way_back)
         except BaseException:
             # Nothing was changed: a course that was streaming goes on.
             if before is not None and before.enabled:
-                _go_on(opened)
+                _go_on(work)
             raise
 
 
-def _readdress(work: Work) -> None:
-    """Have the course's server reach the portal as it is to from now on."""
+def _readdress(work: Work, given: str | None) -> Work:
+    """Have the course's server reach the portal as it is to from now on.
+
+    :param given: what somebody wants that to be.
+    :returns: the work with that way.
+    """
+    relay = work.publisher.relay
+    if relay is not None and given is None:
+        # It may have moved, and know of nobody who could have told its courses.
+        sender = work.publisher.connection
+        moved = addresses.for_course(
+            sender, relay.conninfo, addresses.place_of(relay.conninfo), work.subscriber
+        )
+        if moved != work.subscriber and not _arrives(work):
+            work = replace(work, subscriber=moved)
     new = replace(
         work.course,
         portal_conninfo=without_secrets(work.subscriber),
@@ -94,6 +108,17 @@ def _readdress(work: Work) -> None:
     # A merge that can't be followed by streaming would have been in vain.
     handover.readdress(work, work.course, probe=True)
     registry.reregister(work.portal, new)
+    return replace(work, course=new)
+
+
+def _arrives(work: Work) -> bool:
+    """Return whether the course's server arrives at what it streams from as it did until now."""
+    sender, name = work.publisher.connection, work.course.replication_name
+    try:
+        checks.check_reachable(sender, work.database, name, work.subscriber)
+    except ReplicationError:
+        return False
+    return True
 
 
 def preview(

@@ -234,6 +234,10 @@ class Course(PortalBase):
     catalog_fingerprint: Mapped[str | None] = mapped_column(
         comment="of its database's, when a report last saw nothing in it that differs"
     )
+    awaits: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"),
+        comment="those of them whose rows it hasn't got until its next merge",
+    )
 
 
 class Erasure(PortalBase):

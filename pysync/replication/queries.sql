@@ -352,8 +352,9 @@ select pid
  where subname = %(name)s and relid is null and last_msg_receipt_time is not null;
 
 -- name: courses
--- The registered courses, or one of them, and the portal that has them.
-select course.*, portal_status.portal_id
+-- The registered courses, or one of them, the portal that has them, and what is another one
+-- whenever something about a course has changed.
+select course.*, course.xmin::text::bigint as version, portal_status.portal_id
   from pysync.course
  cross join pysync.portal_status
  where course_id = coalesce(%(course_id)s, course_id)
@@ -386,6 +387,13 @@ update pysync.course
        course_system_identifier = %(course_system_identifier)s,
        course_database_oid = %(course_database_oid)s
  where course_id = %(course_id)s;
+
+-- name: record_losses
+-- Remember that courses lack changes: those about which nothing has changed since that was seen.
+update pysync.course
+   set lost_at = coalesce(lost_at, now())
+  from unnest(%(ids)s::text[], %(versions)s::bigint[]) as seen (id, version)
+ where course_id = seen.id and course.xmin::text::bigint = seen.version;
 
 -- name: forget_verification
 -- Make what was found before now, or is being looked for, count no more.
@@ -492,13 +500,19 @@ select {all}
  where not exists (select from {t} where {same});
 
 -- name: carry
--- Have a relay carry courses, unless it does; what it has to catch up with counts as lost.
+-- Have a relay carry courses, unless it does, and remember whose rows it hasn't got.
+with added as (
+    select array(select wanted.id
+                   from unnest(%(courses)s::text[]) as wanted (id)
+                  where wanted.id <> all (relay.carries)) as ids
+      from pysync.course as relay
+     where relay.course_id = %(relay)s
+)
 update pysync.course
-   set carries = carries || array(select added.id
-                                    from unnest(%(courses)s::text[]) as added (id)
-                                   where added.id <> all (carries)),
-       lost_at = case when %(lacks)s then coalesce(lost_at, now()) else lost_at end
- where course_id = %(relay)s and not carries @> %(courses)s::text[]
+   set carries = carries || added.ids,
+       awaits = case when %(lacks)s then awaits || added.ids else awaits end
+  from added
+ where course_id = %(relay)s and added.ids <> '{}'
 returning carries;
 
 -- name: leave
@@ -506,7 +520,10 @@ returning carries;
 update pysync.course
    set carries = array(select kept.id
                          from unnest(carries) as kept (id)
-                        where kept.id <> all (%(courses)s::text[]))
+                        where kept.id <> all (%(courses)s::text[])),
+       awaits = array(select kept.id
+                        from unnest(awaits) as kept (id)
+                       where kept.id <> all (%(courses)s::text[]))
  where course_id = %(relay)s and carries && %(courses)s::text[]
 returning carries;
 

@@ -48,7 +48,9 @@ class Course:
     relay: CourseId | None = None
     carries: tuple[str, ...] | list[str] = field(default=(), hash=False)
     catalog_fingerprint: str | None = None
+    awaits: tuple[str, ...] | list[str] = field(default=(), hash=False)
     portal_id: UUID | None = None
+    version: int | None = None
 
     @property
     def place(self) -> tuple[int | None, int | None]:
@@ -233,7 +235,8 @@ def record_merged(portal: Connection, course: CourseId) -> None:
     """Remember that a merge has brought what a course lacked, and that its slot is a new one."""
     with portal.transaction():
         statement = (
-            "update pysync.course set paused_position = null, lost_at = null where course_id = %s"
+            "update pysync.course set paused_position = null, lost_at = null, awaits = '{}'"
+            " where course_id = %s"
         )
         portal.execute(statement, (course,))
         # What differed is of no concern any more, nor what a verification finds that is under way.
@@ -246,12 +249,13 @@ def record_pause(portal: Connection, course: CourseId, position: int | None) -> 
     portal.execute(statement, (position, course))
 
 
-def record_losses(portal: Connection, lost: list[CourseId]) -> None:
-    """Remember that courses lack changes, until a merge has brought them."""
-    statement = (
-        "update pysync.course set lost_at = coalesce(lost_at, now()) where course_id = any (%s)"
-    )
-    portal.execute(statement, (lost,))
+def record_losses(portal: Connection, lost: list[Course]) -> None:
+    """Remember that courses lack changes, until a merge has brought them.
+
+    :param lost: as they were when that was seen: who has been worked on since may be whole.
+    """
+    seen = {"ids": [each.course_id for each in lost], "versions": [each.version for each in lost]}
+    portal.execute(QUERIES["record_losses"], seen)
 
 
 def record_fingerprints(portal: Connection, as_made: Mapping[CourseId, str | None]) -> None:

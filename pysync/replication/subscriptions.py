@@ -226,9 +226,10 @@ def drop(database: Connection, course: Course) -> None:
     if find(database, name) is None:
         return
     _alter(database, course, sql.SQL("disable"))
-    _alter(database, course, sql.SQL("set (slot_name = none)"))
+    # At once: without a slot it is none that could go on.
+    end = "alter subscription {name} set (slot_name = none); drop subscription {name}"
     with translated(f"subscription '{name}'"):
-        database.execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))
+        database.execute(sql.SQL(end).format(name=sql.Identifier(name)))
         workers.drop_role(database, name)
 
 

@@ -20,6 +20,18 @@ begin
     -- What it follows has been committed here, unless a merge brings all at once.
     new.position := case when current_setting('pysync.merges', true) is distinct from 'on'
                          then pg_current_wal_insert_lsn() - '0/0' end;
+    -- A relay sees by its own marks what it lacks; those of others are for its courses. A merge brings
+    -- all at once, and so it comes to them: there the mark follows what the relay had.
+    if new.course_id <> (select here.course_id from course.this_course as here) then
+        if new.position is null then
+            new.predecessors := coalesce(
+                (select jsonb_object_agg(here.id, here.number)
+                   from course.mark as here
+                  where here.course_id = new.course_id),
+                '{}');
+        end if;
+        return new;
+    end if;
     -- A first copy brings rows one by one, and none of them was sent to be followed.
     if tg_op = 'INSERT' and exists (
         select from pg_catalog.pg_subscription_rel as subscribed

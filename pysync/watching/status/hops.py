@@ -71,13 +71,19 @@ class Publishers:
     def slots(self) -> dict[str, Slot]:
         """Return what is known of each course's slot where it streams from, by course id.
 
-        Of a course whose relay doesn't answer it is what the portal knows of the relay's.
+        Of a course whose relay doesn't answer it is what the portal knows of the relay's, but for
+        what that can be without: whether the course's own is there isn't known.
         """
         found = portal_side.read_slots(self._portal)
-        for relay, connection in self._relays.items():
+        for relay, courses in self._of.items():
+            for course in courses:
+                unknown = replace(found[course.course_id], slot_exists=True, wal_status=None)
+                found[course.course_id] = unknown
             with suppress(psycopg.Error):
-                rows = portal_side.read_slots(connection, on_relay(), names_of(self._of[relay]))
-                found |= {i: replace(slot, mark=found[i].mark) for i, slot in rows.items()}
+                if relay in self._relays:
+                    names = names_of(courses)
+                    rows = portal_side.read_slots(self._relays[relay], on_relay(), names)
+                    found |= {i: replace(slot, mark=found[i].mark) for i, slot in rows.items()}
         return found
 
     def drift(self) -> dict[str, list[Finding]]:

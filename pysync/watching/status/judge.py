@@ -144,6 +144,12 @@ def _stream(seen: Observation, first: Facts, last: Facts, resume: str) -> Verdic
         return why
     if seen.drift:
         return _drifted(seen.drift)
+    if seen.course.awaits:
+        return Verdict(
+            State.INCOMPLETE,
+            f"it hasn't got the rows of courses that are to move to it: {len(seen.course.awaits)}",
+            f"run that move again, or 'pysync resync {word(seen.course.course_id)}'",
+        )
     if differs := _differing(seen, last):
         return differs
     if seen.arrived or (seen.mark is None and (seen.slots[1].lag_bytes or 0) <= UNTOLD_BYTES):

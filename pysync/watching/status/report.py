@@ -86,8 +86,9 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
     else:
         verdicts = with_causes(portal_conninfo, observed, verdicts, end)
         verdicts = with_samples(observed, verdicts)
-        verdicts = hops.through(observed, verdicts)
+        # What a relay lacks, and so its courses, they are sent once it is merged.
         _record(portal_conninfo, observed, verdicts)
+        verdicts = hops.through(observed, verdicts)
         orphans += [] if course_id else subscriptions_without_course(observed)
     relays = {seen.course.course_id: seen for seen in observed if seen.course.is_relay}
     courses = [
@@ -110,9 +111,15 @@ def _portals_drift(
     portal_conninfo: str, wanted: Sequence[Course]
 ) -> tuple[list[Finding], dict[str, list[Finding]]]:
     """Return what isn't as it should be on the portal, and of each course's publication."""
+    ids = {each.course_id for each in wanted}
     with closing(connect(portal_conninfo)) as portal:
-        direct = [each for each in wanted if each.relay is None]
-        return portal_findings(portal), publication_findings(portal, direct)
+        found = portal_findings(portal)
+        with portal.transaction():
+            # What a relay carries is registered and published in one transaction.
+            portal.execute("set transaction isolation level repeatable read")
+            now = [each for each in registry.subscribers(portal) if each.course_id in ids]
+            direct = [each for each in now if each.relay is None]
+            return found, publication_findings(portal, direct)
 
 
 def _record(
@@ -128,7 +135,7 @@ def _record(
         if seen.fingerprint not in (None, seen.course.catalog_fingerprint)
     }
     lost = [
-        seen.course.course_id
+        seen.course
         for seen, verdict in zip(observed, verdicts, strict=True)
         if verdict.state is State.LOST and seen.course.lost_at is None
     ]
