@@ -151,10 +151,19 @@ class Mortal:
 
     :param lives: how many moments it survives: those before each statement that changes a slot or a
         subscription, from the merge on, and those after one that changes which slot is whose.
+    :param changes: how such statements begin.
+    :param since: the step from which on they count; all if there is none.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, lives: int) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        lives: int,
+        changes: tuple[str, ...] = CHANGES,
+        since: str = "merging",
+    ) -> None:
         self.left, self.dead = lives, False
+        self.changes, self.since = changes, since
         self.progress = Silent()
         self.connections: list[psycopg.Connection[Any]] = []
         self._execute, self._connect = psycopg.Connection.execute, psycopg.connect
@@ -173,8 +182,10 @@ class Mortal:
     def execute(
         self, connection: psycopg.Connection[Any], query: Any, *arguments: Any, **named: Any
     ) -> Any:
+        self.live_on(0)
         text = query if isinstance(query, str) else query.as_string(connection)
-        changes = "merging" in self.progress.steps and text.lower().startswith(CHANGES)
+        begun = not self.since or self.since in self.progress.steps
+        changes = begun and text.strip().lower().startswith(self.changes)
         self.live_on(int(changes))
         result = self._execute(connection, query, *arguments, **named)
         self.live_on(int(changes and "slot_name" in text))
