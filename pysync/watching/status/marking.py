@@ -16,10 +16,11 @@ from pysync.watching.status import portal as portal_side
 from pysync.watching.status.course import Facts
 from pysync.watching.status.portal import Mark, Slot
 
-AT_ONCE: Final = 12
-"""Courses that don't wait for others: half of those that are asked of one server at a time."""
+AT_ONCE: Final = 20
+"""Courses that don't wait for more: of those that one server is asked for at a time most."""
 
 GATHER_SECONDS: Final = 0.2
+CROWDED_GATHER_SECONDS: Final = 0.5
 
 
 class Marks:
@@ -36,6 +37,7 @@ class Marks:
         self, portal: Connection, courses: Sequence[Course], slots: Mapping[str, Slot], asked: int
     ) -> None:
         self._portal = portal
+        self._patience = CROWDED_GATHER_SECONDS if asked > AT_ONCE else GATHER_SECONDS
         self._courses = {each.course_id: each for each in courses if each.fans_out}
         self._slots = slots
         self._asked = asked
@@ -53,7 +55,7 @@ class Marks:
                 return
             self._said[course_id] = facts
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_due(course_id), GATHER_SECONDS)
+            self._changed.wait_for(lambda: self._is_due(course_id), self._patience)
             if not self._over and course_id in self._said:
                 self._send()
 

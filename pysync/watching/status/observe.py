@@ -195,20 +195,23 @@ def _await(database: Connection, seen: Observation, end: float, *, crowded: bool
         time.sleep(_COPYING_SECONDS)
         seen = replace(seen, last=read_facts(database, seen.course), seen_at=time.monotonic())
         return _with_workers(database, seen)
-    if (seen := _until(database, seen, sent_at + _CROWDED_SECONDS)).arrived:
+    pause_seconds = 0.02 if crowded else 0.002  # a look too early costs what others wait for
+    if (seen := _until(database, seen, sent_at + _CROWDED_SECONDS, pause_seconds)).arrived:
         return seen
     seen = _with_workers(database, seen)
     healthy = seen.slots[0].slot_active and not first.apply_errors
     patience = PATIENCE_SECONDS if healthy else ARRIVAL_SECONDS
-    return seen if crowded else _until(database, seen, min(sent_at + patience, end))
+    return seen if crowded else _until(database, seen, min(sent_at + patience, end), pause_seconds)
 
 
-def _until(database: Connection, seen: Observation, end: float) -> Observation:
+def _until(
+    database: Connection, seen: Observation, end: float, pause_seconds: float
+) -> Observation:
     """Wait for the mark that was sent."""
-    pause_seconds = 0.002
-    while not (seen := _with_mark(database, seen)).arrived and seen.seen_at <= end:
+    while not seen.arrived and time.monotonic() <= end:
         time.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 1.5, 0.05)
+        seen = _with_mark(database, seen)
     return seen
 
 
