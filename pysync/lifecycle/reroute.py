@@ -1,7 +1,7 @@
 """Have a course stream from elsewhere: from a relay, or from the portal."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 
 from pysync.db import addresses
@@ -43,7 +43,7 @@ def prepare(
         found = registry.get_ready(portal, relay)
         for course in courses:
             registry.get_ready(portal, course)
-            relays.carry(portal, found.course_id, courses, filled=True)
+        relays.carry(portal, found.course_id, courses, filled=True)
         found = registry.get(portal, relay)
         lacking = found.lost_at is not None or {*found.awaits} & {*courses}
     if lacking:
@@ -150,21 +150,18 @@ def _old(
     portal_conninfo: str, portal: Connection, course: Course, *, force: bool
 ) -> Iterator[Publisher | None]:
     """Open what a course leaves; ``None`` if that is gone for good."""
-    try:
-        opened = publishers.opened(portal_conninfo, portal, course)
-        publisher = opened.__enter__()
-    except DatabaseUnreachableError as error:
-        if not force:
-            raise DatabaseUnreachableError(
-                f"{course.subject} can't leave its relay: {error.message}",
-                "bring it back, or, if it is gone for ever, run the command again with --force",
-            ) from None
-        yield None
-        return
-    try:
+    with ExitStack() as stack:
+        publisher = None
+        try:
+            opened = publishers.opened(portal_conninfo, portal, course)
+            publisher = stack.enter_context(opened)
+        except DatabaseUnreachableError as error:
+            if not force:
+                raise DatabaseUnreachableError(
+                    f"{course.subject} can't leave its relay: {error.message}",
+                    "bring it back, or, if it is gone for ever, run the command again with --force",
+                ) from None
         yield publisher
-    finally:
-        opened.__exit__(None, None, None)
 
 
 def _hand_over(work: Work) -> Outcome:

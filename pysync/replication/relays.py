@@ -25,8 +25,6 @@ _QUERIES: Final = load(__file__)
 _HOLD_WRITERS: Final = sql.SQL("lock table {} in share row exclusive mode").format(
     sql.SQL(", ").join(table.identifier for table in PUBLISHED)
 )
-
-
 DELETE: Final = sql.SQL("delete from {} where course_id = %s")
 
 
