@@ -45,12 +45,16 @@ select this_course.course_id,
                                 where here.datname = pg_catalog.current_database())
   left join lateral (
            -- By functions: views of these statistics are planned with all that they join. Of no
-           -- subscription this one tells those of all.
-           select found.pid, found.received_lsn
-             from pg_catalog.pg_stat_get_subscription(subscription.oid) as found
-            where found.relid is null and found.pid is not null
+           -- subscription this one tells those of all. And as JSON: what a view has of a function
+           -- in FROM are its columns by number, which pg_upgrade would take to others.
+           select (found.entry ->> 'pid')::integer as pid,
+                  (found.entry ->> 'received_lsn')::pg_lsn as received_lsn
+             from (select to_jsonb(pg_catalog.pg_stat_get_subscription(subscription.oid)) as entry)
+                  as found
+            where found.entry ->> 'relid' is null
+              and found.entry ->> 'pid' is not null
               -- Parallel apply workers, of version 16 and later, have a leader.
-              and to_jsonb(found) ->> 'leader_pid' is null
+              and found.entry ->> 'leader_pid' is null
             limit 1
        ) as worker on subscription.oid is not null
   left join lateral (
@@ -83,8 +87,9 @@ select this_course.course_id,
                   sum(per_name.value::bigint) filter (
                       where per_name.key in ('confl_update_missing', 'confl_delete_missing')
                   )::bigint as missed_changes
-             from pg_catalog.pg_stat_get_subscription_stats(subscription.oid) as statistics
-            cross join lateral jsonb_each_text(to_jsonb(statistics)) as per_name (key, value)
+             from jsonb_each_text(
+                      to_jsonb(pg_catalog.pg_stat_get_subscription_stats(subscription.oid))
+                  ) as per_name (key, value)
        ) as counted on subscription.oid is not null;
 
 revoke all on course.replication_status from public;

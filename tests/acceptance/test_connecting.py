@@ -221,7 +221,7 @@ def test_a_subscription_knows_all_hosts_of_the_portal(site: Site, course_server:
         printed = conninfo_to_dict(line.partition("by: ")[2])
         assert printed == {**way, "dbname": name, "user": "postgres"}
     assert told(site) == printed
-    for command in (("status", "--check"), ("resync", "A"), ("verify",), ("course", "pause", "A")):
+    for command in (("status",), ("resync", "A"), ("verify",), ("course", "pause", "A")):
         succeed(*command, portal=portal)
     succeed("course", "resume", "A", portal=portal)
     site.wait()

@@ -31,7 +31,7 @@ from pysync.replication import slots, snapshots, subscriptions
 from pysync.texts import Text
 from pysync.types import CourseId
 from pysync.watching.doctor import examine
-from pysync.watching.doctor import portal as doctor
+from pysync.watching.doctor import publisher as doctor
 from pysync.watching.status import CourseStatus, State, status
 from tests import support
 from tests.support import PORTAL_TEMPLATE, Cluster, Silent, Site, enroll, eventually, insert_user
