@@ -259,6 +259,7 @@ def test_a_relay_is_killed_and_restored_then_lost_for_good_and_replaced(
     assert_only(site, site.portal, "A", "B")
 
 
+@pytest.mark.newest("merges under load are tried on both elsewhere")
 @pytest.mark.timeout(300)
 def test_courses_move_under_load_and_nobody_notices(site: Site) -> None:
     courses = ("A", "B", "C")
@@ -348,7 +349,10 @@ def test_wherever_a_move_is_killed_it_is_finished_by_the_next_and_status_is_true
         assert_only(site, site.portal, NORTH)
         assert_only(site, relay, "A", "B")
         # The way back is the same until the course streams; only what it leaves differs.
-        killed |= die(site, monkeypatch, lives + SHARED, None, told)
+        if killed and lives % 2:
+            reroute(site.portal, CourseId("A"), None, Silent())
+        else:
+            killed |= die(site, monkeypatch, lives + SHARED, None, told)
         assert_only(site, site.portal, "A", NORTH)
         assert_only(site, relay, "B")
         lives += 1
@@ -376,6 +380,7 @@ def remake(site: Site, publisher: str, course_id: str) -> None:
         database.execute(f"alter subscription {name} enable")
 
 
+@pytest.mark.newest("the chain of marks is ours; its breaks are looked for on both elsewhere")
 @pytest.mark.timeout(180)
 def test_what_is_lost_on_either_hop_is_told_and_mended(site: Site) -> None:
     add_members(site, "A", "B")

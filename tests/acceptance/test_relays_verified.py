@@ -148,6 +148,7 @@ def test_what_is_wrong_on_a_relay_or_behind_it_is_told_apart_and_mended(site: Si
     assert [each["apply_errors"] for each in errors] == [0, 0, 0]
 
 
+@pytest.mark.newest("what we compare")
 def test_a_relay_is_verified_with_its_courses(site: Site) -> None:
     relay = add_relay(site)
     add(site, "A", "north")
@@ -177,6 +178,7 @@ def test_a_relay_is_verified_with_its_courses(site: Site) -> None:
     assert_live_rows(site, "A")
 
 
+@pytest.mark.newest("what we say")
 def test_doctor_examines_relays_as_what_courses_stream_from(site: Site) -> None:
     relay = add_relay(site)
     add(site, "A", "north")
@@ -224,6 +226,7 @@ def test_doctor_examines_relays_as_what_courses_stream_from(site: Site) -> None:
     site.execute("update pysync.course set replication_role = 'postgres'")
 
 
+@pytest.mark.newest("what we say")
 def test_what_waits_for_a_relay_says_so(site: Site) -> None:
     relay = add_relay(site)
     add(site, "A", "north")

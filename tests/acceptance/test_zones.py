@@ -144,6 +144,7 @@ def test_credentials_of_a_zone_reach_what_its_relay_carries_and_no_more(
         assert FEEDER_PASSWORD.encode() in backup
 
 
+@pytest.mark.newest("what we say")
 def test_doctor_lists_what_a_zone_can_read(site: Site, north: OwnCluster) -> None:
     zone = read_json("doctor", "--zone", "north", portal=site.portal)
     assert (zone["zone"], zone["courses"]) == ("relay:north", ["A", "B"])
