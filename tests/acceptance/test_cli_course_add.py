@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 
@@ -24,6 +24,7 @@ from tests.support import (
     Cluster,
     Site,
     assert_live_rows,
+    drop_slot,
     enroll,
     eventually,
     insert_user,
@@ -493,19 +494,10 @@ def test_a_removed_course_comes_back_in_a_new_database_only(site: Site) -> None:
 
 def test_a_course_that_lost_its_slot_is_not_patched_up(site: Site) -> None:
     site.add("A")
-    site.execute(
-        "select pg_terminate_backend(active_pid) from pg_replication_slots"
-        " where database = current_database()"
-    )
-    course = site.course("A")
     name = site.one("select replication_name from pysync.course")
-    course.execute(f"alter subscription {name} disable")
-    eventually(
-        lambda: site.execute(
-            "select true from pg_replication_slots where slot_name = %s and not active", name
-        )
-    )
-    site.execute("select pg_drop_replication_slot(%s)", name)
+    site.course("A").execute(f"alter subscription {name} disable")
+    with closing(site.connect()) as portal:
+        drop_slot(portal, name)
     result = cli("course", "add", "A", site.databases["A"], portal=site.portal)
     assert result.returncode == 1
     assert "has lost its slot" in result.stderr.splitlines()[-2]
