@@ -44,7 +44,8 @@ class Publishers:
         for course in courses:
             if course.relay is not None:
                 self._of.setdefault(course.relay, []).append(course)
-        relays = [registry.get(portal, relay) for relay in self._of]
+        registered = registry.subscribers(portal) if self._of else []
+        relays = [each for each in registered if each.course_id in self._of]
         answers = ask(relays, _connect, seconds=COURSE_TIMEOUT_SECONDS)
         self._relays = {
             relay.course_id: answer
