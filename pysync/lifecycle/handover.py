@@ -109,6 +109,16 @@ def fence(work: Work) -> None:
         ) from None
 
 
+def is_settled(database: Connection, course: Course) -> bool:
+    """Return whether a course has its subscription in a database: no move there was interrupted."""
+    found = subscriptions.find(database, course.replication_name)
+    return (
+        found is not None
+        and found.slot_name == course.replication_name
+        and (found.enabled or course.paused_position is not None)
+    )
+
+
 def readdress(work: Work, registered: Course, *, probe: bool = False) -> None:
     """Have a course's subscription reach the portal as it is to, if it does so otherwise.
 

@@ -79,7 +79,7 @@ def move(
         require_head(portal)
         grants.require_own_roles(portal, database)
         course = registry.get_ready(portal, course_id)
-        if identities.place(database) == course.place and _is_settled(database, course):
+        if identities.place(database) == course.place and handover.is_settled(database, course):
             return None
         with (
             publishers.opened(portal_conninfo, portal, course) as publisher,
@@ -139,16 +139,6 @@ def _old_database(
         yield old if identities.place(old) == course.place else None
 
 
-def _is_settled(database: Connection, course: Course) -> bool:
-    """Return whether a course has its subscription in a database: no move there was interrupted."""
-    found = subscriptions.find(database, course.replication_name)
-    return (
-        found is not None
-        and found.slot_name == course.replication_name
-        and (found.enabled or course.paused_position is not None)
-    )
-
-
 def _streams(work: Work) -> bool:
     """Return whether all that the portal sends arrives in a database that isn't the registered one.
 
@@ -156,7 +146,9 @@ def _streams(work: Work) -> bool:
     subscription somebody has enabled gets a slot's changes, too, but lacks some: marks tell.
     """
     course, database = work.course, work.database
-    if identities.owner_of(database) != course.course_id or not _is_settled(database, course):
+    if identities.owner_of(database) != course.course_id or not handover.is_settled(
+        database, course
+    ):
         return False
     if not slots.is_in_use(work.publisher.connection, course.replication_name):
         return False

@@ -136,12 +136,8 @@ def _is_settled(portal_conninfo: str, portal: Connection, course: Course) -> boo
         publishers.opened(portal_conninfo, portal, course) as publisher,
         closing(open_course(publisher.connection, course)) as database,
     ):
-        found = subscriptions.find(database, course.replication_name)
-        return (
-            found is not None
-            and found.slot_name == course.replication_name
-            and (found.enabled or course.paused_position is not None)
-            and slots.is_usable(publisher.connection, course.replication_name)
+        return handover.is_settled(database, course) and slots.is_usable(
+            publisher.connection, course.replication_name
         )
 
 
