@@ -1,4 +1,4 @@
--- A new course database; made of revisions 74031d3121b042c4a0c10fa1e4a3649dd594187438d3c0e0f43a6cbf8654ab2d
+-- A new course database; made of revisions 37c26704a5d853c1fb631383775efe996b5dd9fbe7b6257b16ea562d157c4d08
 CREATE TABLE course.alembic_version (
     version_num VARCHAR(32) NOT NULL, 
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -126,6 +126,28 @@ COMMENT ON COLUMN course.installed.facts IS 'in every major the same';
 COMMENT ON COLUMN course.installed.definition IS 'as the server spells it';
 
 COMMENT ON COLUMN course.installed.major IS 'of the server that spelled it';
+
+CREATE TABLE course.carried_column (
+    table_name VARCHAR(63) NOT NULL, 
+    column_name VARCHAR(63) NOT NULL, 
+    type TEXT NOT NULL, 
+    collation_name TEXT, 
+    not_null BOOLEAN NOT NULL, 
+    scrub TEXT, 
+    takes_over BOOLEAN DEFAULT false NOT NULL, 
+    made BOOLEAN NOT NULL, 
+    CONSTRAINT carried_column_pkey PRIMARY KEY (table_name, column_name)
+);
+
+COMMENT ON COLUMN course.carried_column.type IS 'as the portal''s catalog writes it';
+
+COMMENT ON COLUMN course.carried_column.collation_name IS 'if it isn''t the type''s own';
+
+COMMENT ON COLUMN course.carried_column.scrub IS 'what it is, as text, for whom the portal doesn''t say';
+
+COMMENT ON COLUMN course.carried_column.takes_over IS 'whether courses may have had a column of that name before';
+
+COMMENT ON COLUMN course.carried_column.made IS 'whether pysync added it here';
 
 CREATE TABLE course.adoption (
     table_name VARCHAR(63) NOT NULL, 
@@ -1101,7 +1123,7 @@ select kind, relation, name, facts, definition,
   from (with relations as (
     select c.oid, c.oid::pg_catalog.regclass::text as name, c.relkind, c.relowner, c.relacl,
            c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
-           n.nspname || '.' || c.relname = any ('{course.mark,course.missing_mark,course.this_course,course.installed,course.adoption,course.loan}')
+           n.nspname || '.' || c.relname = any ('{course.mark,course.missing_mark,course.this_course,course.carried_column,course.installed,course.adoption,course.loan}')
                or c.relkind = 'v' and n.nspname = any ('{course}') as ours
       from pg_catalog.pg_class c
       join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -46,7 +46,7 @@ from alembic.script import ScriptDirectory
 from pglast.enums import FunctionParameterMode
 from pglast.stream import RawStream
 
-from migrations.places import render
+from pysync.migrate.places import render
 
 MIGRATIONS: Final = Path(__file__).resolve().parent
 SQL: Final = MIGRATIONS.parent / "sql"
@@ -69,12 +69,22 @@ def scripts(lineage: str) -> dict[str, Path]:
 
 def declare() -> None:
     """Freeze the replicated columns as the models declare them."""
-    from pysync.models.columns import type_name
-    from pysync.models.replicated import FROZEN, PUBLISHED, frozen_types
+    from pysync.models.columns import default_of, type_name
+    from pysync.models.course import CourseDatabaseBase
+    from pysync.models.replicated import FROZEN, PUBLISHED
+    from pysync.models.replicated import frozen as frozen_columns
 
-    declared = {t.name: {c.name: type_name(c) for c in t.declared} for t in PUBLISHED}
+    tables = CourseDatabaseBase.metadata.tables
+    declared = {
+        table.name: {
+            column.name: (type_name(column), default_of(column))
+            for column in tables[f"course.{table.name}"].columns
+            if column.name not in table.own
+        }
+        for table in PUBLISHED
+    }
     FROZEN.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
-    frozen_types.cache_clear()
+    frozen_columns.cache_clear()
 
 
 def living(lineage: str) -> dict[str, str]:

@@ -501,6 +501,32 @@ REGISTRY_TABLES = [
         schema="pysync",
     ),
     sa.Table(
+        "carried_column",
+        ours,
+        sa.Column("table_name", sa.String(63), nullable=False),
+        sa.Column("column_name", sa.String(63), nullable=False),
+        sa.Column("type", sa.Text, nullable=False, comment="as the portal's catalog writes it"),
+        sa.Column("collation_name", sa.Text, comment="if it isn't the type's own"),
+        sa.Column("not_null", sa.Boolean, nullable=False),
+        sa.Column("scrub", sa.Text, comment="what it is, as text, for whom the portal doesn't say"),
+        sa.Column(
+            "takes_over",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.text("false"),
+            comment="whether courses may have had a column of that name before",
+        ),
+        sa.Column("added_at", timestamp, nullable=False, server_default=sa.text("now()")),
+        sa.Column(
+            "removal",
+            sa.String(8),
+            comment="what becomes of it in courses once it has begun to be removed",
+        ),
+        sa.PrimaryKeyConstraint("table_name", "column_name", name="carried_column_pkey"),
+        sa.CheckConstraint("removal in ('keep', 'drop')", name="carried_column_removal_check"),
+        schema="pysync",
+    ),
+    sa.Table(
         "adoption",
         ours,
         sa.Column("table_name", sa.String(63), nullable=False),
@@ -853,6 +879,11 @@ APPLICATION_TABLES = [*PORTAL_TABLES, *ACCOUNT_TABLES, *TESTCENTER_TABLES]
 def upgrade() -> None:
     execute("create schema course")
     execute("create schema student")
+    execute("create type course.absent as ()")
+    execute(
+        "comment on type course.absent is "
+        "'What a carried column is once the portal''s table has lost it: no value has this type.'"
+    )
     adoptions = [(table, create_or_adopt(table, Side.PORTAL)) for table in APPLICATION_TABLES]
     execute("create index auth_user_email_lower_idx on public.auth_user (lower(email))")
     not_valid = " not valid" if is_adopted("auth_userprofile") else ""

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "portal": "Claim a database as the portal, after a move or a copy.",
     "course": "Add, remove, pause, move and list courses.",
     "relay": "Add, remove and list relays, from which courses stream.",
+    "column": "Have columns of the portal's own carried to courses.",
     "user": "Look at users and change them.",
     "group": "Create groups, and add and remove users.",
     "account": "Register accounts, activate them, approve their changes.",

@@ -153,7 +153,10 @@ def _print(name: str, migrated: Migrated) -> None:
     if migrated.script is not None:
         print_raw(f"-- {visible(name)}\n\n{migrated.script}")
     elif migrated.before == migrated.after:
-        say(f"{name}: at {migrated.after or 'base'} already")
+        if not migrated.columns:
+            say(f"{name}: at {migrated.after or 'base'} already")
+        for done in migrated.columns:
+            say(f"{name}: {done}")
     else:
         say(f"{name}: {migrated.before or 'base'} -> {migrated.after or 'base'}")
     if (left := migrated.differences) is not None:

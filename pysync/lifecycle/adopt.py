@@ -48,7 +48,7 @@ def preview(
             for name in filter(found.get, REPLICATED_TABLES):
                 plan(found[name], COURSE.metadata.tables[f"course.{name}"], Side.COURSE, course_id)
         columns = {name: frozenset(table.columns) for name, table in found.items()}
-        queries = partial(snapshots.members, course_id)
+        queries = partial(snapshots.members, work.course)
         outcome = merge.preview(
             portal_conninfo, work.database, queries, progress, schema=schema, found=columns
         )

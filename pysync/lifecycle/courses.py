@@ -138,7 +138,8 @@ def opened(
                 + (f"'{registered.relay}'" if registered.relay else "the portal"),
                 f"run 'pysync course move {word(course_id)} --via {word(relay)}' to change that",
             )
-        fresh = Course(course_id, name, "", "", "", adopts=adopt, relay=relay)
+        carried = registry.carried(portal)
+        fresh = Course(course_id, name, "", "", "", adopts=adopt, relay=relay, carried=carried)
         publisher = stack.enter_context(
             publishers.opened(portal_conninfo, portal, registered or fresh)
         )

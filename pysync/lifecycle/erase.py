@@ -193,7 +193,7 @@ def _left(
         with closing(connect(portal_conninfo)) as portal:
             mark = marks.mark(portal, course.course_id)
         marks.wait_for(database, course.course_id, mark, timeout_seconds)
-        return personal_data_left(database, user_ids)
+        return personal_data_left(database, course.replicated, user_ids)
 
 
 def _find(portal: Connection, username: str) -> int | None:

@@ -13,7 +13,6 @@ from pysync.errors import PysyncError, ReplicationError
 from pysync.findings import IN_COURSE, Finding
 from pysync.lifecycle import handover
 from pysync.lifecycle.work import Work
-from pysync.models.replicated import REPLICATED
 from pysync.replication import positions, processes, registry, slots, snapshots, subscriptions
 from pysync.texts import Text
 
@@ -39,8 +38,8 @@ def wait(work: Work) -> None:
     errors = before.errors
     queries = snapshots.fan_out(course)
     rows = {
-        each.name: snapshots.count(work.publisher.connection, queries[each.name])
-        for each in REPLICATED
+        each.name: snapshots.count(work.publisher.connection, queries[each])
+        for each in course.replicated
     }
     total = sum(rows.values())
     progress.step("first copy", max(total, 1))

@@ -28,7 +28,7 @@ from pysync.errors import (
 )
 from pysync.findings import IN_COURSE
 from pysync.lifecycle.work import Work
-from pysync.models.replicated import PUBLISHED_TABLES, REPLICATED_TABLES
+from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import (
     failover,
     fan_out,
@@ -196,7 +196,7 @@ def _stage(work: Work, point: Point, session: Connection) -> None:
     many = work.course.is_relay
     for table, query in snapshots.fan_out(work.course).items():
         rows = snapshots.count(point.reader, query)
-        work.progress.step(f"copying {table}", rows)
+        work.progress.step(f"copying {table.name}", rows)
         merge.stage(point.reader, session, table, query, work.progress.advance, many=many)
 
 
@@ -208,7 +208,7 @@ def _merge_at(
 
     def attempt() -> list[Changes]:
         with session.transaction():
-            done = merge.apply(session, PUBLISHED_TABLES, many=course.is_relay)
+            done = merge.apply(session, course.published, many=course.is_relay)
             # What was missing is here now; marks that the merge passed over are, too.
             session.execute("delete from course.missing_mark")
             turn()

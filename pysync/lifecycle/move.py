@@ -23,6 +23,7 @@ from pysync.errors import (
 from pysync.lifecycle import handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import migrate, require_head
+from pysync.migrate.carried import Carried
 from pysync.migrate.lineage import COURSE
 from pysync.replication import (
     identities,
@@ -206,7 +207,8 @@ def _move(work: Work, old: Connection | None) -> Outcome:
         # A dump brings a subscription with it.
         subscriptions.drop(database, course)
     progress.step("migrating the new database")
-    migrate(work.conninfo, COURSE, work.subject, course=course.course_id)
+    carried = Carried(course.carried)
+    migrate(work.conninfo, COURSE, work.subject, course=course.course_id, carried=carried)
     replicas.adjust(database, course)
     identities.take(portal, database)
     new = _entered(work)

@@ -16,7 +16,6 @@ from pysync.findings import IN_COURSE
 from pysync.lifecycle import handover, leaving
 from pysync.lifecycle.work import Work
 from pysync.migrate import require_head
-from pysync.models.replicated import REPLICATED_TABLES
 from pysync.replication import (
     identities,
     marks,
@@ -127,7 +126,7 @@ def preview(
     """Count what :func:`resync` would do; rows written meanwhile may count."""
     with _opened(portal_conninfo, course_id, progress) as work, translated(work.subject):
         queries = snapshots.fan_out(work.course)
-        wanted = {name: queries[name] for name in ((table,) if table else REPLICATED_TABLES)}
+        wanted = {each: queries[each] for each in queries if table in (None, each.name)}
         return merge.preview(
             work.publisher.conninfo,
             work.database,
@@ -183,7 +182,7 @@ def _go_on(work: Work) -> None:
         subscriptions.enable(work.database, work.course)
 
 
-def _one_table(work: Work, table: str) -> Changes:
+def _one_table(work: Work, name: str) -> Changes:
     """Merge one table while the others stream.
 
     All tables of a subscription are at the same position. So the table's writers on the portal
@@ -191,7 +190,8 @@ def _one_table(work: Work, table: str) -> Changes:
     from this table; then both sides of the merge are at the same position, too.
     """
     _require_current(work, CURRENT_SECONDS)
-    query = snapshots.fan_out(work.course)[table]
+    queries = snapshots.fan_out(work.course)
+    table, query = next(each for each in queries.items() if each[0].name == name)
     with (
         closing(connect_course(work.conninfo)) as session,
         waiting(session, work.subject, IN_COURSE),
@@ -204,10 +204,10 @@ def _one_table(work: Work, table: str) -> Changes:
                 session.transaction(),
             ):
                 writers.execute("begin")
-                writers.execute(merge.lock_statement(table, "share"))
+                writers.execute(merge.lock_statement(name, "share"))
                 _require_current(work, HOLD_SECONDS)
                 session.execute("set local lock_timeout = '500ms'")
-                session.execute(merge.lock_statement(table, "share row exclusive"))
+                session.execute(merge.lock_statement(name, "share row exclusive"))
                 snapshots.begin(reader)
                 writers.execute("rollback")
                 merge.stage(reader, session, table, query, many=work.course.is_relay)

@@ -16,6 +16,7 @@ from pysync.errors import ReplicationError, UnsuitableDatabaseError
 from pysync.lifecycle import first_copy, handover, replicas
 from pysync.lifecycle.work import Work
 from pysync.migrate import current_revision, migrate
+from pysync.migrate.carried import Carried
 from pysync.migrate.lineage import COURSE
 from pysync.replication import (
     failover,
@@ -144,6 +145,7 @@ def _prepare(work: Work, at: State) -> None:
         course=course.course_id,
         merging=course.adopts,
         keep_owner=work.keep_owner,
+        carried=Carried(course.carried),
     )
     # Another course may have been given the same database at the same moment, and got it first.
     checks.check_database(portal, database, course.course_id, course.replication_name)

@@ -7,7 +7,8 @@ from typing import TypedDict, Unpack
 from pysync.db.connections import Connection, connect
 from pysync.db.places import require_one
 from pysync.errors import MigrationError, PysyncError
-from pysync.migrate import databases, publications
+from pysync.migrate import carried, databases, publications
+from pysync.migrate.carried import Carried
 from pysync.migrate.databases import check_known
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
@@ -57,6 +58,8 @@ def run_all(
         wanted = registry.subscribers(portal) if before else []
         if wanted and not options.get("offline"):
             identities.require_claimed(portal)
+            carried.refresh(portal)
+        columns = carried.registered(portal) if before else None
         if target == "base" and wanted:
             raise MigrationError(
                 f"portal has {len(wanted)} registered courses: without it they would stand alone",
@@ -80,17 +83,22 @@ def run_all(
                 )
 
         yield from each_course(
-            lambda course: _migrate_course(portal_conninfo, portal, course, target, **options),
+            lambda course: migrate_course(
+                portal_conninfo, portal, course, target, columns, **options
+            ),
             wanted,
             "portal left as it is",
         )
         yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
         offline = options.get("offline")
         yield from each_course(
-            lambda course: _publish(portal_conninfo, portal, course, progress, offline=offline),
-            sorted(wanted, key=lambda each: not each.is_relay),  # what comes there is streamed on
+            lambda course: publish(portal_conninfo, portal, course, progress, offline=offline),
+            # What comes to a relay is streamed on.
+            sorted(registry.subscribers(portal), key=lambda e: not e.is_relay) if wanted else [],
             "portal migrated, but not all is published",
         )
+        if wanted and not offline:
+            carried.forget_removed(portal)
 
 
 def run_portal(portal_conninfo: str, target: str = "head", **options: Unpack[Options]) -> Done:
@@ -114,17 +122,20 @@ def run_course(
         course = registry.get(portal, course_id)
         if not options.get("offline"):
             identities.require_claimed(portal)
-        *_, done = _migrate_course(portal_conninfo, portal, course, target, **options)
+        columns = carried.registered(portal)
+        *_, done = migrate_course(portal_conninfo, portal, course, target, columns, **options)
         return done
 
 
-def _migrate_course(
+def migrate_course(
     portal_conninfo: str,
     portal: Connection,
     course: Course,
-    target: str,
+    target: str = "head",
+    columns: Carried | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Done]:
+    """Migrate a registered course's database, once nothing is sent that it is going to drop."""
     course_id, offline = course.course_id, options.get("offline")
     with publishers.opened(portal_conninfo, portal, course) as publisher:
         if target == "head" and (change := publications.withdrawal(publisher.connection, course)):
@@ -132,19 +143,26 @@ def _migrate_course(
         if not offline:
             publications.await_withdrawal(portal, publisher, course)
     done = migrate(
-        course.conninfo, COURSE, course.subject, course=course_id, target=target, **options
+        course.conninfo,
+        COURSE,
+        course.subject,
+        course=course_id,
+        carried=columns,
+        target=target,
+        **options,
     )
     yield course_id, done
 
 
-def _publish(
+def publish(
     portal_conninfo: str,
     portal: Connection,
     course: Course,
     progress: Progress | None,
     *,
-    offline: bool | None,
+    offline: bool | None = False,
 ) -> Iterator[Done]:
+    """Have a publication follow what its course is to be sent, and stream what that held before."""
     with publishers.opened(portal_conninfo, portal, course) as publisher:
         if change := publications.extension(publisher.connection, course):
             yield _made(portal, publisher, course, change, offline=offline)

@@ -14,8 +14,6 @@ from functools import partial
 from typing import Final
 
 from psycopg import sql
-from sqlalchemy import Column
-from sqlalchemy.schema import DefaultClause
 
 from pysync.db import holders
 from pysync.db.connections import Connection
@@ -26,8 +24,7 @@ from pysync.db.restricted import as_owner_of
 from pysync.db.transactions import PAUSE_SECONDS, TRIES, patiently
 from pysync.errors import ChangesMissingError, LockedError
 from pysync.findings import ON_PORTAL
-from pysync.models.columns import type_name
-from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable, replicated
+from pysync.models.replicated import ReplicatedColumn, ReplicatedTable
 from pysync.replication import fan_out, marks, publications, registry, slots
 from pysync.replication.databases import connect_course
 from pysync.replication.publishers import Publisher
@@ -45,8 +42,6 @@ QUERIES = load(__file__)
 Tables = Mapping[str, Sequence[str]]
 """Columns by table."""
 
-_DECLARED: Final[Tables] = {table.name: table.columns for table in PUBLISHED}
-
 
 @dataclass(frozen=True)
 class Change:
@@ -62,11 +57,11 @@ class Change:
 
 def withdrawal(publisher: Connection, course: Course) -> Change | None:
     """Return how what is declared no longer leaves a course's publication."""
-    found = _found(publisher, course)
+    found, declared = _found(publisher, course), _declared(course)
     kept = {
-        table: [name for name in names if name in _DECLARED[table]]
+        table: [name for name in names if name in declared[table]]
         for table, names in found.items()
-        if table in _DECLARED
+        if table in declared
     }
     left = _beyond(found, kept)
     return _change(course, kept, left, "publishes", sql.SQL("withdrawn = true")) if left else None
@@ -74,18 +69,18 @@ def withdrawal(publisher: Connection, course: Course) -> Change | None:
 
 def extension(publisher: Connection, course: Course) -> Change | None:
     """Return how what is declared enters a course's publication."""
-    found = _found(publisher, course)
-    new = _beyond(_DECLARED, found)
+    found, declared = _found(publisher, course), _declared(course)
+    new = _beyond(declared, found)
     if not found or not new:
         return None
     unfilled = []
     for table in dict.fromkeys(table for table, _ in new):
         names = [name for of, name in new if of == table]
         # What a course has there already was never compared with the portal's.
-        wanted = names if _is_blank(course, table, names) else _DECLARED[table]
+        wanted = names if _is_blank(course, table, names) else declared[table]
         unfilled += [f"{table}.{name}" for name in wanted]
     note = sql.SQL("unfilled = array(select unnest(unfilled) union select unnest({}::text[]))")
-    return _change(course, _DECLARED, new, "lacks", note.format(sql.Literal(unfilled)))
+    return _change(course, declared, new, "lacks", note.format(sql.Literal(unfilled)))
 
 
 def make(portal: Connection, publisher: Publisher, course: Course, change: Change) -> None:
@@ -145,7 +140,7 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
         for user_ids in _batches(behind):
             patiently(partial(fan_out.mend, portal, course_id, user_ids))
         users = portal.execute(QUERIES["users_of_course"], {"course_id": course_id}).fetchall()
-        for table in REPLICATED:
+        for table in course.replicated:
             names = [name for name in table.columns if f"{table.name}.{name}" in course.unfilled]
             if not names:
                 continue
@@ -170,6 +165,10 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
                 raise holders.blamed(busy, writer, ON_PORTAL, portal.info.dbname)
         forget = "update pysync.course set unfilled = '{}' where course_id = %s"
         portal.execute(forget, (course_id,))
+
+
+def _declared(course: Course) -> Tables:
+    return {table.name: table.columns for table in course.published}
 
 
 def _found(publisher: Connection, course: Course) -> Tables:
@@ -212,7 +211,7 @@ def _change(
 
 def _is_blank(course: Course, table: str, names: Sequence[str]) -> bool:
     """Return whether a course has nothing in some columns but what they began with."""
-    declared = replicated(table)
+    declared = next(each for each in course.replicated if each.name == table)
     query = sql.SQL("select not exists (select from {} as copy where {})").format(
         declared.identifier, _holds(declared, names)
     )
@@ -227,19 +226,20 @@ def _is_blank(course: Course, table: str, names: Sequence[str]) -> bool:
 def _holds(table: ReplicatedTable, names: Sequence[str]) -> sql.Composed:
     """Return a condition: a row has anything in one of these columns that it didn't begin with."""
     conditions = []
-    for column in (column for column in table.declared if column.name in names):
-        name, began = sql.Identifier(column.name), column.server_default
-        condition = sql.SQL("copy.{} is not null").format(name)
-        if isinstance(began, DefaultClause):
+    for column in (column for column in table.described if column.name in names):
+        if column.default in (None, "null"):
+            condition = sql.SQL("pg_catalog.num_nonnulls(copy.{}) = 1").format(column.identifier)
+        else:
             # As text: not every type has an equality.
             differs = sql.SQL("(copy.{0} is null or copy.{0}::text <> ({1})::{2}::text)")
-            condition = differs.format(name, sql.SQL(str(began.arg)), _type(column))
+            began, type_ = sql.SQL(str(column.default)), sql.SQL(column.type)
+            condition = differs.format(column.identifier, began, type_)
         conditions.append(condition)
     return sql.SQL(" or ").join(conditions)
 
 
-def _type(column: Column[object]) -> sql.SQL:
-    return sql.SQL(type_name(column))
+def _type(column: ReplicatedColumn) -> sql.SQL:
+    return sql.SQL("text" if column.carried else column.type)
 
 
 def _write(
@@ -252,7 +252,7 @@ def _write(
     """Write rows of users as they are; return the users whose rows somebody else is writing."""
     # Made anew: what lies out of line isn't sent while it stays the same.
     value = sql.SQL("(copy.{}::text || '')::{}")
-    columns = [column for column in table.declared if column.name in names]
+    columns = [column for column in table.described if column.name in names]
     write = QUERIES["write_again"].format(
         table=table.identifier,
         user_id=sql.Identifier(table.user_column),

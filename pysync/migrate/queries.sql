@@ -335,3 +335,113 @@ select held.pid, others.usename::text, coalesce(others.application_name, ''),
 select exists (select from pg_catalog.pg_class
                 where relnamespace = 'public'::pg_catalog.regnamespace
                   and relname = any (%(names)s::text[]));
+
+-- name: registered_columns
+-- The columns of the portal's own that are carried, or whose removal has begun.
+select table_name, column_name, type, collation_name, not_null, scrub, takes_over, removal
+  from pysync.carried_column
+ order by table_name, added_at, column_name;
+
+-- name: columns_here
+-- The carried columns that a course database has, and whether pysync made them.
+select table_name, column_name, type, collation_name, not_null, scrub, takes_over, made
+  from course.carried_column;
+
+-- name: enter_column
+-- Remember that a course database has a carried column.
+insert into course.carried_column (table_name, column_name, type, collation_name, not_null, scrub,
+                                   takes_over, made)
+values ({table_name}, {column_name}, {type}, {collation_name}, {not_null}, {scrub}, {takes_over}, {made})
+    on conflict (table_name, column_name) do update
+   set (type, collation_name, not_null, scrub, takes_over)
+       = row(excluded.type, excluded.collation_name, excluded.not_null, excluded.scrub,
+             excluded.takes_over);
+
+-- name: forget_column
+-- Forget a column that isn't carried any more.
+delete from course.carried_column where table_name = {} and column_name = {};
+
+-- name: has_type
+-- Whether a type is there, as it is written with its modifier.
+select pg_catalog.to_regtype(%s) is not null;
+
+-- name: present_columns
+-- What a schema's tables have of some columns: type, collation unless it is the type's own, and
+-- whether it may be null.
+select c.relname::text as table_name, a.attname::text as column_name,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) as type,
+       case when a.attcollation <> t.typcollation
+            then a.attcollation::pg_catalog.regcollation::text end as collation_name,
+       a.attnotnull as not_null
+  from unnest(%(tables)s::text[], %(names)s::text[]) as wanted (table_name, column_name)
+  join pg_catalog.pg_class c on c.relname = wanted.table_name
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = %(schema)s
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = wanted.column_name
+  join pg_catalog.pg_type t on t.oid = a.atttypid
+ where a.attnum > 0 and not a.attisdropped;
+
+-- name: make_fallback
+-- What a row of the portal's own table has under a column's name once it has lost the column.
+create or replace function {fallback}({table})
+returns course.absent
+language sql
+immutable
+parallel safe
+as $$ select null::course.absent $$;
+
+-- name: close_fallback
+-- Nobody else needs it.
+revoke all on function {fallback}({table}) from public;
+
+-- name: grant_fallback
+-- Those do that run the portal's functions.
+grant execute on function {fallback}({table}) to pysync_fan_out, pysync_owner;
+
+-- name: describe_fallback
+-- Say what it is.
+comment on function {fallback}({table}) is
+    'What a row has here once its table has lost the column of this name: see course.as_text().';
+
+-- name: drop_fallback
+-- Drop it.
+drop function if exists {fallback}({table});
+
+-- name: register_column
+-- Have a column carried, or carried as it is now. No catalog is as it was compared any more.
+with entered as (
+    insert into pysync.carried_column (table_name, column_name, type, collation_name, not_null, scrub,
+                                       takes_over)
+    values (%(table_name)s, %(column_name)s, %(type)s, %(collation_name)s, %(not_null)s, %(scrub)s,
+            %(takes_over)s)
+        on conflict (table_name, column_name) do update
+       set (type, collation_name, not_null, scrub, takes_over, removal)
+           = row(excluded.type, excluded.collation_name, excluded.not_null, excluded.scrub,
+                 excluded.takes_over, null)
+)
+update pysync.course set catalog_fingerprint = null where catalog_fingerprint is not null;
+
+-- name: remove_column
+-- Have a column carried no longer, once that is done everywhere.
+update pysync.carried_column
+   set removal = %(removal)s
+ where table_name = %(table_name)s and column_name = %(column_name)s;
+
+-- name: forget_removed
+-- Forget the columns that no database carries any more.
+delete from pysync.carried_column where removal is not null;
+
+-- name: own_columns
+-- What one of the portal's own tables has beside some columns.
+select a.attname::text
+  from pg_catalog.pg_attribute a
+ where a.attrelid = pg_catalog.to_regclass('public.' || %(table)s)
+   and a.attnum > 0 and not a.attisdropped and a.attname <> all (%(known)s)
+ order by a.attnum;
+
+-- name: default_of
+-- The default of a column of the portal's own, if it has one and isn't generated.
+select pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+ where a.attrelid = pg_catalog.to_regclass('public.' || %s) and a.attname = %s
+   and a.attgenerated = '';

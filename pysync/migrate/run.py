@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from psycopg import sql
 
@@ -11,6 +11,8 @@ from pysync.db.queries import load
 from pysync.db.sql_files import folder
 from pysync.errors import MigrationError
 from pysync.migrate import databases
+from pysync.migrate.bringing import bring
+from pysync.migrate.carried import Carried
 from pysync.migrate.installed import Difference, respell
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import current_revision, head_revision, revisions
@@ -48,13 +50,15 @@ def fingerprint(lineage: Lineage) -> str:
 class Migrated:
     """What a migration did: revisions before and after (``None`` is "not migrated"), or its SQL.
 
-    ``differences`` are what is left of them after objects were installed again.
+    ``differences`` are what is left of them after objects were installed again, ``columns`` say
+    what was done for columns of the portal's own.
     """
 
     before: str | None
     after: str | None
     script: str | None = None
     differences: tuple[Difference, ...] | None = None
+    columns: tuple[str, ...] = ()
 
 
 def migrate(
@@ -65,6 +69,7 @@ def migrate(
     course: CourseId | None = None,
     merging: bool = False,
     keep_owner: bool = False,
+    carried: Carried | None = None,
     target: str = "head",
     offline: bool = False,
     reinstall: bool = False,
@@ -76,6 +81,8 @@ def migrate(
     :param course: the course a course database is for.
     :param merging: take over a course's tables with their rows: a merge is going to follow.
     :param keep_owner: leave a course's own tables to the role that owns them.
+    :param carried: the columns of the portal's own that a course database is to have; by default
+        it keeps those that it has. The portal has what its registry says.
     :param target: a revision of the lineage, ``head`` or ``base``.
     :param offline: return the SQL instead of running it.
     :param reinstall: run the newest frozen copies of all objects again.
@@ -86,28 +93,31 @@ def migrate(
     :raises LockedError: if locks aren't free in time; nothing is changed.
     """
     target = _resolve(lineage, target, reinstall=reinstall)
-    if not offline and not reinstall:
-        done = _at_once(conninfo, lineage, subject, course, target)
-        if done is not None:
-            return done
-    from pysync.migrate.stepwise import run  # it takes a while to import SQLAlchemy and Alembic
-
     attributes = {
         "lineage": lineage,
         "course_id": course,
         "merging": course if merging else None,
         "keep_owner": keep_owner,
+        "carried": carried,
     }
+    if not offline and not reinstall:
+        done = _at_once(conninfo, attributes, subject, target)
+        if done is not None:
+            return done
+    from pysync.migrate.stepwise import run  # it takes a while to import SQLAlchemy and Alembic
+
     return run(conninfo, attributes, subject, target, offline=offline, reinstall=reinstall)
 
 
 def _at_once(
-    conninfo: str, lineage: Lineage, subject: str, course: CourseId | None, target: str
+    conninfo: str, attributes: dict[str, Any], subject: str, target: str
 ) -> Migrated | None:
     """Bring a database to a revision where no step has to be run: it is there, or has nothing yet.
 
     :returns: ``None`` for any other database, which is left as it is.
     """
+    lineage: Lineage = attributes["lineage"]
+    course: CourseId | None = attributes["course_id"]
     with databases.translated(conninfo, lineage, subject) as connection:
         script = _script(connection, lineage, target, course)
         if script is None:
@@ -120,8 +130,9 @@ def _at_once(
             respell(connection, lineage)
         else:  # somebody else was faster
             return None
+        done = bring(connection, lineage, subject, attributes["carried"])
         connection.commit()
-        return Migrated(before, target)
+        return Migrated(before, target, columns=tuple(done))
 
 
 def _script(

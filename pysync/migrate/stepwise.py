@@ -20,6 +20,7 @@ from pysync.db.connections import LOCK_TIMEOUT_SECONDS, Connection
 from pysync.db.holders import Watch
 from pysync.db.sql_files import folder, frozen, in_order
 from pysync.migrate import databases
+from pysync.migrate.bringing import bring
 from pysync.migrate.installed import differences, record
 from pysync.migrate.lineage import Lineage
 from pysync.migrate.revisions import VERSION_TABLE, current_revision, revisions
@@ -66,11 +67,12 @@ def run(
             _run(config, connection, lineage, before, target)
         if target == "base":
             return Migrated(before, None)
-        if not reinstall:
-            return Migrated(before, target)
-        for copied in _objects(lineage):
+        for copied in _objects(lineage) if reinstall else ():
             connection.execute(sql.SQL(copied))
-        return Migrated(before, target, differences=tuple(differences(connection, lineage)))
+        anew = reinstall or before != target
+        done = bring(connection, lineage, subject, attributes["carried"], anew=anew)
+        left = tuple(differences(connection, lineage)) if reinstall else None
+        return Migrated(before, target, differences=left, columns=tuple(done))
 
 
 def from_nothing(lineage: Lineage) -> str:

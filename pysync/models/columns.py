@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.schema import DefaultClause
 
 from pysync.types import MAX_COURSE_ID_LENGTH
 
@@ -106,6 +107,23 @@ class MarkColumns:
     )
 
 
+class CarriedColumns:
+    """A column of the portal's own that is carried, beside those above."""
+
+    table_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    column_name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    type: Mapped[str] = mapped_column(comment="as the portal's catalog writes it")
+    collation_name: Mapped[str | None] = mapped_column(comment="if it isn't the type's own")
+    not_null: Mapped[bool]
+    scrub: Mapped[str | None] = mapped_column(
+        comment="what it is, as text, for whom the portal doesn't say"
+    )
+    takes_over: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="whether courses may have had a column of that name before",
+    )
+
+
 class InstalledColumns:
     """An object as a revision made it: what drift is measured by."""
 
@@ -157,3 +175,9 @@ def type_name(column: Column[object]) -> str:
     """Return a declared column's type as the catalog writes it."""
     compiled = column.type.compile(dialect=PGDialect())  # type: ignore[no-untyped-call]
     return compiled.lower().replace("varchar", "character varying")
+
+
+def default_of(column: Column[object]) -> str | None:
+    """Return what a declared column's rows begin with, as SQL, if that is said."""
+    began = column.server_default
+    return str(began.arg) if isinstance(began, DefaultClause) else None

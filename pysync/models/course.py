@@ -13,6 +13,7 @@ from pysync.models.columns import (
     NAMES,
     PROFILE_INDEXES,
     TYPES,
+    CarriedColumns,
     CourseIdText,
     EnrollmentColumns,
     Id,
@@ -111,6 +112,14 @@ class ThisCourse(CourseDatabaseBase):
     portal_id: Mapped[UUID | None]
     system_identifier: Mapped[int | None] = mapped_column(comment="of the server")
     database_oid: Mapped[int | None] = mapped_column(OID)
+
+
+class CourseCarriedColumn(CarriedColumns, CourseDatabaseBase):
+    """A column of the portal's own that this database has."""
+
+    __tablename__ = "carried_column"
+
+    made: Mapped[bool] = mapped_column(comment="whether pysync added it here")
 
 
 class CourseInstalled(InstalledColumns, CourseDatabaseBase):

@@ -22,6 +22,7 @@ from pysync.models.columns import (
     PROFILE_CHECKS,
     PROFILE_INDEXES,
     TYPES,
+    CarriedColumns,
     CourseIdText,
     EnrollmentColumns,
     Id,
@@ -345,6 +346,21 @@ class ProfileChange(PortalBase):
     )
     id: Mapped[Id]
     user_ids: Mapped[list[int]]
+
+
+class PortalCarriedColumn(CarriedColumns, PortalBase):
+    """A column of the portal's own that courses are sent, until its removal is complete."""
+
+    __tablename__ = "carried_column"
+    __table_args__ = (
+        CheckConstraint("removal in ('keep', 'drop')", name="removal"),
+        {"schema": "pysync"},
+    )
+
+    added_at: Mapped[TimeOfChange]
+    removal: Mapped[str | None] = mapped_column(
+        String(8), comment="what becomes of it in courses once it has begun to be removed"
+    )
 
 
 class PortalInstalled(InstalledColumns, PortalBase):

@@ -1,27 +1,28 @@
 """What is replicated, said once: publications, triggers, merge, proof and erasure read it here.
 
 SQL files have places such as ``{user_columns}``, filled from here when they are frozen. So is
-``replicated.json``, which has the models' columns and types: most commands need no more of them,
-and importing SQLAlchemy takes as long as many a command.
+``replicated.json``, which has the models' columns with types and defaults: commands need no more of
+them, and importing SQLAlchemy takes as long as many a command.
+
+A portal may have columns of its own carried, too: they are in its registry, and
+:func:`carrying` adds them to what is declared here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from psycopg import sql
 
-if TYPE_CHECKING:
-    from sqlalchemy import Column
-
 FROZEN: Final = Path(__file__).with_suffix(".json")
-"""The replicated columns with their types, by table; ``make revision`` writes it."""
+"""The replicated columns with types and defaults, by table; ``make revision`` writes it."""
 
 
 class Membership(Enum):
@@ -31,6 +32,61 @@ class Membership(Enum):
     OF_USER = "what belongs to these users"
     ENROLLMENT = "its enrollments: who has one is a member"
     COURSE = "those that are the course's own"
+
+
+@dataclass(frozen=True)
+class ReplicatedColumn:
+    """A column that is carried.
+
+    :param type: as a course's catalog writes it.
+    :param default: what rows begin with, as SQL.
+    :param carried: whether it is one of the portal's own. In the fan-out and on relays such a
+        column is text: no value can fail to fit there, whatever becomes of it on the portal.
+    """
+
+    name: str
+    type: str
+    default: str | None = None
+    carried: bool = False
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """Return its name for a query."""
+        return sql.Identifier(self.name)
+
+    def compared(self, prefix: str | None = None) -> sql.Composed:
+        """Return its value as it is compared; a carried column's type may know no equality."""
+        name = sql.Identifier(*filter(None, (prefix, self.name)))
+        as_text = "case when pg_catalog.num_nulls({0}) = 0 then pg_catalog.concat({0}) end"
+        return sql.SQL(as_text if self.carried else "{}").format(name)
+
+
+@dataclass(frozen=True)
+class CarriedColumn:
+    """A column of the portal's own that is carried, as ``pysync.carried_column`` has it.
+
+    :param type: as the portal's catalog writes it, qualified unless it is PostgreSQL's own.
+    :param scrub: what it is for whom the portal doesn't say, as text: a deleted user, or one that
+        had left before it was carried.
+    :param takes_over: whether courses may have had a column of that name and type before.
+    """
+
+    table_name: str
+    column_name: str
+    type: str
+    collation_name: str | None = None
+    not_null: bool = False
+    scrub: str | None = None
+    takes_over: bool = False
+
+    @property
+    def default(self) -> str:
+        """Return what rows begin with, as SQL."""
+        if self.scrub is None:
+            return "null"
+        # It gets into functions' bodies, and into queries with places.
+        text = re.sub(r"['\\$%{}]", lambda c: f"\\x{ord(c[0]):02x}", self.scrub)
+        return f"{'E' if text != self.scrub else ''}'{text}'"
 
 
 @dataclass(frozen=True)
@@ -45,6 +101,7 @@ class ReplicatedTable:
     :param own: columns that each database fills by itself: they aren't carried.
     :param scrubbed: what is left of a deleted user's row besides its name, as SQL; without it the
         row goes.
+    :param carried: columns of the portal's own.
     """
 
     name: str
@@ -56,24 +113,19 @@ class ReplicatedTable:
     unguarded: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
     scrubbed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    carried: tuple[CarriedColumn, ...] = ()
 
     @cached_property
-    def declared(self) -> tuple[Column[object], ...]:
-        """Return the replicated columns as they are declared."""
-        from pysync.models.course import CourseDatabaseBase
-
-        found = CourseDatabaseBase.metadata.tables[f"course.{self.name}"].columns
-        return tuple(column for column in found if column.name not in self.own)
-
-    @property
-    def types(self) -> dict[str, str]:
-        """Return the replicated columns with their types as the catalog writes them."""
-        return frozen_types()[self.name]
+    def described(self) -> tuple[ReplicatedColumn, ...]:
+        """Return the replicated columns with types and defaults."""
+        ours = (ReplicatedColumn(name, *of) for name, of in frozen()[self.name].items())
+        own = (ReplicatedColumn(c.column_name, c.type, c.default, True) for c in self.carried)
+        return (*ours, *own)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the names of all replicated columns."""
-        return tuple(self.types)
+        return tuple(column.name for column in self.described)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -97,9 +149,10 @@ class ReplicatedTable:
 
 
 @cache
-def frozen_types() -> dict[str, dict[str, str]]:
-    """Return the replicated columns with their types, by table."""
-    found: dict[str, dict[str, str]] = json.loads(FROZEN.read_text(encoding="utf-8"))
+def frozen() -> dict[str, dict[str, tuple[str, str | None]]]:
+    """Return the declared columns with their types and defaults, by table."""
+    found: dict[str, dict[str, tuple[str, str | None]]]
+    found = json.loads(FROZEN.read_text(encoding="utf-8"))
     return found
 
 
@@ -146,3 +199,15 @@ REPLICATED_TABLES: Final = tuple(table.name for table in REPLICATED)
 def replicated(name: str) -> ReplicatedTable:
     """Return the declaration of a table that courses are sent."""
     return next(table for table in PUBLISHED if table.name == name)
+
+
+def carrying(columns: Iterable[CarriedColumn]) -> tuple[ReplicatedTable, ...]:
+    """Return every table that courses are sent, with these columns of the portal's own."""
+    columns = tuple(columns)
+    return tuple(_carrying(table, columns) for table in PUBLISHED) if columns else PUBLISHED
+
+
+def _carrying(table: ReplicatedTable, columns: tuple[CarriedColumn, ...]) -> ReplicatedTable:
+    own = tuple(column for column in columns if column.table_name == table.name)
+    scrubbed = {**table.scrubbed, **{c.column_name: c.default for c in own}}
+    return replace(table, carried=own, scrubbed=scrubbed if table.scrubbed else {})

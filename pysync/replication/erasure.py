@@ -8,19 +8,23 @@ from psycopg import sql
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
-from pysync.models.replicated import REPLICATED, ReplicatedTable
+from pysync.models.replicated import ReplicatedTable
 
 _QUERIES: Final = load(__file__)
 
 
-def personal_data_left(database: Connection, user_ids: Sequence[int]) -> set[int]:
+def personal_data_left(
+    database: Connection, tables: Sequence[ReplicatedTable], user_ids: Sequence[int]
+) -> set[int]:
     """Return the users among these of whom a course holds anything personal.
 
     A user whose row must stay, since rows of the course point at it, holds nothing any more but an
     id. Each table is read with its owner's rights.
+
+    :param tables: what the course is sent.
     """
     found: set[int] = set()
-    for table in REPLICATED:
+    for table in tables:
         query = _QUERIES["personal_data_left"].format(
             user_id=sql.Identifier(table.user_column),
             table=table.identifier,
@@ -40,6 +44,12 @@ def _holds(table: ReplicatedTable) -> sql.Composable:
     return sql.SQL(f"not ({scrubbed})").format(
         name=sql.Identifier(table.unique),
         user_id=sql.Identifier(table.user_column),
-        columns=sql.SQL(", ").join(map(sql.Identifier, table.scrubbed)),
-        values=sql.SQL(", ").join(map(sql.SQL, table.scrubbed.values())),
+        columns=sql.SQL(", ").join(
+            column.compared() for column in table.described if column.name in table.scrubbed
+        ),
+        values=sql.SQL(", ").join(
+            sql.SQL(table.scrubbed[column.name])
+            for column in table.described
+            if column.name in table.scrubbed
+        ),
     )

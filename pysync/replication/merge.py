@@ -7,7 +7,7 @@ else writes what is replicated into a course but its apply worker. Each table is
 with its owner's rights and no more, as the worker does.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, LiteralString
@@ -19,10 +19,16 @@ from psycopg.rows import TupleRow
 
 from pysync.db.catalog import Reference, references_to
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.pinned import pin
 from pysync.db.queries import load
 from pysync.db.restricted import Restricted, as_owner_of
 from pysync.errors import UnsuitableDatabaseError
-from pysync.models.replicated import REPLICATED_TABLES, ReplicatedTable, replicated
+from pysync.models.replicated import (
+    REPLICATED_TABLES,
+    ReplicatedColumn,
+    ReplicatedTable,
+    replicated,
+)
 from pysync.replication import snapshots
 from pysync.types import CourseId, Progress
 
@@ -120,18 +126,28 @@ class _Target:
 
     def format(self, name: str, **more: sql.Composable) -> sql.Composed:
         """Fill in a query; ``{leaving}`` are the rows that must go."""
-        columns = [c for c in self.table.columns if self.present is None or c in self.present]
+        columns = [
+            column
+            for column in self.table.described
+            if self.present is None or column.name in self.present
+        ]
         keys = _keys(self.table, many=self.many)
-        others = [name for name in columns if name not in keys]
+        others = [column for column in columns if column.name not in keys]
+
+        def values(of: Iterable[ReplicatedColumn]) -> sql.Composed:
+            return sql.SQL(", ").join(self._value(column) for column in of)
+
         places: dict[str, sql.Composable] = {
             "t": sql.SQL("{} as t").format(sql.Identifier(self.schema, self.table.name)),
             "s": sql.SQL("{} as s").format(_staged(self.table.name)),
             "key": sql.Identifier(self.table.key),
             "same": sql.SQL("({}) = ({})").format(_listed(keys, "s"), _listed(keys, "t")),
-            "all": _listed(columns),
-            "ours": _listed(others, "t"),
-            "theirs": _listed(others, "s"),
-            "names": _listed(others),
+            "all": _listed(column.name for column in columns),
+            "all_values": values(columns),
+            "ours": sql.SQL(", ").join(column.compared("t") for column in others),
+            "theirs": _listed((column.name for column in others), "s"),
+            "names": _listed(column.name for column in others),
+            "values": values(others),
         }
         within = (
             sql.SQL("true")
@@ -143,6 +159,13 @@ class _Target:
             within = whose + within
         places["leaving"] = _LEAVING.format(within=within, **places)
         return QUERIES[name].format(**places | more)
+
+    def _value(self, column: ReplicatedColumn) -> sql.Composable:
+        """Return the value that a staged row has for a column."""
+        staged = sql.Identifier("s", column.name)
+        if not column.carried or self.many:
+            return staged
+        return sql.SQL("{}::{}").format(staged, sql.SQL(column.type))
 
 
 def _keys(table: ReplicatedTable, *, many: bool) -> tuple[str, ...]:
@@ -173,8 +196,10 @@ def _staging(
     :param at_end: what becomes of it at the end of the transaction.
     """
     columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))
-        for name, type_ in table.types.items()
+        sql.SQL("{} {}").format(
+            column.identifier, sql.SQL("text" if column.carried else column.type)
+        )
+        for column in table.described
     )
     keys = _listed(_keys(table, many=many))
     places = {"columns": columns, "keys": keys, "at_end": sql.SQL(at_end)}
@@ -182,6 +207,7 @@ def _staging(
     def statement(text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(staged=_staged(table.name), **places)
 
+    pin(session)
     session.execute(statement("drop table if exists {staged}"))
     session.execute(statement("create temporary table {staged} ({columns}) on commit {at_end}"))
     with session.cursor().copy(statement("copy {staged} from stdin")) as copy:
@@ -193,7 +219,7 @@ def _staging(
 def stage(
     reader: Connection,
     session: Connection,
-    table: str,
+    table: ReplicatedTable,
     query: sql.Composed,
     advance: Callable[[int], None] = lambda _: None,
     *,
@@ -206,7 +232,7 @@ def stage(
     """
     with (
         reader.cursor().copy(sql.SQL("copy ({}) to stdout").format(query)) as source,
-        _staging(session, replicated(table), "preserve rows", many=many) as copy,
+        _staging(session, table, "preserve rows", many=many) as copy,
     ):
         for rows, row in enumerate(source):
             copy.write(row)
@@ -217,7 +243,7 @@ def stage(
 def preview(
     portal_conninfo: str,
     database: Connection,
-    queries: Callable[[Connection], Mapping[str, sql.Composed]],
+    queries: Callable[[Connection], Mapping[ReplicatedTable, sql.Composed]],
     progress: Progress,
     *,
     schema: str = "course",
@@ -234,18 +260,17 @@ def preview(
     outcome = Outcome([])
     with closing(connect(portal_conninfo)) as reader:
         snapshots.begin(reader)
-        wanted = {
-            name: query for name, query in queries(reader).items() if name in REPLICATED_TABLES
-        }
-        for name, query in wanted.items():
-            progress.step(f"comparing {name}")
-            stage(reader, database, name, query, many=many)
-    for name in wanted:
+        wanted = {table: query for table, query in queries(reader).items() if table.user_column}
+        for table, query in wanted.items():
+            progress.step(f"comparing {table.name}")
+            stage(reader, database, table, query, many=many)
+    for table in wanted:
+        name = table.name
         if found is not None and name not in found:
             rows = sql.SQL("select count(*) from {}").format(_staged(name))
             outcome.differences.append(Changes(name, fetch_value(database, rows), 0, 0))
             continue
-        target = _Target(replicated(name), schema, found[name] if found else None, many=many)
+        target = _Target(table, schema, found[name] if found else None, many=many)
         outcome.differences.append(_compare(database, target))
         outcome.foreign_keys.extend(_foreign_keys(database, target))
         if found is not None and name == "auth_user":
@@ -280,14 +305,16 @@ def lock_statement(table: str, mode: LiteralString) -> sql.Composed:
     )
 
 
-def apply(session: Connection, tables: tuple[str, ...], *, many: bool = False) -> list[Changes]:
+def apply(
+    session: Connection, tables: Sequence[ReplicatedTable], *, many: bool = False
+) -> list[Changes]:
     """Merge the staged rows into their tables, inside the caller's transaction.
 
     :param tables: which; a whole course's, or one.
     :param many: whether they have rows of many courses: a relay's, which nothing else points at.
     :raises ReferencedError: if a user must go that rows of the course's own point at.
     """
-    targets = [_Target(replicated(table), many=many) for table in tables]
+    targets = [_Target(table, many=many) for table in tables]
     for target in targets:
         if target.table.name == "auth_user" and not many:
             # Nothing begins to point at users that must go any more.
@@ -299,7 +326,7 @@ def apply(session: Connection, tables: tuple[str, ...], *, many: bool = False) -
 
 def mend(
     session: Connection,
-    table: str,
+    table: ReplicatedTable,
     ids: list[int],
     rows: Iterable[tuple[str | None, ...]],
     *,
@@ -315,7 +342,7 @@ def mend(
     :param course_id: whose they are, on a relay: it has those of many courses, and none of its own.
     """
     many = course_id is not None
-    target = _Target(replicated(table), ids=ids, many=many, course_id=course_id)
+    target = _Target(table, ids=ids, many=many, course_id=course_id)
     with _staging(session, target.table, "drop", many=many) as copy:
         for row in rows:
             copy.write_row(row)
@@ -328,8 +355,8 @@ def mend(
     if kept := _referenced(session, target) if target.table.scrubbed else []:
         scrubbed = {**target.table.scrubbed, target.table.unique: "'deleted-' || t.id"}
         values = (
-            sql.SQL(scrubbed[name]) if name in scrubbed else sql.Identifier("t", name)
-            for name in target.table.columns
+            sql.SQL(scrubbed[column.name]) if column.name in scrubbed else column.compared("t")
+            for column in target.table.described
         )
         places = {"values": sql.SQL(", ").join(values), "kept": sql.Literal(kept)}
         target.run(session, "merge_stage_scrubbed", **places)

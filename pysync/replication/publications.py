@@ -39,10 +39,10 @@ def ensure(portal: Connection, course: Course) -> None:
 def published(course: Course, tables: Mapping[str, Sequence[str]] | None = None) -> sql.Composed:
     """Return the tables of a course's publication, with columns and row filters.
 
-    :param tables: each with its columns; those that are declared by default.
+    :param tables: each with its columns; those that the course is to be sent by default.
     """
     if tables is None:
-        tables = {table.name: table.columns for table in PUBLISHED}
+        tables = {table.name: table.columns for table in course.published}
     return sql.SQL(", ").join(
         sql.SQL("{} ({}) where ({})").format(
             sql.Identifier("course", name),

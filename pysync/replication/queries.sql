@@ -258,8 +258,8 @@ union all
 select case c.relkind when 'v' then 'view' else 'table' end, c.oid, c.relowner
   from pg_catalog.pg_class c
  where c.relnamespace = pg_catalog.to_regnamespace('course')
-   and c.relname in ('adoption', 'alembic_version', 'installed', 'loan', 'mark',
-                     'missing_mark', 'replication_status', 'this_course')
+   and c.relname in ('adoption', 'alembic_version', 'carried_column', 'installed', 'loan',
+                     'mark', 'missing_mark', 'replication_status', 'this_course')
 union all
 select 'routine', p.oid, p.proowner
   from pg_catalog.pg_proc p
@@ -354,7 +354,8 @@ select pid
 -- name: courses
 -- The registered courses, or one of them, the portal that has them, and what is another one
 -- whenever something about a course has changed.
-select course.*, course.xmin::text::bigint as version, portal_status.portal_id
+select course.*, course.xmin::text::bigint as version, portal_status.portal_id,
+       portal_status.carried
   from pysync.course
  cross join pysync.portal_status
  where course_id = coalesce(%(course_id)s, course_id)
@@ -488,14 +489,14 @@ update {t}
 -- name: merge_update
 -- Update the rows that differ.
 update {t}
-   set ({names}) = row({theirs})
+   set ({names}) = row({values})
   from {s}
  where {same} and ({ours}) is distinct from ({theirs});
 
 -- name: merge_insert
 -- Insert the rows that are missing.
 insert into {t} ({all}) overriding system value
-select {all}
+select {all_values}
   from {s}
  where not exists (select from {t} where {same});
 

@@ -1,6 +1,6 @@
 """The portal's registry of courses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -17,6 +17,7 @@ from pysync.db.queries import load
 from pysync.db.transactions import patiently
 from pysync.errors import MigrationError, ReplicationError, UnknownCourseError
 from pysync.findings import ON_PORTAL
+from pysync.models.replicated import REPLICATED, CarriedColumn, ReplicatedTable, carrying
 from pysync.replication import identities, turns
 from pysync.texts import word
 from pysync.types import RELAY_PREFIX, CourseId, subject
@@ -51,6 +52,7 @@ class Course:
     awaits: tuple[str, ...] | list[str] = field(default=(), hash=False)
     portal_id: UUID | None = None
     version: int | None = None
+    carried: tuple[CarriedColumn, ...] = ()
 
     @property
     def place(self) -> tuple[int | None, int | None]:
@@ -83,6 +85,16 @@ class Course:
         return f"on {self.publisher}" if self.relay else ON_PORTAL
 
     @property
+    def published(self) -> tuple[ReplicatedTable, ...]:
+        """Return every table that it is sent, with the columns of the portal's own."""
+        return carrying(self.carried)
+
+    @property
+    def replicated(self) -> tuple[ReplicatedTable, ...]:
+        """Return those with what the portal's applications write."""
+        return self.published[: len(REPLICATED)]
+
+    @property
     def sent(self) -> list[str]:
         """Return the courses whose rows it is sent."""
         return [self.course_id, *self.carries]
@@ -101,9 +113,16 @@ def _course_row(cursor: Cursor[Any]) -> RowMaker[Course]:
     """
     names = [column.name for column in cursor.description or ()]
     known = {each.name for each in fields(Course)}
-    return lambda values: Course(
-        **{name: value for name, value in zip(names, values, strict=True) if name in known}
-    )
+
+    def course(values: Sequence[Any]) -> Course:
+        row = {name: value for name, value in zip(names, values, strict=True) if name in known}
+        return Course(**row | {"carried": _carried(row.get("carried"))})
+
+    return course
+
+
+def _carried(rows: list[dict[str, Any]] | None) -> tuple[CarriedColumn, ...]:
+    return tuple(CarriedColumn(**row) for row in rows or ())
 
 
 QUERIES = load(__file__)
@@ -190,6 +209,11 @@ def get_ready(portal: Connection, course: CourseId) -> Course:
             f"run 'pysync course {command} {word(course)} …' again to finish that",
         )
     return found
+
+
+def carried(portal: Connection) -> tuple[CarriedColumn, ...]:
+    """Return the columns of the portal's own that courses are sent."""
+    return _carried(fetch_value(portal, "select carried from pysync.portal_status"))
 
 
 def register(portal: Connection, course: Course) -> None:

@@ -23,14 +23,13 @@ from pysync.db.errors import meaning, translated, unconnected
 from pysync.db.hosts import preferred
 from pysync.db.queries import load
 from pysync.errors import PysyncError
-from pysync.models.replicated import PUBLISHED, REPLICATED, Membership
+from pysync.models.replicated import Membership, ReplicatedColumn, ReplicatedTable
 from pysync.replication import slots
 from pysync.replication.fan_out import as_triggers
 from pysync.replication.publications import rows_of
 from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
 from pysync.replication.slots import SLOT_TIMEOUT_SECONDS, delayed
-from pysync.types import CourseId
 
 TEMPORARY_PREFIX: Final = "pysync_merge_"
 """How temporary slots' names begin; they end with the connection that made them."""
@@ -50,15 +49,15 @@ class Point:
     reader: Connection
 
 
-def fan_out(course: Course) -> dict[str, sql.Composed]:
+def fan_out(course: Course) -> dict[ReplicatedTable, sql.Composed]:
     """Return queries for what a registered course, or relay, must hold, by table."""
     return {
-        table.name: sql.SQL("select {} from {} where {}").format(
+        table: sql.SQL("select {} from {} where {}").format(
             sql.SQL(", ").join(map(sql.Identifier, table.columns)),
             table.identifier,
             rows_of(course),
         )
-        for table in PUBLISHED
+        for table in course.published
     }
 
 
@@ -68,7 +67,7 @@ def count(portal: Connection, query: sql.Composed) -> int:
     return int(fetch_value(portal, counting))
 
 
-def members(course: CourseId, reader: Connection) -> dict[str, sql.Composed]:
+def members(course: Course, reader: Connection) -> dict[ReplicatedTable, sql.Composed]:
     """Read what a course would hold if it were registered now.
 
     :param reader: in a transaction; it keeps what was read in temporary tables.
@@ -81,7 +80,7 @@ def members(course: CourseId, reader: Connection) -> dict[str, sql.Composed]:
     own = " from public.{table} as source where source.course_id = {course}"
     found = {}
     with as_triggers(reader) as triggers:
-        for table in REPLICATED:
+        for table in course.replicated:
             kept = f"pysync_read_{table.name}"
             places = {
                 "kept": sql.Identifier("pg_temp", kept),
@@ -89,11 +88,11 @@ def members(course: CourseId, reader: Connection) -> dict[str, sql.Composed]:
                 "fan_out": table.identifier,
                 "table": sql.Identifier(table.name),
                 "user": sql.Identifier(table.user_column),
-                "course": sql.Literal(str(course)),
+                "course": sql.Literal(str(course.course_id)),
             }
             columns = sql.SQL(", ").join(
-                places["course"] if name == "course_id" else sql.Identifier("source", name)
-                for name in table.columns
+                places["course"] if each.name == "course_id" else _read(each)
+                for each in table.described
             )
             make = "create temporary table {kept} as select {names} from {fan_out} limit 0"
             reader.execute(sql.SQL(make).format(**places))
@@ -101,8 +100,14 @@ def members(course: CourseId, reader: Connection) -> dict[str, sql.Composed]:
             source = own if table.membership is Membership.ENROLLMENT else joined
             read = "insert into {kept} ({names}) select {columns}"
             triggers.execute(sql.SQL(read + source).format(columns=columns, **places))
-            found[table.name] = sql.SQL("select {names} from {kept}").format(**places)
+            found[table] = sql.SQL("select {names} from {kept}").format(**places)
     return found
+
+
+def _read(column: ReplicatedColumn) -> sql.Composed:
+    """Return what the fan-out would have of a column of the portal's own tables."""
+    read = "course.as_text({}, null)" if column.carried else "{}"
+    return sql.SQL(read).format(sql.Identifier("source", column.name))
 
 
 @contextmanager

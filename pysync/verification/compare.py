@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from psycopg import sql
 
 from pysync.db.connections import Connection, connect, fetch_value
+from pysync.db.pinned import pin
 from pysync.diagnosis import grants
 from pysync.errors import ChangesMissingError, ReplicationError
 from pysync.migrate import require_head
@@ -26,7 +27,6 @@ from pysync.verification.rows import (
     Source,
     hashes_between,
     hashes_of,
-    pin,
     ranges,
 )
 from pysync.verification.types import Place

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pysync.db.restricted import as_owner_of
 from pysync.errors import PysyncError
-from pysync.models.replicated import REPLICATED, ReplicatedTable
+from pysync.models.replicated import ReplicatedTable
 from pysync.replication import identities, registry, witness
 from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
@@ -38,7 +38,7 @@ def look(relay: Course) -> Looked:
         identities.require_ours(database, relay.course_id, relay.portal_id)
         seen = witness.read(database, relay)
         found = []
-        for table in REPLICATED:
+        for table in relay.replicated:
             with as_owner_of(database, "course", table.name) as owner:
                 rows = owner.fetch(_of_nobody(relay, table), "id bigint, user_id bigint")
             found += [

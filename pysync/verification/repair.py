@@ -11,7 +11,7 @@ from pysync.db.errors import translated
 from pysync.diagnosis import grants
 from pysync.errors import ReplicationError
 from pysync.migrate import require_head
-from pysync.models.replicated import REPLICATED, ReplicatedTable
+from pysync.models.replicated import ReplicatedTable
 from pysync.replication import registry, witness
 from pysync.replication.databases import connect_course
 from pysync.replication.fan_out import BACKFILL_BATCH
@@ -128,7 +128,7 @@ class _Repair:
         both, course_id = self.both, self.both.course.course_id
         self.progress.step("comparing")
         on_portal = portal_leg.differences(both.portal, course_id, with_values=self.with_values)
-        compared = {table: compare(both, table) for table in REPLICATED}
+        compared = {table: compare(both, table) for table in both.course.replicated}
         # The fan-out lacks them and the course has them: they are right, and stay with whatever
         # columns the course added. Copied into the fan-out they mustn't be replicated.
         lacking = {(each.table, each.id): each for each in on_portal if each.kind is Kind.MISSING}
@@ -143,7 +143,7 @@ class _Repair:
             _mend_portal(both.portal, course_id, users - silent, self.progress)
             _mend_portal(both.portal, course_id, silent, self.progress, silenced=both.sent)
             self.mended = on_portal + self.mended
-            compared = {table: compare(both, table) for table in REPLICATED}
+            compared = {table: compare(both, table) for table in both.course.replicated}
             self._mend_extra(compared)
         rest = {table: [i for i in f.ids if i not in f.extra] for table, f in compared.items()}
         self._mend(rest, Kind.MISSING, Kind.DIFFERS)
@@ -152,7 +152,7 @@ class _Repair:
         """Return those rows that the course, or its relay, has."""
         return {
             (table.name, id_)
-            for table in REPLICATED
+            for table in self.both.course.replicated
             for batch in batched((i for name, i in keys if name == table.name), BACKFILL_BATCH)
             for copy in self.both.copies
             for id_ in hashes_of(copy, table, batch)
@@ -160,7 +160,8 @@ class _Repair:
 
     def _mend_extra(self, compared: dict[ReplicatedTable, Compared]) -> None:
         """Remove rows from course and relay: those that point at others first."""
-        extra = {table: sorted(compared[table].extra) for table in reversed(REPLICATED)}
+        tables = reversed(self.both.course.replicated)
+        extra = {table: sorted(compared[table].extra) for table in tables}
         self._mend(extra, Kind.EXTRA)
 
     def _mend(self, ids: dict[ReplicatedTable, list[int]], *kinds: Kind) -> None:

@@ -14,19 +14,15 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 from psycopg.rows import TupleRow
-from sqlalchemy import String
 
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.db.restricted import as_owner_of
-from pysync.models.columns import type_name
-from pysync.models.replicated import ReplicatedTable
+from pysync.models.replicated import ReplicatedColumn, ReplicatedTable
 from pysync.types import CourseId
 from pysync.verification.types import Place
 
 QUERIES = load(__file__)
-
-_SETTINGS: Final = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "jit": "off"}
 
 _HASHED: Final = "id bigint, hash bytea, login text"
 
@@ -68,12 +64,6 @@ class Row:
 
     user_id: int
     values: tuple[str | None, ...]
-
-
-def pin(connection: Connection) -> None:
-    """Have a session write values as every other pinned session does."""
-    for name, value in _SETTINGS.items():
-        connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
 def ranges(source: Source, table: ReplicatedTable, shift: int) -> dict[int, Range]:
@@ -155,13 +145,18 @@ def _cast(table: ReplicatedTable, names: Iterable[str]) -> list[sql.Composed]:
     Text without a length, which would cut.
     """
     return [
-        sql.SQL("{}::{}").format(
-            sql.Identifier(column.name),
-            sql.SQL("text" if isinstance(column.type, String) else type_name(column)),
+        column.compared()
+        if column.carried
+        else sql.SQL("{}::{}").format(
+            column.identifier, sql.SQL("text" if _is_text(column) else column.type)
         )
-        for column in table.declared
+        for column in table.described
         if column.name in names
     ]
+
+
+def _is_text(column: ReplicatedColumn) -> bool:
+    return column.type.startswith("character varying")
 
 
 def _among(ids: Ids) -> sql.Composed:

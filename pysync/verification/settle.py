@@ -172,7 +172,7 @@ class Settled:
                     stack.enter_context(silenced)
                 merge.mend(
                     copy.connection,
-                    self.table.name,
+                    self.table,
                     [each.id for each in to_mend],
                     rows,
                     course_id=copy.course_id,
@@ -214,8 +214,8 @@ class Settled:
         extra = [each.id for each in found if each.kind is Kind.EXTRA]
         if not extra or not self.table.scrubbed:
             return set()
-        database = self.sides.database
-        return merge.referenced(database, extra) - personal_data_left(database, extra)
+        database, tables = self.sides.database, self.sides.course.replicated
+        return merge.referenced(database, extra) - personal_data_left(database, tables, extra)
 
     def _await_transactions(self) -> bool:
         """Wait until all transactions that run on the portal now have ended, if they do."""

@@ -104,7 +104,7 @@ def verify_course(
                 both.portal, course.course_id, with_values=with_values
             )
             step()
-            for table in REPLICATED:
+            for table in course.replicated:
                 compared = compare(both, table)
                 settled = settle(both, table, compared.ids, with_values=with_values)
                 verification.rows[table.name] = compared.rows

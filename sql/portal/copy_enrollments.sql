@@ -15,7 +15,7 @@ begin
     insert into course.student_courseenrollment as copy (
         id, course_id, user_id, {enrollment_columns}
     )
-    select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns}
+    select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns as declared}
       from public.student_courseenrollment as enrollment
      where enrollment.id = any (enrollment_ids)
     on conflict (user_id, course_id) do update

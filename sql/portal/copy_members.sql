@@ -44,27 +44,27 @@ begin
 
     -- Most who come were never here, and nobody has their name.
     insert into course.auth_user (id, course_id, live, {user_columns})
-    select member.user_id, member.course_id, true, {portal_user.user_columns}
+    select member.user_id, member.course_id, true, {source.user_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select {portal_user.user_columns}
+         select {portal_user.user_columns as declared}
            from public.auth_user as portal_user
           where portal_user.id = member.user_id
          offset 0
-            for no key update) as portal_user
+            for no key update) as source
     on conflict do nothing;
     get diagnostics copied = row_count;
     perform course.touch_members(user_ids);
 
     if copied = members then
         insert into course.auth_userprofile (id, course_id, user_id, {profile_columns})
-        select profile.id, member.course_id, profile.user_id, {profile.profile_columns}
+        select source.id, member.course_id, source.user_id, {source.profile_columns}
           from unnest(user_ids, course_ids) as member (user_id, course_id)
          cross join lateral (
-             select profile.id, profile.user_id, {profile.profile_columns}
+             select profile.id, profile.user_id, {profile.profile_columns as declared}
                from public.auth_userprofile as profile
               where profile.user_id = member.user_id
-             offset 0) as profile
+             offset 0) as source
         on conflict do nothing;
         get diagnostics copied = row_count;
         -- Not everybody has a profile.

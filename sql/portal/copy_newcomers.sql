@@ -14,14 +14,14 @@ declare
     copied bigint;
 begin
     insert into course.auth_user (id, course_id, live, {user_columns})
-    select member.user_id, member.course_id, true, {portal_user.user_columns}
+    select member.user_id, member.course_id, true, {source.user_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select {portal_user.user_columns}
+         select {portal_user.user_columns as declared}
            from public.auth_user as portal_user
           where portal_user.id = member.user_id
          offset 0
-            for no key update) as portal_user;
+            for no key update) as source;
     get diagnostics copied = row_count;
     if copied < cardinality(user_ids) then
         perform course.require_members(user_ids);
@@ -29,20 +29,20 @@ begin
     perform course.touch_members(user_ids);
 
     insert into course.auth_userprofile (id, course_id, user_id, {profile_columns})
-    select profile.id, member.course_id, profile.user_id, {profile.profile_columns}
+    select source.id, member.course_id, source.user_id, {source.profile_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select profile.id, profile.user_id, {profile.profile_columns}
+         select profile.id, profile.user_id, {profile.profile_columns as declared}
            from public.auth_userprofile as profile
           where profile.user_id = member.user_id
-         offset 0) as profile;
+         offset 0) as source;
     get diagnostics copied = row_count;
     if copied < cardinality(user_ids) and row_security_active('public.auth_userprofile') then
         perform course.require_all_rows('public.auth_userprofile');
     end if;
 
     insert into course.student_courseenrollment (id, course_id, user_id, {enrollment_columns})
-    select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns}
+    select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns as declared}
       from public.student_courseenrollment as enrollment
      where enrollment.id = any (enrollment_ids);
     get diagnostics copied = row_count;

@@ -33,13 +33,13 @@ begin
 
     -- Under this id there may be a frozen copy of somebody who had the profile before.
     insert into course.auth_userprofile as copy (id, course_id, user_id, {profile_columns})
-    select profile.id, member.course_id, profile.user_id, {profile.profile_columns}
+    select source.id, member.course_id, source.user_id, {source.profile_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select profile.id, profile.user_id, {profile.profile_columns}
+         select profile.id, profile.user_id, {profile.profile_columns as declared}
            from public.auth_userprofile as profile
           where profile.user_id = member.user_id
-         offset 0) as profile
+         offset 0) as source
     on conflict (id, course_id) do update
        set (user_id, {profile_columns}) = row(excluded.user_id, {excluded.profile_columns})
      where copy is distinct from excluded;

@@ -13,13 +13,13 @@ begin
     perform course.make_way(user_ids, course_ids);
 
     insert into course.auth_user as copy (id, course_id, live, {user_columns})
-    select member.user_id, member.course_id, true, {portal_user.user_columns}
+    select member.user_id, member.course_id, true, {source.user_columns}
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select {portal_user.user_columns}
+         select {portal_user.user_columns as declared}
            from public.auth_user as portal_user
           where portal_user.id = member.user_id
-         offset 0) as portal_user
+         offset 0) as source
     on conflict (id, course_id) do update
        set (live, {user_columns}) = row(true, {excluded.user_columns})
      where copy is distinct from excluded;

@@ -42,7 +42,7 @@ begin
     if current_setting('pysync.nested', true) is distinct from 'on' then
         update course.auth_user as copy
            set ({user_columns})
-               = row({new.user_columns})
+               = row({new.user_columns for copy})
          where old.id = new.id
            and row({old.user_columns})::record
                    *<> row({new.user_columns})::record
@@ -89,7 +89,7 @@ begin
 
     update course.auth_user as copy
        set ({user_columns})
-           = row({portal_user.user_columns})
+           = row({portal_user.user_columns for copy})
       from public.auth_user as portal_user
      where portal_user.id = user_id
        and copy.id = user_id

@@ -14,7 +14,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pysync.db.connections import connect
 from pysync.diagnosis.references import reference_findings
 from pysync.lifecycle import courses, resync
-from pysync.models.columns import type_name
 from pysync.models.replicated import REPLICATED
 from pysync.types import CourseId
 from pysync.verification import repair, verify
@@ -96,8 +95,8 @@ def test_columns_of_any_type_and_changed_types_are_the_sites_business(site: Site
     assert course.execute(kept).fetchall() == [("[1]", "(1,2)", 1)]
 
     for each in REPLICATED:
-        for column in each.declared:
-            type_ = type_name(column)
+        for column in each.described:
+            type_ = column.type
             if column.name == "id":
                 course.execute(f"alter table course.{each.name} drop if exists length")
             if column.name == "course_id":

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from pglast import ast, enums
 
-from migrations.places import render
 from pysync.db.sql_files import folder
 from pysync.migrate import Lineage
 from pysync.migrate.lineage import COURSE, PORTAL
+from pysync.migrate.places import render
 from pysync.types import PORTAL_ROLES
 
 pytestmark = pytest.mark.every_major("catalogs as each version fills them")
@@ -24,6 +24,9 @@ FILES = [
     for name in ("portal", "course")
     for file in sorted((folder("sql") / name).rglob("*.sql"))
 ]
+
+INLINED = {"as_text"}
+"""Functions that can't have settings, which would keep them from being part of what calls them."""
 
 READS_TABLES_OF_OTHERS = r"\b(from|join|update|into|using)\s+(public\.|new_rows|old_rows)"
 
@@ -91,6 +94,8 @@ def test_a_function_has_its_comment_and_revoke_beside_it(file: Path) -> None:
         assert function.replace, "say 'create or replace': the file must be safe to run twice"
         # Unless it is named, last, the temporary schema comes first for types.
         pinned = pinned_search_path(function)
+        if declared(function)[0][-1] in INLINED:
+            continue
         assert pinned == "pg_catalog, pg_temp", "add 'set search_path = pg_catalog, pg_temp'"
     signatures = [declared(each) for each in functions]
     assert signatures == commented, "add 'comment on function …' with the same arguments"
@@ -138,7 +143,8 @@ def test_functions_are_described_closed_and_pinned_in_the_catalog(
     assert len(functions) >= {PORTAL.name: 20, COURSE.name: 2}[lineage.name]
     for name, description, settings, is_open, runs_as in functions:
         assert description, f"{name} has no comment"
-        assert "search_path=pg_catalog, pg_temp" in (settings or []), f"{name}: pin its search_path"
+        if name.partition("(")[0].rpartition(".")[2] not in INLINED:
+            assert "search_path=pg_catalog, pg_temp" in (settings or []), f"{name}: pin its path"
         assert not is_open, f"{name} is open to PUBLIC"
         if lineage is PORTAL:
             assert runs_as in {None, *PORTAL_ROLES}, f"{name} isn't owned by one of {PORTAL_ROLES}"

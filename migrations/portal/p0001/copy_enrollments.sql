@@ -15,7 +15,8 @@ begin
     insert into course.student_courseenrollment as copy (
         id, course_id, user_id, created
     )
-    select enrollment.id, enrollment.course_id, enrollment.user_id, enrollment.created
+    select enrollment.id, enrollment.course_id, enrollment.user_id,
+           enrollment.created::timestamptz as created
       from public.student_courseenrollment as enrollment
      where enrollment.id = any (enrollment_ids)
     on conflict (user_id, course_id) do update

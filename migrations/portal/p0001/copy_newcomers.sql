@@ -15,20 +15,24 @@ declare
 begin
     insert into course.auth_user (id, course_id, live, password, last_login, is_superuser, username,
                                   first_name, last_name, email, is_staff, is_active, date_joined)
-    select member.user_id, member.course_id, true, portal_user.password, portal_user.last_login,
-           portal_user.is_superuser, portal_user.username, portal_user.first_name,
-           portal_user.last_name, portal_user.email, portal_user.is_staff, portal_user.is_active,
-           portal_user.date_joined
+    select member.user_id, member.course_id, true, source.password, source.last_login,
+           source.is_superuser, source.username, source.first_name, source.last_name, source.email,
+           source.is_staff, source.is_active, source.date_joined
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select portal_user.password, portal_user.last_login, portal_user.is_superuser,
-                portal_user.username, portal_user.first_name, portal_user.last_name,
-                portal_user.email, portal_user.is_staff, portal_user.is_active,
-                portal_user.date_joined
+         select portal_user.password::varchar as password,
+                portal_user.last_login::timestamptz as last_login,
+                portal_user.is_superuser::boolean as is_superuser,
+                portal_user.username::varchar as username,
+                portal_user.first_name::varchar as first_name,
+                portal_user.last_name::varchar as last_name, portal_user.email::varchar as email,
+                portal_user.is_staff::boolean as is_staff,
+                portal_user.is_active::boolean as is_active,
+                portal_user.date_joined::timestamptz as date_joined
            from public.auth_user as portal_user
           where portal_user.id = member.user_id
          offset 0
-            for no key update) as portal_user;
+            for no key update) as source;
     get diagnostics copied = row_count;
     if copied < cardinality(user_ids) then
         perform course.require_members(user_ids);
@@ -38,24 +42,28 @@ begin
     insert into course.auth_userprofile (id, course_id, user_id, name, meta, courseware, language,
                                          location, year_of_birth, gender, level_of_education,
                                          mailing_address, goals)
-    select profile.id, member.course_id, profile.user_id, profile.name, profile.meta,
-           profile.courseware, profile.language, profile.location, profile.year_of_birth,
-           profile.gender, profile.level_of_education, profile.mailing_address, profile.goals
+    select source.id, member.course_id, source.user_id, source.name, source.meta, source.courseware,
+           source.language, source.location, source.year_of_birth, source.gender,
+           source.level_of_education, source.mailing_address, source.goals
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select profile.id, profile.user_id, profile.name, profile.meta, profile.courseware,
-                profile.language, profile.location, profile.year_of_birth, profile.gender,
-                profile.level_of_education, profile.mailing_address, profile.goals
+         select profile.id, profile.user_id, profile.name::varchar as name,
+                profile.meta::text as meta, profile.courseware::varchar as courseware,
+                profile.language::varchar as language, profile.location::varchar as location,
+                profile.year_of_birth::integer as year_of_birth, profile.gender::varchar as gender,
+                profile.level_of_education::varchar as level_of_education,
+                profile.mailing_address::text as mailing_address, profile.goals::text as goals
            from public.auth_userprofile as profile
           where profile.user_id = member.user_id
-         offset 0) as profile;
+         offset 0) as source;
     get diagnostics copied = row_count;
     if copied < cardinality(user_ids) and row_security_active('public.auth_userprofile') then
         perform course.require_all_rows('public.auth_userprofile');
     end if;
 
     insert into course.student_courseenrollment (id, course_id, user_id, created)
-    select enrollment.id, enrollment.course_id, enrollment.user_id, enrollment.created
+    select enrollment.id, enrollment.course_id, enrollment.user_id,
+           enrollment.created::timestamptz as created
       from public.student_courseenrollment as enrollment
      where enrollment.id = any (enrollment_ids);
     get diagnostics copied = row_count;

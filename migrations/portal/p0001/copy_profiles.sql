@@ -35,17 +35,20 @@ begin
     insert into course.auth_userprofile as copy (id, course_id, user_id, name, meta, courseware,
                                                  language, location, year_of_birth, gender,
                                                  level_of_education, mailing_address, goals)
-    select profile.id, member.course_id, profile.user_id, profile.name, profile.meta,
-           profile.courseware, profile.language, profile.location, profile.year_of_birth,
-           profile.gender, profile.level_of_education, profile.mailing_address, profile.goals
+    select source.id, member.course_id, source.user_id, source.name, source.meta, source.courseware,
+           source.language, source.location, source.year_of_birth, source.gender,
+           source.level_of_education, source.mailing_address, source.goals
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select profile.id, profile.user_id, profile.name, profile.meta, profile.courseware,
-                profile.language, profile.location, profile.year_of_birth, profile.gender,
-                profile.level_of_education, profile.mailing_address, profile.goals
+         select profile.id, profile.user_id, profile.name::varchar as name,
+                profile.meta::text as meta, profile.courseware::varchar as courseware,
+                profile.language::varchar as language, profile.location::varchar as location,
+                profile.year_of_birth::integer as year_of_birth, profile.gender::varchar as gender,
+                profile.level_of_education::varchar as level_of_education,
+                profile.mailing_address::text as mailing_address, profile.goals::text as goals
            from public.auth_userprofile as profile
           where profile.user_id = member.user_id
-         offset 0) as profile
+         offset 0) as source
     on conflict (id, course_id) do update
        set (user_id, name, meta, courseware, language, location, year_of_birth, gender,
             level_of_education, mailing_address, goals) = row(excluded.user_id, excluded.name,

@@ -15,19 +15,23 @@ begin
     insert into course.auth_user as copy (id, course_id, live, password, last_login, is_superuser,
                                           username, first_name, last_name, email, is_staff,
                                           is_active, date_joined)
-    select member.user_id, member.course_id, true, portal_user.password, portal_user.last_login,
-           portal_user.is_superuser, portal_user.username, portal_user.first_name,
-           portal_user.last_name, portal_user.email, portal_user.is_staff, portal_user.is_active,
-           portal_user.date_joined
+    select member.user_id, member.course_id, true, source.password, source.last_login,
+           source.is_superuser, source.username, source.first_name, source.last_name, source.email,
+           source.is_staff, source.is_active, source.date_joined
       from unnest(user_ids, course_ids) as member (user_id, course_id)
      cross join lateral (
-         select portal_user.password, portal_user.last_login, portal_user.is_superuser,
-                portal_user.username, portal_user.first_name, portal_user.last_name,
-                portal_user.email, portal_user.is_staff, portal_user.is_active,
-                portal_user.date_joined
+         select portal_user.password::varchar as password,
+                portal_user.last_login::timestamptz as last_login,
+                portal_user.is_superuser::boolean as is_superuser,
+                portal_user.username::varchar as username,
+                portal_user.first_name::varchar as first_name,
+                portal_user.last_name::varchar as last_name, portal_user.email::varchar as email,
+                portal_user.is_staff::boolean as is_staff,
+                portal_user.is_active::boolean as is_active,
+                portal_user.date_joined::timestamptz as date_joined
            from public.auth_user as portal_user
           where portal_user.id = member.user_id
-         offset 0) as portal_user
+         offset 0) as source
     on conflict (id, course_id) do update
        set (live, password, last_login, is_superuser, username, first_name, last_name, email,
             is_staff, is_active, date_joined) = row(true, excluded.password, excluded.last_login,

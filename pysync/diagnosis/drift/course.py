@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.diagnosis.drift.carried import course_findings
 from pysync.diagnosis.drift.fingerprint import read_fingerprint
 from pysync.diagnosis.drift.objects import Compared, revision_findings
 from pysync.diagnosis.drift.subscription import subscription_findings
@@ -71,6 +72,7 @@ def course_drift(database: Connection, course: Course, revision: str | None = No
             for finding in _own_path_findings(database, role, path, around.others)
         ),
         *(subscription_findings(course, **around.subscription) if around.subscription else ()),
+        *course_findings(course, around.carried or ()),
         *compared.tables,
         *(_owner_findings(database) if around.foreign else ()),
         *(
@@ -97,6 +99,7 @@ class _Surroundings:
     forced: list[str]
     own_search_paths: list[tuple[str, str]]
     subscription: dict[str, Any] | None
+    carried: list[dict[str, Any]] | None
 
 
 def _owner_findings(database: Connection) -> list[Finding]:

@@ -14,10 +14,11 @@ from pysync.adoption.types import type_fits
 from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.db.queries import load
+from pysync.diagnosis.drift.carried import carried_findings
 from pysync.diagnosis.drift.objects import object_findings, revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
-from pysync.models.replicated import PUBLISHED, REPLICATED, REPLICATED_TABLES, Membership
+from pysync.models.replicated import REPLICATED, REPLICATED_TABLES, Membership
 from pysync.replication.publications import published, rows_of
 from pysync.replication.registry import Course
 from pysync.texts import Text, quoted, word
@@ -31,6 +32,7 @@ def portal_findings(portal: Connection) -> list[Finding]:
         return findings
     return [
         *_source_findings(portal),
+        *carried_findings(portal),
         *(object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall") or []),
     ]
 
@@ -41,7 +43,7 @@ def _source_findings(portal: Connection) -> Iterator[Finding]:
     found = inspect(portal, "public", REPLICATED_TABLES, rows=False)
     for table in REPLICATED:
         columns = found[table.name].columns if table.name in found else {}
-        for column, declared in table.types.items():
+        for column, declared in ((each.name, each.type) for each in table.described):
             if column == "course_id" and table.membership is not Membership.ENROLLMENT:
                 continue  # the fan-out alone has it
             present = columns.get(column)
@@ -127,7 +129,7 @@ def _publication_findings(
         return _run(portal, set_table, course) + Text(f"; then '{repair}' for what was missed")
 
     by_table = {each.table: each for each in found if each.table}
-    for table in PUBLISHED:
+    for table in course.published:
         each = by_table.pop(f"course.{table.name}", None)
         if each is None:
             wrong.append(Finding(subject, f"lacks table course.{table.name}", remedy()))

@@ -4,7 +4,11 @@ create or replace view pysync.portal_status as
 select this_portal.portal_id,
        this_portal.system_identifier = here.system_identifier
            and this_portal.database_oid = here.database_oid as claimed,
-       this_portal.claimed_at
+       this_portal.claimed_at,
+       (select jsonb_agg(to_jsonb(carried) - '{added_at,removal}'::text[]
+                         order by carried.table_name, carried.added_at, carried.column_name)
+          from pysync.carried_column as carried
+         where carried.removal is null) as carried
   from pysync.this_portal
  cross join (
            select server.system_identifier, pg_database.oid as database_oid
@@ -16,4 +20,4 @@ select this_portal.portal_id,
 revoke all on pysync.portal_status from public;
 grant select on pysync.portal_status to pysync_owner;
 comment on view pysync.portal_status is
-    'Which portal this is, and whether this database is the one that was claimed as it, or a copy.';
+    'Which portal this is, whether here is where it was claimed, and which columns of its own it sends.';

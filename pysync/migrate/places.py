@@ -2,13 +2,14 @@
 
 Files in ``sql/`` have places for what :mod:`pysync.models.replicated` declares, such as a table's
 columns. Frozen copies have the columns themselves: a database is only ever sent what can be read
-there.
+there, and what :mod:`pysync.migrate.carried` adds to it for columns of a portal's own.
 
 ========================================  =======================================================
 ``{user_columns}``                        ``password, last_login, …``: what a user has beside keys
 ``{copy.user_columns}``                   ``copy.password, copy.last_login, …``
 ``{'user_columns'}``                      ``'password', 'last_login', …``
 ``{copy.user_columns as declared}``       ``copy.password::varchar as password, …``
+``{new.user_columns for copy}``           ``new.password, …``, for the row ``copy`` of the fan-out
 ``{user_guarded_columns}``                those, keys included, that only the portal writes
 ``{scrubbed_user_columns}``               those that say nothing any more of a deleted user, …
 ``{scrubbed_user_values}``                … what they hold instead, …
@@ -19,40 +20,83 @@ there.
 ========================================  =======================================================
 
 For ``user`` also ``profile``, ``enrollment`` and ``mark``.
+
+Columns of a portal's own may be altered, renamed or dropped there at any time, and no write may
+fail by that. So they are text in the fan-out, whatever they are on the portal, and where the
+portal's own tables are read such a column is written as ``row.column``, which PostgreSQL reads as
+``column(row)`` where the row hasn't got it: there is a function of that name for each, which
+returns a ``course.absent``, and ``course.as_text`` then returns what it was.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from pysync.models.columns import type_name
-from pysync.models.replicated import PUBLISHED, REPLICATED, ReplicatedTable
+from pysync.models.replicated import PUBLISHED, ReplicatedColumn, ReplicatedTable
+from pysync.types import Side
 
 _WIDTH: Final = 100
-_PLACE: Final = re.compile(r"\{('?)(?:([a-z]\w*)\.)?([a-z]\w*)( as declared)?\1\}")
+_PLACE: Final = re.compile(r"\{('?)(?:([a-z]\w*)\.)?([a-z]\w*)( as declared| for copy)?\1\}")
 _SHORT: Final = {"character varying": "varchar", "timestamp with time zone": "timestamptz"}
+_SOURCES: Final = frozenset(
+    {"portal_user", "profile", "enrollment", "before", "after", "old", "new"}
+)
+"""What rows of the portal's own tables are called in the portal's functions."""
 
-_Item = tuple[str, str]
-"""An expression, and what `as declared` makes of it: type and name."""
+
+@dataclass(frozen=True)
+class _Item:
+    """A part of a list: a name or a value, and the column that it is for, if any."""
+
+    text: str
+    column: ReplicatedColumn | None = None
+
+    def written(self, side: Side, quote: str, prefix: str, modifier: str) -> str:
+        """Return it as a place has it."""
+        column, text = self.column, self.text
+        if quote or column is None:
+            return f"{quote}{text}{quote}"
+        name = column.identifier.as_string(None) if column.carried else column.name
+        text = name if text == column.name else text
+        if not column.carried:
+            type_ = column.type.partition("(")[0]
+            declared = f"::{_SHORT.get(type_, type_)} as {name}"
+            return f"{_of(prefix)}{text}{declared if modifier == ' as declared' else ''}"
+        alias = f" as {name}" if modifier == " as declared" else ""
+        if side is Side.COURSE or prefix not in _SOURCES:
+            return f"{_of(prefix)}{text}{'::text' if text != name else ''}{alias}"
+        # A record's field would have to be there.
+        row = f"({prefix})" if prefix in ("old", "new") else prefix
+        if not modifier:
+            return f"{row}.{name}"
+        otherwise = f"copy.{name}" if modifier == " for copy" else column.default
+        return f"course.as_text({row}.{name}, {otherwise}){alias}"
 
 
-def render(text: str) -> str:
+def _of(prefix: str) -> str:
+    return f"{prefix}." if prefix else ""
+
+
+def render(
+    text: str, tables: Sequence[ReplicatedTable] = PUBLISHED, side: Side = Side.PORTAL
+) -> str:
     """Fill the places of an SQL file; lists go on in as many lines as they need.
 
+    :param tables: what courses are sent.
+    :param side: whose file it is; that matters for columns of a portal's own only.
     :raises ValueError: if a place isn't known.
     """
+    places = _places(tuple(tables))
     done, end = "", 0
     for place in _PLACE.finditer(text):
-        quote, prefix, name, as_declared = place.groups()
-        if name not in _places():
-            raise ValueError(f"place {place[0]} isn't known: see migrations/places.py")
-        items = [
-            f"{f'{prefix}.' if prefix else ''}{quote}{item}{quote}{declared if as_declared else ''}"
-            for item, declared in _places()[name]
-        ]
+        quote, prefix, name, modifier = place.groups()
+        if name not in places:
+            raise ValueError(f"place {place[0]} isn't known: see pysync/migrate/places.py")
+        items = [item.written(side, quote, prefix or "", modifier or "") for item in places[name]]
         done += text[end : place.start()]
         end = place.end()
         line = done.rpartition("\n")[2]
@@ -90,24 +134,22 @@ def _opened(line: str) -> int:
     return opening[-1] if opening else 0
 
 
-@cache
-def _places() -> dict[str, list[_Item]]:
+@lru_cache(maxsize=8)
+def _places(tables: tuple[ReplicatedTable, ...]) -> dict[str, list[_Item]]:
+    of_users = [table for table in tables if table.user_column]
     return {
-        "replicated_tables": [(f"course.{table.name}", "") for table in REPLICATED],
-        "source_tables": [(f"public.{table.name}", "") for table in REPLICATED],
-        "published_tables": [(f"course.{table.name}", "") for table in PUBLISHED],
-        **{name: list(items) for table in PUBLISHED for name, items in _places_of(table)},
+        "replicated_tables": [_Item(f"course.{table.name}") for table in of_users],
+        "source_tables": [_Item(f"public.{table.name}") for table in of_users],
+        "published_tables": [_Item(f"course.{table.name}") for table in tables],
+        **{name: list(items) for table in tables for name, items in _places_of(table)},
     }
 
 
 def _places_of(table: ReplicatedTable) -> Iterator[tuple[str, Iterable[_Item]]]:
-    as_declared = {}
-    for column in table.declared:
-        type_ = type_name(column).partition("(")[0]
-        as_declared[column.name] = f"::{_SHORT.get(type_, type_)} as {column.name}"
+    described = {column.name: column for column in table.described}
 
     def items(names: Iterable[str]) -> Iterable[_Item]:
-        return [(name, as_declared[name]) for name in names]
+        return [_Item(name, described[name]) for name in names]
 
     yield f"{table.stem}_columns", items(table.values)
     yield f"{table.stem}_guarded_columns", items(table.guarded)
@@ -115,7 +157,7 @@ def _places_of(table: ReplicatedTable) -> Iterator[tuple[str, Iterable[_Item]]]:
         yield f"scrubbed_{table.stem}_columns", items(scrubbed)
         yield (
             f"scrubbed_{table.stem}_values",
-            [(value, as_declared[name]) for name, value in scrubbed.items()],
+            [_Item(value, described[name]) for name, value in scrubbed.items()],
         )
         kept = [name for name in table.values if name not in (*scrubbed, table.unique)]
         yield f"kept_{table.stem}_columns", items(kept)
