@@ -15,14 +15,17 @@ from typing import Final, LiteralString
 from psycopg import sql
 
 from pysync.db.connections import Connection, fetch_value
+from pysync.db.holders import waiting
 from pysync.db.restricted import as_owner_of
 from pysync.db.sql_files import folder, split
 from pysync.errors import UnsuitableDatabaseError
+from pysync.findings import ON_PORTAL
 from pysync.migrate.carried import QUERIES, Carried, Key, Present, columns, here, key, registered
 from pysync.migrate.installed import record
-from pysync.migrate.lineage import Lineage
+from pysync.migrate.lineage import PORTAL, Lineage
 from pysync.migrate.places import render
-from pysync.models.replicated import CarriedColumn, carrying
+from pysync.models.replicated import REPLICATED, CarriedColumn, carrying
+from pysync.replication.fan_out import wait_for_writers
 from pysync.texts import word
 from pysync.types import Side
 
@@ -66,6 +69,26 @@ def bring(
         with as_owner_of(connection, "course", step.table) as owner:
             owner.execute(step.statement)
     return [step.what for step in steps if step.what]
+
+
+def let_go(portal: Connection) -> None:
+    """Have the portal's functions name no columns any more that the fan-out is going to drop.
+
+    Whoever is in the midst of such a function is waited for: it would look for the column.
+
+    :raises LockedError: if somebody goes on writing for too long; the next run goes on.
+    """
+    carried = registered(portal)
+    if not columns(portal, "course", list(carried.removed)):
+        return
+    with waiting(portal, "portal", ON_PORTAL):
+        with portal.transaction():
+            for each in functions(PORTAL, carried):
+                portal.execute(sql.SQL(each))
+            for recording in record(PORTAL):
+                portal.execute(recording)
+        for table in REPLICATED:
+            wait_for_writers(portal, table)
 
 
 def script(

@@ -14,7 +14,7 @@ from pysync.db.connections import Connection
 from pysync.db.errors import translated
 from pysync.errors import DatabaseUnreachableError, MigrationError, PysyncError
 from pysync.migrate import carried, plan
-from pysync.migrate.bringing import require, script
+from pysync.migrate.bringing import let_go, require, script
 from pysync.migrate.carried import QUERIES, Carried, Removal, key
 from pysync.migrate.lineage import COURSE, PORTAL, Lineage
 from pysync.migrate.revisions import require_head
@@ -170,6 +170,7 @@ def carry(portal_conninfo: str, portal: Connection, progress: Progress) -> Itera
         lambda course: plan.migrate_course(portal_conninfo, portal, course, columns=known),
         relays_first=False,
     )
+    let_go(portal)
     yield "portal", migrate(portal_conninfo, PORTAL, "portal")
     yield from each_course(
         lambda course: plan.publish(portal_conninfo, portal, course, progress), relays_first=True

@@ -8,6 +8,7 @@ from pysync.db.connections import Connection, connect
 from pysync.db.places import require_one
 from pysync.errors import MigrationError, PysyncError
 from pysync.migrate import carried, databases, publications
+from pysync.migrate.bringing import let_go
 from pysync.migrate.carried import Carried
 from pysync.migrate.databases import check_known
 from pysync.migrate.lineage import COURSE, PORTAL
@@ -89,8 +90,10 @@ def run_all(
             wanted,
             "portal left as it is",
         )
-        yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
         offline = options.get("offline")
+        if wanted and not offline:
+            let_go(portal)
+        yield "portal", migrate(portal_conninfo, PORTAL, "portal", target=target, **options)
         yield from each_course(
             lambda course: publish(portal_conninfo, portal, course, progress, offline=offline),
             # What comes to a relay is streamed on.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final
 
 from psycopg import sql
@@ -96,20 +95,28 @@ def stop(portal: Connection, course: CourseId) -> None:
         patiently(lambda: portal.execute(statement, (course,)))
 
 
-def clear(portal: Connection, course: CourseId) -> None:
-    """Delete the rows of a course that fans out no longer."""
+def wait_for_writers(portal: Connection, table: ReplicatedTable) -> None:
+    """Wait until nobody is in the midst of writing one of the portal's own tables.
 
-    def wait_for_writers(table: ReplicatedTable) -> None:
-        lock = sql.SQL("lock table {} in share row exclusive mode")
+    :raises psycopg.errors.LockNotAvailable: if somebody goes on for too long.
+    """
+    lock = sql.SQL("lock table {} in share row exclusive mode")
+
+    def wait() -> None:
         with portal.transaction():
             portal.execute(lock.format(sql.Identifier("public", table.name)))
 
+    patiently(wait)
+
+
+def clear(portal: Connection, course: CourseId) -> None:
+    """Delete the rows of a course that fans out no longer."""
     with translated(f"course '{course}'"):
         # Enrollments first: what belongs to users is copied where these are.
         belong = [table for table in PUBLISHED if table.membership is Membership.OF_USER]
         for table in [*(each for each in reversed(PUBLISHED) if each not in belong), *belong]:
             if table in belong:
                 # A change of theirs that is under way may have seen the enrollment.
-                patiently(partial(wait_for_writers, table))
+                wait_for_writers(portal, table)
             delete = sql.SQL("delete from {} where course_id = %s").format(table.identifier)
             portal.execute(delete, (course,))

@@ -23,6 +23,7 @@ LONG_FOR_A_REASON = {
     "demo/servers.py": "finding, copying and running a server: one subject, short functions",
     "diagnosis/checks.py": "a list of rules: to be read beside each other",
     "lifecycle/handover.py": "one protocol: snapshot, merge, slot and position go together",
+    "migrate/bringing.py": "what is made for a column, and taken back, beside each other",
     "migrate/publications.py": "one protocol of withdrawing, extending and filling",
     "models/portal.py": "declarations",
     "lifecycle/courses.py": "adding and removing are each other's reverse",

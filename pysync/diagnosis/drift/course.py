@@ -72,7 +72,7 @@ def course_drift(database: Connection, course: Course, revision: str | None = No
             for finding in _own_path_findings(database, role, path, around.others)
         ),
         *(subscription_findings(course, **around.subscription) if around.subscription else ()),
-        *course_findings(course, around.carried or ()),
+        *course_findings(database, course),
         *compared.tables,
         *(_owner_findings(database) if around.foreign else ()),
         *(
@@ -99,7 +99,6 @@ class _Surroundings:
     forced: list[str]
     own_search_paths: list[tuple[str, str]]
     subscription: dict[str, Any] | None
-    carried: list[dict[str, Any]] | None
 
 
 def _owner_findings(database: Connection) -> list[Finding]:

@@ -31,8 +31,7 @@ select c.relname::text, r.rolname::text
 -- can't write, since policies hold for their owners, too. Roles that may read them and have a
 -- search_path of their own: a superuser's counts where it was set for this database, else it is the
 -- server's administrator's. What the subscription follows, what was set on it, and whether its owner
--- is a superuser: a column that this server's catalog lacks is that of `without`. Which columns of the portal's own it
--- has. All in one, since
+-- is a superuser: a column that this server's catalog lacks is that of `without`. All in one, since
 -- a session that has just begun pays for each statement.
 select array(select pg_catalog.format('%%s.%%s', n.nspname, c.relname)
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -89,9 +88,7 @@ select array(select pg_catalog.format('%%s.%%s', n.nspname, c.relname)
                      from pg_catalog.pg_subscription s
                      join pg_catalog.pg_roles r on r.oid = s.subowner
                     where s.subname = %(name)s
-                      and s.subdbid = here.oid) as found) as subscription,
-       (select jsonb_agg(to_jsonb(here_carried) - 'made')
-          from course.carried_column as here_carried) as carried
+                      and s.subdbid = here.oid) as found) as subscription
   from pg_catalog.pg_database as here
  where here.datname = pg_catalog.current_database();
 
