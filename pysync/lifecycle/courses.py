@@ -1,12 +1,11 @@
 """Add courses and remove them."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from pysync.db import addresses
 from pysync.db.connections import Connection, parse, without_secrets
-from pysync.db.restricted import as_owner_of
 from pysync.diagnosis import checks, grants, sessions
 from pysync.errors import DatabaseUnreachableError, ReplicationError
 from pysync.lifecycle import handover, replicas, steps
@@ -21,6 +20,7 @@ from pysync.replication import (
     registry,
     relays,
     slots,
+    snapshots,
     subscriptions,
 )
 from pysync.replication.databases import connect_course, require_followed
@@ -33,13 +33,15 @@ from pysync.types import CourseId, Progress, replication_name
 class Added:
     """What :func:`add` did, or on trial would do.
 
-    ``taken_over`` are tables that would become pysync's, and the roles that own them.
+    ``taken_over`` are tables that would become pysync's, and the roles that own them. ``rest`` is
+    what :func:`finish` has still to do.
     """
 
     course: Course
     users: int
     already_there: bool
     taken_over: dict[str, str] = field(default_factory=dict)
+    rest: Work | None = None
 
 
 def add(
@@ -55,6 +57,8 @@ def add(
     relay: CourseId | None = None,
     dry_run: bool = False,
     reached: set[tuple[int, str]] | None = None,
+    waits: bool = False,
+    session: Connection | None = None,
 ) -> Added:
     """Make a database a course's database: check, migrate, backfill, subscribe, wait.
 
@@ -73,6 +77,8 @@ def add(
     :param dry_run: stop after the checks, and return how many users would be there.
     :param reached: servers that were seen to reach the portal, and by which string: they aren't
         asked again, and those that are now are entered.
+    :param waits: don't start a course for which nothing has to be copied; :func:`finish` does.
+    :param session: one with the portal, from :func:`pysync.replication.registry.connect_portal`.
     :raises PysyncError: one of its kinds for everything that isn't as needed; checks come before
         changes, and a failure later leaves no slot behind.
     """
@@ -87,18 +93,43 @@ def add(
         keep_owner=keep_owner,
         relay=relay,
         reached=reached,
+        session=session,
     ) as work:
         if dry_run:
             members = fan_out.count_members(work.portal, course_id)
             return Added(work.course, members, work.course.ready, replicas.to_take_over(work))
         # A relay sends on what is flushed: without that its courses would wait for the WAL writer.
-        if (durable or work.course.is_relay) and not work.course.ready:
-            begin = steps.run(replace(work, course=replace(work.course, durable=True)))
-        else:
-            begin = steps.run(work)
-        with as_owner_of(work.database, "course", "auth_user") as owner:
-            users = owner.value("select count(*) from course.auth_user", "bigint")
-        return Added(work.course, users, begin >= State.SUBSCRIBED)
+        flushes = not work.course.ready and (durable or work.course.is_relay)
+        course = replace(work.course, durable=work.course.durable or flushes)
+        rest = replace(work, course=course)
+        added = Added(course, 0, steps.attach(rest) >= State.SUBSCRIBED, rest=rest)
+        if waits and steps.has_nothing_to_copy(rest):
+            return added
+        return _finished(added, rest)
+
+
+def finish(portal_conninfo: str, portal: Connection, added: Added) -> Added:
+    """Start a course that :func:`add` has left waiting, and wait until it streams.
+
+    :raises PysyncError: as :func:`add`.
+    """
+    if added.rest is None:
+        return added
+    with (
+        registry.locked(portal, added.course.course_id),
+        closing(connect_course(added.rest.conninfo)) as database,
+        publishers.opened(portal_conninfo, portal, added.course) as publisher,
+    ):
+        work = replace(added.rest, portal=portal, publisher=publisher, database=database)
+        return _finished(added, work)
+
+
+def _finished(added: Added, work: Work) -> Added:
+    steps.finish(work)
+    course = registry.get(work.portal, work.course.course_id)
+    users = snapshots.fan_out(course)[course.published[0]]
+    there = snapshots.count(work.publisher.connection, users)
+    return replace(added, users=there, rest=None)
 
 
 @contextmanager
@@ -113,13 +144,16 @@ def opened(
     keep_owner: bool = False,
     relay: CourseId | None = None,
     reached: set[tuple[int, str]] | None = None,
+    session: Connection | None = None,
 ) -> Iterator[Work]:
     """Connect to both sides of a course that is to be added; all is checked, nothing is changed.
 
     :raises PysyncError: one of its kinds for what isn't as needed.
     """
     with (
-        closing(registry.connect_portal(portal_conninfo)) as portal,
+        nullcontext(session)
+        if session
+        else closing(registry.connect_portal(portal_conninfo)) as portal,
         registry.locked(portal, course_id),
         closing(connect_course(conninfo)) as database,
         ExitStack() as stack,

@@ -1,6 +1,8 @@
-"""Wait for the first copy of a course, or give it up with its cause."""
+"""Have a course get what is there already: begin its first copy, and wait for it or give it up."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -11,9 +13,17 @@ from pysync.diagnosis import sessions
 from pysync.diagnosis.trial import attempt_copy
 from pysync.errors import PysyncError, ReplicationError
 from pysync.findings import IN_COURSE, Finding
-from pysync.lifecycle import handover
+from pysync.lifecycle import handover, replicas
 from pysync.lifecycle.work import Work
-from pysync.replication import positions, processes, registry, slots, snapshots, subscriptions
+from pysync.replication import (
+    failover,
+    positions,
+    processes,
+    registry,
+    slots,
+    snapshots,
+    subscriptions,
+)
 from pysync.texts import Text
 
 FAILURES_TO_GIVE_UP: Final = 5
@@ -25,6 +35,49 @@ HELD_SECONDS: Final = 3
 _TRIAL_SECONDS: Final = 5
 
 
+def begin(work: Work) -> None:
+    """Give a course a slot, and a subscription that copies what its stream doesn't bring.
+
+    What was committed before the slot's position is copied by PostgreSQL, with slots and workers
+    for each table. Most new courses have nothing there but a mark: that is entered here, and all
+    else comes by the stream. What has been begun before is done anew.
+    """
+    work.progress.step("subscribing")
+    publisher, database, course = work.publisher, work.database, work.course
+    subscriptions.drop(database, course)
+    replicas.make_vacant(database, course)
+    slots.drop(publisher.connection, course)
+    with _without_slot_if_it_fails(work):
+        with snapshots.new_slot(publisher, course.replication_name) as reader:
+            copies = snapshots.any_rows(reader, course)
+            marks = snapshots.marks(reader, course)
+        with database.transaction():
+            subscriptions.create(database, course, work.subscriber, copy_data=copies)
+            if not copies:
+                replicas.enter_marks(database, marks)
+        handover.record(work)
+
+
+def start(work: Work) -> None:
+    """Have a course's subscription run."""
+    with _without_slot_if_it_fails(work):
+        course = handover.record(work).course
+        failover.ensure(work.publisher, work.database, course)
+        subscriptions.enable(work.database, course)
+
+
+@contextmanager
+def _without_slot_if_it_fails(work: Work) -> Iterator[None]:
+    """Have no slot keep WAL for a course that isn't there yet."""
+    try:
+        yield
+    except BaseException:
+        publisher = work.publisher.connection
+        if not work.course.ready and not publisher.closed:
+            slots.drop(publisher, work.course)
+        raise
+
+
 def wait(work: Work) -> None:
     """Wait until all tables are copied and the stream has caught up.
 
@@ -33,8 +86,14 @@ def wait(work: Work) -> None:
 
     :raises ReplicationError: if it was given up.
     """
+    before = positions.copy_state(work.database, work.course)
+    if not before.complete:
+        _follow(work, before)
+    handover.catch_up(work, "copied", 30)
+
+
+def _follow(work: Work, before: positions.CopyState) -> None:
     course, database, progress = work.course, work.database, work.progress
-    before = positions.copy_state(database, course)
     errors = before.errors
     queries = snapshots.fan_out(course)
     rows = {
@@ -63,7 +122,6 @@ def wait(work: Work) -> None:
         # So a copy is found complete no more than a seventh later than it is.
         time.sleep(min(max((time.monotonic() - began) / 7, 0.03), 0.25))
     progress.advance(max(total, 1))
-    handover.catch_up(work, "copied", 30)
 
 
 def _held(work: Work) -> Finding | None:

@@ -145,8 +145,11 @@ def readdress(work: Work, registered: Course, *, probe: bool = False) -> None:
 def record(work: Work) -> Work:
     """Remember a course's subscription; returns the work on the course as registered now."""
     oid = subscriptions.get(work.database, work.course).oid
-    registry.record_subscription(work.portal, work.course.course_id, oid)
-    return replace(work, course=registry.get(work.portal, work.course.course_id))
+    course = registry.get(work.portal, work.course.course_id)
+    if course.subscription_oid != oid:
+        registry.record_subscription(work.portal, course.course_id, oid)
+        course = registry.get(work.portal, course.course_id)
+    return replace(work, course=course)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pysync.diagnosis import checks
 from pysync.errors import DatabaseUnreachableError, PysyncError
@@ -17,7 +17,7 @@ from pysync.lifecycle import resync as merging
 from pysync.lifecycle.courses import Added
 from pysync.migrate import require_head
 from pysync.replication import identities, publishers, registry
-from pysync.replication.databases import connect_course
+from pysync.replication.databases import Sessions, connect_course
 from pysync.replication.merge import Outcome
 from pysync.replication.polling import JOBS, ask, server_of
 from pysync.replication.registry import Course
@@ -25,6 +25,12 @@ from pysync.texts import Text
 from pysync.types import CourseId, Progress, Unwatched
 
 R = TypeVar("R")
+
+WAITING: Final = 100
+"""How many courses are attached before they are started: their slots keep WAL meanwhile.
+
+While they wait there is no WAL sender of theirs that would decode what others' addition writes.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,25 +83,51 @@ def add(
     by_id = {each.course_id: each for each in wanted}
     told: set[str] = set()
     reached: set[tuple[int, str]] = set()
+    waiting: dict[CourseId, Added] = {}
 
-    def work(course: Course) -> Added:
+    def attach(course: Course) -> Added:
         one = by_id[course.course_id]
-        return courses.add(
-            portal_conninfo,
-            one.course_id,
-            one.conninfo,
-            _OfOne(one.course_id, progress, told),
-            portal_conninfo_for_course=one.portal_conninfo_for_course,
-            keep_owner=keep_owner,
-            durable=durable,
-            relay=relay,
-            dry_run=dry_run,
-            reached=reached,
-        )
+        with sessions.one() as session:
+            return courses.add(
+                portal_conninfo,
+                one.course_id,
+                one.conninfo,
+                _OfOne(one.course_id, progress, told),
+                portal_conninfo_for_course=one.portal_conninfo_for_course,
+                keep_owner=keep_owner,
+                durable=durable,
+                relay=relay,
+                dry_run=dry_run,
+                reached=reached,
+                waits=True,
+                session=session,
+            )
 
-    progress.step("checking courses" if dry_run else "adding courses", len(wanted))
+    def finish(course: Course) -> Added:
+        with sessions.one() as session:
+            return courses.finish(portal_conninfo, session, waiting[course.course_id])
+
+    def attached(course_id: CourseId, answer: Added | PysyncError) -> None:
+        if isinstance(answer, Added) and answer.rest is not None:
+            waiting[course_id] = answer
+        else:
+            heard(course_id, answer)
+
     to_add = [Course(each.course_id, "", each.conninfo, "", "") for each in wanted]
-    _each(to_add, work, progress, heard, jobs)
+    with closing(Sessions(portal_conninfo, registry.connect_portal)) as sessions:
+        for start in range(0, len(to_add), WAITING):
+            some = to_add[start : start + WAITING]
+            progress.step("checking courses" if dry_run else "adding courses", len(some))
+            _each(some, attach, progress, attached, jobs)
+            progress.step("starting courses", len(waiting))
+            _each(
+                [*filter(lambda each: each.course_id in waiting, some)],
+                finish,
+                progress,
+                heard,
+                jobs,
+            )
+            waiting.clear()
 
 
 def _require_room(

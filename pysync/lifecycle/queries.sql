@@ -20,6 +20,11 @@ select not exists (select from pg_catalog.pg_class c
                                        where g.tgrelid = t.oid and g.tgname = guard.name
                                          and g.tgenabled = 'O'));
 
+-- name: enter_marks
+-- Enter marks that a course lacks, as its first copy would.
+insert into course.mark ({columns})
+select {columns} from pg_catalog.jsonb_populate_recordset(null::course.mark, %(marks)s::jsonb);
+
 -- name: code_of_others
 -- What on tables would run code of others, by a function that is gone afterwards.
 select t.name, code

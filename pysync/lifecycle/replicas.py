@@ -27,6 +27,7 @@ from pysync.models.replicated import (
     REPLICATED,
     REPLICATED_TABLES,
     ReplicatedTable,
+    replicated,
 )
 from pysync.replication import identities, subscriptions
 from pysync.replication.databases import open_course
@@ -64,6 +65,17 @@ def _set_guard(database: Connection, *, enabled: bool) -> None:
     for table in PUBLISHED:
         for trigger in _GUARD_TRIGGERS:
             database.execute(alter.format(table.identifier, verb, sql.Identifier(trigger)))
+
+
+def enter_marks(database: Connection, marks: str) -> None:
+    """Enter marks, which JSON has, behind the write guard, in the caller's transaction."""
+    table = replicated("mark")
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    alter = sql.SQL("alter table {} {} trigger {}")
+    guard = sql.Identifier(_GUARD_TRIGGERS[0])
+    database.execute(alter.format(table.identifier, sql.SQL("disable"), guard))
+    database.execute(_QUERIES["enter_marks"].format(columns=columns), {"marks": marks})
+    database.execute(alter.format(table.identifier, sql.SQL("enable"), guard))
 
 
 def close(database: Connection, course: Course) -> None:

@@ -43,11 +43,13 @@ class State(IntEnum):
     """Triggers copy its members' changes; those who were there before may be missing."""
     FANNED_OUT = 2
     """The fan-out has all it must hold, and its publication."""
-    SUBSCRIBED = 3
+    ATTACHED = 3
+    """It has a slot, and a subscription that is stopped."""
+    SUBSCRIBED = 4
     """Its subscription runs, and copies the tables or has copied them."""
-    READY = 4
+    READY = 5
     """Its database has been complete, and streams unless something is wrong."""
-    LEAVING = 5
+    LEAVING = 6
     """Its removal has begun: triggers copy nothing any more."""
 
 
@@ -62,12 +64,10 @@ def state(work: Work) -> State:
     if not publications.exists(work.publisher.connection, name):
         return State.REGISTERED
     subscription = subscriptions.find(work.database, name)
-    if (
-        subscription is None
-        or not subscription.enabled
-        or not slots.exists(work.publisher.connection, name)
-    ):
+    if subscription is None or not _has_slot(work):
         return State.FANNED_OUT
+    if not subscription.enabled:
+        return State.ATTACHED
     return State.READY if registered.ready else State.SUBSCRIBED
 
 
@@ -106,12 +106,14 @@ def refuse(work: Work, *, adopt: bool) -> None:
         checks.check_empty(database, course.course_id)
     if course.ready and subscription is None and is_migrated and checks.has_users(database):
         raise subscriptions.lost("subscription", course)
-    if (
-        course.ready
-        and subscription
-        and not slots.exists(work.publisher.connection, course.replication_name)
-    ):
+    if course.ready and subscription and not _has_slot(work):
         raise subscriptions.lost("slot", course)
+
+
+def _has_slot(work: Work) -> bool:
+    """Return whether there is a slot that has all the WAL that it is to have."""
+    publisher, name = work.publisher.connection, work.course.replication_name
+    return slots.exists(publisher, name) and slots.is_usable(publisher, name)
 
 
 def leads_elsewhere(work: Work) -> bool:
@@ -123,15 +125,36 @@ def leads_elsewhere(work: Work) -> bool:
     return "password" in parse(work.subscriber)
 
 
-def run(work: Work) -> State:
-    """Make a course ready, from where it is; returns where that was."""
+def attach(work: Work) -> State:
+    """Bring a course to where it has only to be started; returns where it was."""
     begin = state(work)
     _prepare(work, begin)
+    _go(work, begin, State.ATTACHED)
+    return begin
+
+
+def finish(work: Work) -> None:
+    """Start a course that is attached, and wait until it is ready.
+
+    :raises UnknownCourseError: if it was removed meanwhile.
+    """
+    begin = state(work)
+    if begin in (State.NEW, State.LEAVING):
+        raise registry.unknown(work.course.course_id)
+    _go(work, begin, State.READY)
+
+
+def has_nothing_to_copy(work: Work) -> bool:
+    """Return whether a course that is attached needs no first copy."""
+    found = subscriptions.find(work.database, work.course.replication_name)
+    return found is not None and found.copied and not found.enabled
+
+
+def _go(work: Work, begin: State, end: State) -> None:
     for at, step in STEPS.items():
         # One that is ready is only looked at once more.
-        if at >= min(begin, State.SUBSCRIBED):
+        if min(begin, State.SUBSCRIBED) <= at < end:
             step(work)
-    return begin
 
 
 def _prepare(work: Work, at: State) -> None:
@@ -190,23 +213,7 @@ def _subscribe(work: Work) -> None:
     if work.course.adopts and not work.course.ready:
         _merge(work)
         return
-    portal, database, course = work.publisher.connection, work.database, work.course
-    work.progress.step("subscribing")
-    if subscriptions.find(database, course.replication_name) is None:
-        replicas.make_vacant(database, course)
-        # A slot without its subscription is of no use: its position may be past what is needed.
-        slots.drop(portal, course)
-        subscriptions.create(database, course, work.subscriber)
-    course = handover.record(work).course
-    try:
-        if not slots.exists(portal, course.replication_name):
-            slots.create(portal, course.replication_name)
-        failover.ensure(work.publisher, database, course)
-        subscriptions.enable(database, course)
-    except BaseException:
-        if not portal.closed:
-            slots.drop(portal, course)
-        raise
+    first_copy.begin(work)
 
 
 def _merge(work: Work) -> None:
@@ -222,16 +229,18 @@ def _follow(work: Work) -> None:
     first_copy.wait(work)
     # One that was added before its servers had that.
     failover.ensure(work.publisher, work.database, work.course)
-    if not work.course.ready:
-        seen = witness.read(work.database, work.course)
-        witness.record_whole(work.portal, work.course.course_id, seen)
-    registry.record_ready(work.portal, work.course.course_id)
+    with work.portal.transaction():
+        if not work.course.ready:
+            seen = witness.read(work.database, work.course)
+            witness.record_whole(work.portal, work.course.course_id, seen)
+        registry.record_ready(work.portal, work.course.course_id)
 
 
 STEPS: Final[dict[State, Step]] = {
     State.NEW: _register,
     State.REGISTERED: _fan_out,
     State.FANNED_OUT: _subscribe,
+    State.ATTACHED: first_copy.start,
     State.SUBSCRIBED: _follow,
 }
 """What leads from each state to the next."""

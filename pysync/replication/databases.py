@@ -1,6 +1,9 @@
 """Connect to course databases: only to those whose schema nobody else can alter."""
 
+import queue
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from psycopg import sql
@@ -106,3 +109,34 @@ def a_portal(connection: Connection) -> UnsuitableDatabaseError:
         "course",
         "give the course a database of its own",
     )
+
+
+class Sessions:
+    """Sessions with one database, each for one piece of work after the other.
+
+    To begin one, and to plan in it, costs more than what many a piece of work asks there.
+    """
+
+    def __init__(self, conninfo: str, connect: Callable[[str], Connection]) -> None:
+        self._conninfo, self._connect = conninfo, connect
+        self._free: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+
+    @contextmanager
+    def one(self) -> Iterator[Connection]:
+        """Give a session for the block; one in which that fails is used no more."""
+        try:
+            session = self._free.get_nowait()
+        except queue.Empty:
+            session = self._connect(self._conninfo)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        self._free.put(session)
+
+    def close(self) -> None:
+        """Close those that are free."""
+        with suppress(queue.Empty):
+            while True:
+                self._free.get_nowait().close()

@@ -46,14 +46,6 @@ select count(*)
 select pg_catalog.to_regprocedure('pg_catalog.pg_create_logical_replication_slot'
                                   '(name, name, boolean, boolean, boolean)') is not null;
 
--- name: create_slot
--- Make a slot.
-select pg_catalog.pg_create_logical_replication_slot(%(name)s, 'pgoutput');
-
--- name: create_failover_slot
--- Make a slot that standbys keep as well.
-select pg_catalog.pg_create_logical_replication_slot(%(name)s, 'pgoutput', failover => true);
-
 -- name: slot_fails_over
 -- Whether a slot is one that fails over, and whether it can be: up to 17 it isn't with two_phase.
 select (to_jsonb(slot) ->> 'failover')::boolean,

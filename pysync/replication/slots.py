@@ -4,12 +4,11 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-import psycopg
 from psycopg import errors
 
 from pysync.db import holders
 from pysync.db.connections import Connection, fetch_value
-from pysync.db.errors import meaning, translated
+from pysync.db.errors import translated
 from pysync.db.queries import load
 from pysync.errors import ReplicationError
 from pysync.findings import ON_PORTAL, run
@@ -40,28 +39,6 @@ def exists(portal: Connection, name: str) -> bool:
             run(f"select pg_drop_replication_slot('{name}')", ON_PORTAL) + " if nothing needs it",
         )
     return True
-
-
-def create(portal: Connection, name: str) -> None:
-    """Create a logical slot; PostgreSQL waits for every older transaction of the cluster first.
-
-    It is one that fails over, where the server has such.
-
-    :raises ReplicationError: if that takes more than 60 s; no slot is left behind.
-    """
-    set_timeout = "select pg_catalog.set_config(%s, %s, true)"
-    try:
-        with portal.transaction():
-            # It waits at the locks of older transactions, and blocks nobody meanwhile.
-            portal.execute(set_timeout, ("lock_timeout", "0"))
-            portal.execute(set_timeout, ("statement_timeout", f"{SLOT_TIMEOUT_SECONDS}s"))
-            fails_over = bool(fetch_value(portal, QUERIES["slots_fail_over"]))
-            query = QUERIES["create_failover_slot" if fails_over else "create_slot"]
-            portal.execute(query, {"name": name})
-    except errors.QueryCanceled:
-        raise delayed(portal, name) from None
-    except psycopg.Error as error:
-        raise meaning(error, f"slot '{name}'") from error
 
 
 def delayed(portal: Connection, name: str) -> ReplicationError:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg import errors, sql
@@ -59,6 +59,20 @@ def fan_out(course: Course) -> dict[ReplicatedTable, sql.Composed]:
         )
         for table in course.published
     }
+
+
+def any_rows(reader: Connection, course: Course) -> bool:
+    """Return whether a course must hold anything of the portal's applications."""
+    queries = fan_out(course)
+    exist = (sql.SQL("exists ({})").format(queries[table]) for table in course.replicated)
+    return bool(fetch_value(reader, sql.SQL("select {}").format(sql.SQL(" or ").join(exist))))
+
+
+def marks(reader: Connection, course: Course) -> str:
+    """Return the marks that a course must have, as JSON."""
+    query = "select coalesce(jsonb_agg(to_jsonb(sent)), '[]')::text from ({}) as sent"
+    *_, marks = fan_out(course).values()
+    return str(fetch_value(reader, sql.SQL(query).format(marks)))
 
 
 def count(portal: Connection, query: sql.Composed) -> int:
@@ -123,16 +137,29 @@ def consistent_point(publisher: Publisher) -> Iterator[Point]:
         closing(_replication_connection(publisher.conninfo)) as replication,
         closing(connect(publisher.conninfo)) as reader,
     ):
-        try:
-            lsn, snapshot = _create_slot(replication, name)
-        except errors.QueryCanceled:
-            raise delayed(publisher.connection, name) from None
-        except psycopg.Error as error:
-            raise meaning(error, f"slot '{name}'") from error
+        lsn, snapshot = _create_slot(publisher, replication, name, "TEMPORARY", "SNAPSHOT 'export'")
         with translated("portal"):
             reader.execute("begin isolation level repeatable read read only")
             reader.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
         yield Point(name, lsn, reader)
+
+
+@contextmanager
+def new_slot(publisher: Publisher, name: str) -> Iterator[Connection]:
+    """Make a slot, and read in the block what was committed before its position.
+
+    It is one that fails over, where the server has such.
+
+    :raises ReplicationError: if older transactions on the publisher's server don't end in time; no
+        slot is left behind.
+    """
+    fails_over = fetch_value(publisher.connection, QUERIES["slots_fail_over"])
+    with closing(_replication_connection(publisher.conninfo)) as replication:
+        replication.execute("begin isolation level repeatable read read only")
+        options = "SNAPSHOT 'use', FAILOVER" if fails_over else "SNAPSHOT 'use'"
+        _create_slot(publisher, replication, name, "", options)
+        with translated(publisher.name):
+            yield replication
 
 
 def keep_slot(
@@ -186,7 +213,7 @@ def _replication_connection(conninfo: str) -> Connection:
     try:
         connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         # Whatever its role has set: it may wait for long.
-        connection.execute("set statement_timeout = 0")
+        connection.execute("set statement_timeout = 0; set search_path = pg_catalog, pg_temp")
         connection.execute(QUERIES["take_time"])
     except psycopg.Error as error:
         raise PysyncError(
@@ -197,14 +224,24 @@ def _replication_connection(conninfo: str) -> Connection:
     return connection
 
 
-def _create_slot(replication: Connection, name: str) -> tuple[str, str]:
+def _create_slot(
+    publisher: Publisher,
+    replication: Connection,
+    name: str,
+    kind: LiteralString,
+    options: LiteralString,
+) -> tuple[str, str]:
     """Return position and snapshot of a new slot; older transactions are waited for."""
+    create = sql.SQL("CREATE_REPLICATION_SLOT {} " + kind + " LOGICAL pgoutput (" + options + ")")
     # statement_timeout doesn't count for replication commands.
     timer = threading.Timer(SLOT_TIMEOUT_SECONDS, replication.cancel)
     timer.start()
-    create = sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')")
     try:
         _, lsn, snapshot, _ = fetch_row(replication, create.format(sql.Identifier(name)))
+    except errors.QueryCanceled:
+        raise delayed(publisher.connection, name) from None
+    except psycopg.Error as error:
+        raise meaning(error, f"slot '{name}'") from error
     finally:
         timer.cancel()
     return lsn, snapshot

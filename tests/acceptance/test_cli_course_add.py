@@ -279,7 +279,7 @@ def held_slot(site: Site, start: Start) -> Iterator[Fork]:
     application.execute("begin")
     application.execute("insert into auth_user (username, password) values ('held', '')")
     process = start("course", "add", "A", site.databases["A"])
-    await_blocked(site, "create_logical_replication_slot")
+    await_blocked(site, "CREATE_REPLICATION_SLOT")
     yield process
     application.execute("commit")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
+from pysync.replication import registry, subscriptions
+from pysync.types import CourseId
 from tests.acceptance.test_cli_course_add import (
     OWN_SUBSCRIPTIONS,
     Start,
@@ -202,6 +205,10 @@ def test_a_first_copy_that_goes_on_failing_leaves_no_synchronization_slot(
     )
     if name not in slots(site):
         site.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", name)
+    with closing(registry.connect_portal(site.portal)) as portal:
+        added = registry.get(portal, CourseId("A"))
+        oid = subscriptions.create(course, added, site.portal).oid
+        registry.record_subscription(portal, added.course_id, oid)
     course.execute(sql.SQL("alter subscription {} enable").format(sql.Identifier(name)))
     eventually(lambda: [slot for slot in slots(site) if "_sync_" in slot])
     if gone:

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pysync.db.connections import Connection, connect
 from pysync.migrate import migrate
 from pysync.migrate.lineage import PORTAL
-from pysync.replication import identities, publications, registry, slots, subscriptions
+from pysync.replication import identities, publications, registry, subscriptions
 from pysync.texts import word
 from pysync.types import CourseId
 from pysync.watching.status.crowd import SAMPLE
@@ -145,7 +145,8 @@ def have_fail(site: Site, portal: Connection, course_id: str) -> None:
         )
         added = registry.get(portal, CourseId(course_id))
         publications.ensure(portal, added)
-        slots.create(portal, added.replication_name)
+        make = "select pg_create_logical_replication_slot(%s, 'pgoutput')"
+        portal.execute(make, (added.replication_name,))
         subscriptions.create(database, added, site.portal, copy_data=False)
         subscriptions.enable(database, added)
         mark = "insert into course.mark (course_id, number, marked_at) values (%s, 0, now())"

@@ -14,7 +14,7 @@ import pytest
 
 from pysync.migrate import migrate
 from pysync.migrate.lineage import COURSE
-from pysync.replication import fan_out, publications, registry, slots, subscriptions
+from pysync.replication import fan_out, publications, registry, subscriptions
 from pysync.replication.registry import Course
 from pysync.types import CourseId
 from tests.integration.fan_out import App, application, role
@@ -246,7 +246,7 @@ def test_the_wait_does_not_end_before_the_first_copy_is_complete(site: Site) -> 
         fan_out.backfill(portal, CourseId("A"), lambda _: None)
         publications.ensure(portal, course)
         subscriptions.create(database, course, site.portal)
-        slots.create(portal, name)
+        portal.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
         # One table's copy has to wait for us; the others' don't, the mark's among them.
         with site.course("A") as holding, holding.transaction():
             holding.execute("lock table course.auth_user in share mode")
