@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -18,10 +20,14 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from pysync.errors import MigrationError
+from pysync.migrate import columns
+from pysync.migrate.wanted import asked
 from tests.support import (
     ENROLLMENT_COLUMNS,
     PROFILE_COLUMNS,
     USER_COLUMNS,
+    Silent,
     Site,
 )
 
@@ -36,6 +42,9 @@ REAL: Final = ("A", "B")
 FANNED_OUT: Final = ("C",)
 REGISTERED: Final = (*REAL, *FANNED_OUT)
 COURSES: Final = (*REGISTERED, "unregistered")
+
+OWN: Final = "country"
+"""A column of the portal's own: now carried, now not."""
 
 MAX_USERNAME: Final = 150
 LONG: Final = "n" * MAX_USERNAME
@@ -62,10 +71,20 @@ class Model:
     """What each registered course should hold."""
 
     copies: dict[Key, Copy] = field(default_factory=dict)
+    carried: bool = False
+
+    def carry(self, portal: psycopg.Connection[Any]) -> None:
+        """Have a column of the portal's own carried: of who has left it isn't known any more."""
+        self.carried = True
+        for held in self.copies.values():
+            held.user = held.user | {OWN: None}
+        self.follow(portal)
 
     def follow(self, portal: psycopg.Connection[Any]) -> None:
         """Bring the model up to date after one statement."""
-        users = {row["id"]: row for row in rows(portal, "public.auth_user", USER_COLUMNS)}
+        users = {
+            row["id"]: row for row in rows(portal, "public.auth_user", f"{USER_COLUMNS}, {OWN}")
+        }
         profiles = {
             row["user_id"]: row for row in rows(portal, "public.auth_userprofile", PROFILE_COLUMNS)
         }
@@ -122,6 +141,7 @@ class Model:
             "is_active": False,
             "is_staff": False,
             "is_superuser": False,
+            OWN: None,
         }
 
     def _held_by(self, course_id: str) -> dict[int, Copy]:
@@ -137,10 +157,18 @@ class Model:
         candidates = (username[: MAX_USERNAME - len(suffix)] + suffix for suffix in suffixes)
         return next(each for each in candidates if each not in taken)
 
+    def carries(self, course_id: str) -> bool:
+        """Return whether a course has the column; one without a database isn't brought anywhere."""
+        return self.carried and course_id in REAL
+
     def expected(self, course_id: str) -> tuple[list[Row], list[Row], list[Row]]:
+        carries = self.carries(course_id)
         here = [held for _, held in sorted(self._held_by(course_id).items())]
         return (
-            [held.user for held in here],
+            [
+                {name: held.user[name] for name in held.user if carries or name != OWN}
+                for held in here
+            ],
             [held.profile for held in here if held.profile],
             [held.enrollment for held in here if held.enrollment],
         )
@@ -160,12 +188,15 @@ def rows(
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def held(connection: psycopg.Connection[Any], course_id: str) -> tuple[list[Row], ...]:
+def held(
+    connection: psycopg.Connection[Any], course_id: str, *, carried: bool
+) -> tuple[list[Row], ...]:
     """Return what a course holds: in its database, or on the portal in its fan-out."""
+    own = f", {OWN}" if carried else ""
     return tuple(
         rows(connection, f"course.{table}", columns, course_id)
         for table, columns in (
-            ("auth_user", USER_COLUMNS),
+            ("auth_user", f"{USER_COLUMNS}{own}"),
             ("auth_userprofile", PROFILE_COLUMNS),
             ("student_courseenrollment", ENROLLMENT_COLUMNS),
         )
@@ -242,6 +273,10 @@ STATEMENTS = {
     "update users": lambda x: (
         "update auth_user set password = password || %s where id = any(%s)",
         (x.c, x.users),
+    ),
+    "set own column": lambda x: (
+        f"update auth_user set {OWN} = nullif(%s, 0)::text where id = any(%s)",
+        (x.b, x.users),
     ),
     "touch users": lambda _: ("update auth_user set email = email, is_staff = is_staff", ()),
     "delete user": lambda x: ("delete from auth_user where id = %s", (x.user,)),
@@ -351,7 +386,10 @@ transactions = st.tuples(
     st.sampled_from(["commit"] * 5 + ["rollback"]),
     st.sampled_from(["read committed"] * 2 + ["repeatable read", "serializable"]),
 )
-histories = st.lists(transactions, min_size=3, max_size=12)
+SWITCH: Final[tuple[list[Any], str, str]] = ([], "switch", "read committed")
+"""The column is carried from here on, or no longer."""
+
+histories = st.lists(st.one_of(*[transactions] * 9, st.just(SWITCH)), min_size=3, max_size=12)
 
 
 @pytest.fixture
@@ -359,7 +397,20 @@ def populated(site: Site) -> Site:
     for course_id in REAL:
         site.add(course_id)
     site.register_only(*FANNED_OUT)
+    site.execute(f"alter table public.auth_user add column {OWN} text")
     return site
+
+
+def switch(site: Site, *, on: bool) -> None:
+    """Have the column carried or not; that a course has no database is told at the end."""
+    wanted = partial(asked, "auth_user", OWN, scrub=None, takes_over=True)
+    done = (
+        columns.add(site.portal, wanted, Silent())
+        if on
+        else columns.remove(site.portal, "auth_user", OWN, "keep", Silent())
+    )
+    with pytest.raises(MigrationError, match=r"1 of 3 courses .* course 'C'"):
+        deque(done, 0)
 
 
 def start_over(portal: psycopg.Connection[Any]) -> None:
@@ -426,6 +477,13 @@ def test_courses_hold_what_the_portal_says(
         model = Model()
         model.follow(portal)
         for statements, outcome, isolation in history:
+            if outcome == "switch":
+                switch(site, on=not model.carried)
+                model.carried = not model.carried
+                if model.carried:
+                    model.carry(portal)
+                event("switch")
+                continue
             before = copy.deepcopy(model)
             portal.execute(f"begin isolation level {isolation}")
             for kind, numbers_drawn in statements:
@@ -437,8 +495,14 @@ def test_courses_hold_what_the_portal_says(
             if outcome == "rollback":
                 model = before
             for course_id in REGISTERED:
-                assert held(portal, course_id) == model.expected(course_id)
+                assert held(portal, course_id, carried=model.carries(course_id)) == model.expected(
+                    course_id
+                )
     site.wait()
     for course_id in REAL:
         with psycopg.connect(site.databases[course_id]) as course:
-            assert held(course, course_id) == model.expected(course_id)
+            assert held(course, course_id, carried=model.carries(course_id)) == model.expected(
+                course_id
+            )
+    if model.carried:
+        switch(site, on=False)

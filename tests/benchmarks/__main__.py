@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import (
+    carried,
     latency,
     linearity,
     many,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Pair, Effort], list[Row]]] = {
     # In this order: up to the statements no subscription is to be attached; (c) leaves disabled ones.
     "updates": updates.measure,
     "singles": singles.measure,
+    "carried": carried.measure,
     "statements": statements.measure,
     "linearity": linearity.measure,
     "mixed": mixed.measure,

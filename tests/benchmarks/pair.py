@@ -235,7 +235,7 @@ def add_courses(
         if isinstance(answer, PysyncError):
             raise answer
 
-    many.add(portal_conninfo, wanted, _Quiet(pair.say), heard, relay=relay)
+    many.add(portal_conninfo, wanted, Quiet(pair.say), heard, relay=relay)
 
 
 @contextmanager
@@ -254,7 +254,7 @@ def relays(pair: Pair, portal_conninfo: str, number: int) -> Iterator[list[Relay
             for each, server in enumerate(servers)
         ]
         for relay in found:
-            courses.add(portal_conninfo, relay.relay_id, relay.conninfo, _Quiet(pair.say))
+            courses.add(portal_conninfo, relay.relay_id, relay.conninfo, Quiet(pair.say))
         yield found
     finally:
         for server in servers:
@@ -265,7 +265,7 @@ def relays(pair: Pair, portal_conninfo: str, number: int) -> Iterator[list[Relay
 def add_course(pair: Pair, portal_conninfo: str, course_id: CourseId, database: str) -> Connection:
     """Add a course with a fresh database, and return a connection to it."""
     conninfo = pair.courses.create_database(database)
-    courses.add(portal_conninfo, course_id, conninfo, _Quiet(pair.say))
+    courses.add(portal_conninfo, course_id, conninfo, Quiet(pair.say))
     return connect(conninfo)
 
 
@@ -279,7 +279,7 @@ def count(connection: Connection, table: str) -> int:
 
 
 @dataclass(frozen=True)
-class _Quiet:
+class Quiet:
     """Progress of which only warnings are passed on."""
 
     say: Say
