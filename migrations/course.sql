@@ -1,4 +1,4 @@
--- A new course database; made of revisions 37c26704a5d853c1fb631383775efe996b5dd9fbe7b6257b16ea562d157c4d08
+-- A new course database; made of revisions 35da0c2355725c10560dc008a1f35678d6505be1aa7753d02054de077a14ad31
 CREATE TABLE course.alembic_version (
     version_num VARCHAR(32) NOT NULL, 
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -643,7 +643,7 @@ declare
 begin
     case tg_table_name
         when 'auth_user' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.auth_user where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.password, old.is_superuser,
@@ -652,9 +652,9 @@ begin
              cross join lateral (select new.id, new.course_id, new.password, new.is_superuser,
                                  new.username, new.first_name, new.last_name, new.email,
                                  new.is_staff, new.is_active, new.date_joined) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'auth_userprofile' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.auth_userprofile where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.user_id, old.name, old.meta,
@@ -665,23 +665,23 @@ begin
                                  new.courseware, new.language, new.location, new.year_of_birth,
                                  new.gender, new.level_of_education, new.mailing_address,
                                  new.goals) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'student_courseenrollment' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.student_courseenrollment where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.user_id, old.created) as before
              cross join lateral (select new.id, new.course_id, new.user_id, new.created) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'mark' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.mark where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.number, old.marked_at,
                                  old.predecessors) as before
              cross join lateral (select new.id, new.course_id, new.number, new.marked_at,
                                  new.predecessors) as after
-             where before *<> after;
+             where before.* *<> after.*;
     end case;
     if old_values is null then
         return null;

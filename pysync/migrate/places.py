@@ -10,6 +10,7 @@ there, and what :mod:`pysync.migrate.carried` adds to it for columns of a portal
 ``{'user_columns'}``                      ``'password', 'last_login', …``
 ``{copy.user_columns as declared}``       ``copy.password::varchar as password, …``
 ``{new.user_columns for copy}``           ``new.password, …``, for the row ``copy`` of the fan-out
+``{copy.user_columns if there}``          ``copy.password, …``, as if read from the portal's table
 ``{user_guarded_columns}``                those, keys included, that only the portal writes
 ``{scrubbed_user_columns}``               those that say nothing any more of a deleted user, …
 ``{scrubbed_user_values}``                … what they hold instead, …
@@ -25,7 +26,8 @@ Columns of a portal's own may be altered, renamed or dropped there at any time, 
 fail by that. So they are text in the fan-out, whatever they are on the portal, and where the
 portal's own tables are read such a column is written as ``row.column``, which PostgreSQL reads as
 ``column(row)`` where the row hasn't got it: there is a function of that name for each, which
-returns a ``course.absent``, and ``course.as_text`` then returns what it was.
+returns a ``course.absent``, and ``course.as_text`` then returns what it was. Of a copy
+``course.unless_gone`` does, and rows of transition tables are cast: they are of no table's type.
 """
 
 from __future__ import annotations
@@ -40,12 +42,17 @@ from pysync.models.replicated import PUBLISHED, ReplicatedColumn, ReplicatedTabl
 from pysync.types import Side
 
 _WIDTH: Final = 100
-_PLACE: Final = re.compile(r"\{('?)(?:([a-z]\w*)\.)?([a-z]\w*)( as declared| for copy)?\1\}")
-_SHORT: Final = {"character varying": "varchar", "timestamp with time zone": "timestamptz"}
-_SOURCES: Final = frozenset(
-    {"portal_user", "profile", "enrollment", "before", "after", "old", "new"}
+_PLACE: Final = re.compile(
+    r"\{('?)(?:([a-z]\w*)\.)?([a-z]\w*)( as declared| for copy| if there)?\1\}"
 )
-"""What rows of the portal's own tables are called in the portal's functions."""
+_SHORT: Final = {"character varying": "varchar", "timestamp with time zone": "timestamptz"}
+_ROWS: Final = {
+    **{name: name for name in ("portal_user", "profile", "enrollment")},
+    # A record's field would have to be there.
+    **{name: f"({name})" for name in ("old", "new")},
+    **{name: f"({name}.*::public.{{table}})" for name in ("before", "after")},
+}
+"""What the portal's functions call rows of the portal's tables, and how one is read."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class _Item:
 
     text: str
     column: ReplicatedColumn | None = None
+    table: str = ""
 
     def written(self, side: Side, quote: str, prefix: str, modifier: str) -> str:
         """Return it as a place has it."""
@@ -67,10 +75,14 @@ class _Item:
             declared = f"::{_SHORT.get(type_, type_)} as {name}"
             return f"{_of(prefix)}{text}{declared if modifier == ' as declared' else ''}"
         alias = f" as {name}" if modifier == " as declared" else ""
-        if side is Side.COURSE or prefix not in _SOURCES:
+        if side is Side.PORTAL and (prefix == "excluded" or modifier == " if there"):
+            gone = f"copy.{name}" if prefix == "excluded" else column.default
+            source = f"(null::public.{self.table}).{name}"
+            as_there = f" as {name}" if modifier else ""
+            return f"course.unless_gone({source}, {_of(prefix)}{name}, {gone}){as_there}"
+        if side is Side.COURSE or prefix not in _ROWS:
             return f"{_of(prefix)}{text}{'::text' if text != name else ''}{alias}"
-        # A record's field would have to be there.
-        row = f"({prefix})" if prefix in ("old", "new") else prefix
+        row = _ROWS[prefix].format(table=self.table)
         if not modifier:
             return f"{row}.{name}"
         otherwise = f"copy.{name}" if modifier == " for copy" else column.default
@@ -149,7 +161,7 @@ def _places_of(table: ReplicatedTable) -> Iterator[tuple[str, Iterable[_Item]]]:
     described = {column.name: column for column in table.described}
 
     def items(names: Iterable[str]) -> Iterable[_Item]:
-        return [_Item(name, described[name]) for name in names]
+        return [_Item(name, described[name], table.name) for name in names]
 
     yield f"{table.stem}_columns", items(table.values)
     yield f"{table.stem}_guarded_columns", items(table.guarded)
@@ -157,7 +169,7 @@ def _places_of(table: ReplicatedTable) -> Iterator[tuple[str, Iterable[_Item]]]:
         yield f"scrubbed_{table.stem}_columns", items(scrubbed)
         yield (
             f"scrubbed_{table.stem}_values",
-            [_Item(value, described[name]) for name, value in scrubbed.items()],
+            [_Item(value, described[name], table.name) for name, value in scrubbed.items()],
         )
         kept = [name for name in table.values if name not in (*scrubbed, table.unique)]
         yield f"kept_{table.stem}_columns", items(kept)

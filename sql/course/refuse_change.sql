@@ -15,33 +15,33 @@ declare
 begin
     case tg_table_name
         when 'auth_user' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.auth_user where false union all select) as one_row
              cross join lateral (select {old.user_guarded_columns}) as before
              cross join lateral (select {new.user_guarded_columns}) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'auth_userprofile' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.auth_userprofile where false union all select) as one_row
              cross join lateral (select {old.profile_guarded_columns}) as before
              cross join lateral (select {new.profile_guarded_columns}) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'student_courseenrollment' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.student_courseenrollment where false union all select) as one_row
              cross join lateral (select {old.enrollment_guarded_columns}) as before
              cross join lateral (select {new.enrollment_guarded_columns}) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'mark' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.mark where false union all select) as one_row
              cross join lateral (select {old.mark_guarded_columns}) as before
              cross join lateral (select {new.mark_guarded_columns}) as after
-             where before *<> after;
+             where before.* *<> after.*;
     end case;
     if old_values is null then
         return null;

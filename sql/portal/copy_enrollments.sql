@@ -20,7 +20,7 @@ begin
      where enrollment.id = any (enrollment_ids)
     on conflict (user_id, course_id) do update
        set (id, {enrollment_columns}) = row(excluded.id, {excluded.enrollment_columns})
-     where copy is distinct from excluded;
+     where copy.* is distinct from excluded.*;
 end
 $$;
 

@@ -42,7 +42,7 @@ begin
          offset 0) as source
     on conflict (id, course_id) do update
        set (user_id, {profile_columns}) = row(excluded.user_id, {excluded.profile_columns})
-     where copy is distinct from excluded;
+     where copy.* is distinct from excluded.*;
 end
 $$;
 

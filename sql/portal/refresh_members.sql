@@ -22,7 +22,7 @@ begin
          offset 0) as source
     on conflict (id, course_id) do update
        set (live, {user_columns}) = row(true, {excluded.user_columns})
-     where copy is distinct from excluded;
+     where copy.* is distinct from excluded.*;
 
     perform course.copy_profiles(user_ids, course_ids);
 end

@@ -11,6 +11,7 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 as $$
+#variable_conflict use_variable
 begin
     delete from pysync.member_change as change
      where change.user_id = any (user_ids);

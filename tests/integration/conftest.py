@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import pysync.migrate  # noqa: F401 - all tables are part of the metadata
 from pysync.models.portal import PortalBase
-from tests.integration.fan_out import App, application, role
+from tests.integration.fan_out import App, application, carry_awkward, role
 from tests.support import Cluster, Site
 
 OURS = [
@@ -58,10 +58,14 @@ delete from pysync.course;
 def shared_app(
     portal_server: Cluster, course_server: Cluster, portal_template: str
 ) -> Iterator[App]:
-    """An application on a portal that stays; nothing that is tested here outlives a crash."""
+    """An application on a portal that stays; nothing that is tested here outlives a crash.
+
+    It has columns of its own carried: what holds here holds for them.
+    """
     site = Site(portal_server, course_server, portal_server.create(template=portal_template))
     database = conninfo_to_dict(site.portal)["dbname"]
     site.execute(f"alter database {database} set synchronous_commit = off")
+    carry_awkward(site)
     with application(site) as app:
         yield app
     site.close()

@@ -6,15 +6,21 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from tests.support import ENROLLMENT_COLUMNS, PROFILE_COLUMNS, USER_COLUMNS, Rows, Site
+from pysync.migrate import columns, plan, wanted
+from pysync.migrate.carried import QUERIES
+from tests.support import ENROLLMENT_COLUMNS, PROFILE_COLUMNS, USER_COLUMNS, Rows, Silent, Site
 
 TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment")
+
+AWKWARD = ("order", "MixedCase", "user_ids", "value", "copy", "before", "excluded", "members")
+"""Names of columns that need quotes, or are those of variables and rows in our functions."""
 
 _numbers = itertools.count(1)
 
@@ -132,6 +138,34 @@ def application(site: Site) -> Iterator[App]:
             app.close()
 
 
+def carry(site: Site, table: str, column: str, scrub: str | None = None) -> None:
+    """Have a column of the portal's own carried, on a portal without course databases."""
+    given = None if scrub is None else lambda *_: scrub
+    asked = partial(wanted.asked, table, column, scrub=given, takes_over=False)
+    for _ in columns.add(site.portal, asked, Silent()):
+        pass
+
+
+def carry_awkward(site: Site) -> None:
+    """Have columns of the portal's own carried, of all three tables: each row has other values."""
+    with plan.exclusive(site.portal) as portal:
+        for table, name in itertools.product(TABLES, AWKWARD):
+            add = "alter table {} add column {} varchar(40) default md5(random()::text)"
+            places = sql.Identifier("public", table), sql.Identifier(name)
+            portal.execute(sql.SQL(add).format(*places))
+            column = wanted.asked(table, name, portal, scrub=None, takes_over=False)
+            portal.execute(QUERIES["register_column"], asdict(column))
+        for _ in columns.carry(site.portal, portal, Silent()):
+            pass
+
+
+def _own(site: Site, table: str) -> str:
+    """Return the columns of a portal's own that are carried, to follow others."""
+    query = "select column_name from pysync.carried_column where table_name = %s order by 1"
+    names = [sql.Identifier(name).as_string() for (name,) in site.execute(query, table)]
+    return "".join(f", r.{name}" for name in names)
+
+
 def differences(site: Site) -> Rows:
     """Return how the fan-out differs from what plain SQL on the portal's own tables says.
 
@@ -144,8 +178,10 @@ def differences(site: Site) -> Rows:
     )
     live = " join course.student_courseenrollment as live using (user_id, course_id)"
     user, profile, enrollment = (
-        ", ".join(f"r.{column.strip()}" for column in columns.split(","))
-        for columns in (USER_COLUMNS, PROFILE_COLUMNS, ENROLLMENT_COLUMNS)
+        ", ".join(f"r.{column.strip()}" for column in listed.split(",")) + _own(site, table)
+        for table, listed in zip(
+            TABLES, (USER_COLUMNS, PROFILE_COLUMNS, ENROLLMENT_COLUMNS), strict=True
+        )
     )
     pairs = {
         "user": (

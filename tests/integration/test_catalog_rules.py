@@ -29,8 +29,9 @@ with routine as (
 EVERYWHERE = [
     (
         "add 'set search_path = pg_catalog, pg_temp'",
-        # With settings it couldn't be part of the statements that call it.
-        "not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), proname = 'as_text')",
+        # With settings they couldn't be part of the statements that call them.
+        "not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig),"
+        " proname in ('as_text', 'unless_gone'))",
     ),
     ("add 'revoke all on function … from public'", "'public' = any (callers)"),
     (

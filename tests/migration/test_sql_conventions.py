@@ -25,10 +25,13 @@ FILES = [
     for file in sorted((folder("sql") / name).rglob("*.sql"))
 ]
 
-INLINED = {"as_text"}
+INLINED = {"as_text", "unless_gone"}
 """Functions that can't have settings, which would keep them from being part of what calls them."""
 
-READS_TABLES_OF_OTHERS = r"\b(from|join|update|into|using)\s+(public\.|new_rows|old_rows)"
+READS_TABLES_OF_OTHERS = (
+    r"\b(from|join|update|into|using)\s+"
+    r"(public\.|new_rows|old_rows|course\.(auth_user|auth_userprofile|student_courseenrollment)\b)"
+)
 
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 

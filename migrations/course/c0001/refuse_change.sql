@@ -15,7 +15,7 @@ declare
 begin
     case tg_table_name
         when 'auth_user' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.auth_user where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.password, old.is_superuser,
@@ -24,9 +24,9 @@ begin
              cross join lateral (select new.id, new.course_id, new.password, new.is_superuser,
                                  new.username, new.first_name, new.last_name, new.email,
                                  new.is_staff, new.is_active, new.date_joined) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'auth_userprofile' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.auth_userprofile where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.user_id, old.name, old.meta,
@@ -37,23 +37,23 @@ begin
                                  new.courseware, new.language, new.location, new.year_of_birth,
                                  new.gender, new.level_of_education, new.mailing_address,
                                  new.goals) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'student_courseenrollment' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.student_courseenrollment where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.user_id, old.created) as before
              cross join lateral (select new.id, new.course_id, new.user_id, new.created) as after
-             where before *<> after;
+             where before.* *<> after.*;
         when 'mark' then
-            select to_jsonb(before), to_jsonb(after)
+            select to_jsonb(before.*), to_jsonb(after.*)
               into old_values, new_values
               from (select from course.mark where false union all select) as one_row
              cross join lateral (select old.id, old.course_id, old.number, old.marked_at,
                                  old.predecessors) as before
              cross join lateral (select new.id, new.course_id, new.number, new.marked_at,
                                  new.predecessors) as after
-             where before *<> after;
+             where before.* *<> after.*;
     end case;
     if old_values is null then
         return null;

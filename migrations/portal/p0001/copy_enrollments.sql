@@ -21,7 +21,7 @@ begin
      where enrollment.id = any (enrollment_ids)
     on conflict (user_id, course_id) do update
        set (id, created) = row(excluded.id, excluded.created)
-     where copy is distinct from excluded;
+     where copy.* is distinct from excluded.*;
 end
 $$;
 

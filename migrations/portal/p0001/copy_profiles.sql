@@ -59,7 +59,7 @@ begin
                                                               excluded.level_of_education,
                                                               excluded.mailing_address,
                                                               excluded.goals)
-     where copy is distinct from excluded;
+     where copy.* is distinct from excluded.*;
 end
 $$;
 

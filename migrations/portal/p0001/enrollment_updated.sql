@@ -34,7 +34,7 @@ begin
           from old_rows as before
           full join new_rows as after on after.id = before.id
          -- As they are stored: an application's own columns may have no equality operator.
-         where (before *<> after) is not false
+         where (before.* *<> after.*) is not false
     ),
     leaving as materialized (
         select paired.old_id, paired.old_user_id, paired.old_course_id

@@ -8,6 +8,7 @@ stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
+#variable_conflict use_variable
 declare
     max_length constant integer := 150;  -- characters, the width of auth_user.username
     suffix text := '~' || user_id;

@@ -8,6 +8,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
+#variable_conflict use_variable
 begin
     insert into course.auth_user as copy (
         id, course_id, live, username, password, last_login, is_superuser, first_name, last_name,

@@ -5,6 +5,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
+#variable_conflict use_variable
 begin
     if tg_relid <> 'public.auth_userprofile'::regclass then
         perform course.refuse_elsewhere(tg_name, tg_relid);

@@ -39,7 +39,7 @@ begin
                                                     excluded.first_name, excluded.last_name,
                                                     excluded.email, excluded.is_staff,
                                                     excluded.is_active, excluded.date_joined)
-     where copy is distinct from excluded;
+     where copy.* is distinct from excluded.*;
 
     perform course.copy_profiles(user_ids, course_ids);
 end

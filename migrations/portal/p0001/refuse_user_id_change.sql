@@ -4,6 +4,7 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 begin
     if exists (select from course.auth_user as copy where copy.id = old_id) then
         raise exception using

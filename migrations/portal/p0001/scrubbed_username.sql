@@ -5,6 +5,7 @@ stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
+#variable_conflict use_variable
 declare
     plain constant text := 'deleted-' || user_id;
 begin

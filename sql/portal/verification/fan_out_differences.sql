@@ -31,7 +31,7 @@ begin
          where enrollment.course_id = fan_out_differences.course_id
     ),
     user_copy as not materialized (
-        select copy.id, copy.course_id, copy.live, {copy.user_columns}
+        select copy.id, copy.course_id, copy.live, {copy.user_columns if there}
           from course.auth_user as copy
          where copy.course_id = fan_out_differences.course_id
     ),
@@ -72,7 +72,7 @@ begin
     ),
     -- All but the frozen ones.
     profile_copy as (
-        select copy.id, copy.course_id, copy.user_id, {copy.profile_columns}
+        select copy.id, copy.course_id, copy.user_id, {copy.profile_columns if there}
           from course.auth_userprofile as copy
          where copy.course_id = fan_out_differences.course_id
            and (exists (
@@ -96,31 +96,31 @@ begin
                        and enrollment.course_id = fan_out_differences.course_id))
     ),
     enrollment_copy as (
-        select copy.id, copy.course_id, copy.user_id, {copy.enrollment_columns}
+        select copy.id, copy.course_id, copy.user_id, {copy.enrollment_columns if there}
           from course.student_courseenrollment as copy
          where copy.course_id = fan_out_differences.course_id
     ),
     difference as (
         select 'auth_user' as table_name, right_row.id as expected_id, copy.id as found_id,
                right_row.id as expected_user, copy.id as found_user,
-               to_jsonb(right_row) as expected, to_jsonb(copy) as found
+               to_jsonb(right_row.*) as expected, to_jsonb(copy.*) as found
           from expected_user as right_row
           full join user_copy as copy on copy.id = right_row.id
-         where right_row.id is null or copy.id is null or right_row *<> copy
+         where right_row.id is null or copy.id is null or right_row.* *<> copy.*
          union all
         select 'auth_userprofile' as table_name, right_row.id as expected_id, copy.id as found_id,
                right_row.user_id as expected_user, copy.user_id as found_user,
-               to_jsonb(right_row) as expected, to_jsonb(copy) as found
+               to_jsonb(right_row.*) as expected, to_jsonb(copy.*) as found
           from expected_profile as right_row
           full join profile_copy as copy on copy.id = right_row.id
-         where right_row.id is null or copy.id is null or right_row *<> copy
+         where right_row.id is null or copy.id is null or right_row.* *<> copy.*
          union all
         select 'student_courseenrollment' as table_name, right_row.id as expected_id,
                copy.id as found_id, right_row.user_id as expected_user,
-               copy.user_id as found_user, to_jsonb(right_row) as expected, to_jsonb(copy) as found
+               copy.user_id as found_user, to_jsonb(right_row.*) as expected, to_jsonb(copy.*) as found
           from member as right_row
           full join enrollment_copy as copy on copy.id = right_row.id
-         where right_row.id is null or copy.id is null or right_row *<> copy
+         where right_row.id is null or copy.id is null or right_row.* *<> copy.*
     )
     select difference.table_name,
            coalesce(difference.expected_id, difference.found_id),

@@ -128,24 +128,24 @@ begin
     difference as (
         select 'auth_user' as table_name, right_row.id as expected_id, copy.id as found_id,
                right_row.id as expected_user, copy.id as found_user,
-               to_jsonb(right_row) as expected, to_jsonb(copy) as found
+               to_jsonb(right_row.*) as expected, to_jsonb(copy.*) as found
           from expected_user as right_row
           full join user_copy as copy on copy.id = right_row.id
-         where right_row.id is null or copy.id is null or right_row *<> copy
+         where right_row.id is null or copy.id is null or right_row.* *<> copy.*
          union all
         select 'auth_userprofile' as table_name, right_row.id as expected_id, copy.id as found_id,
                right_row.user_id as expected_user, copy.user_id as found_user,
-               to_jsonb(right_row) as expected, to_jsonb(copy) as found
+               to_jsonb(right_row.*) as expected, to_jsonb(copy.*) as found
           from expected_profile as right_row
           full join profile_copy as copy on copy.id = right_row.id
-         where right_row.id is null or copy.id is null or right_row *<> copy
+         where right_row.id is null or copy.id is null or right_row.* *<> copy.*
          union all
         select 'student_courseenrollment' as table_name, right_row.id as expected_id,
                copy.id as found_id, right_row.user_id as expected_user,
-               copy.user_id as found_user, to_jsonb(right_row) as expected, to_jsonb(copy) as found
+               copy.user_id as found_user, to_jsonb(right_row.*) as expected, to_jsonb(copy.*) as found
           from member as right_row
           full join enrollment_copy as copy on copy.id = right_row.id
-         where right_row.id is null or copy.id is null or right_row *<> copy
+         where right_row.id is null or copy.id is null or right_row.* *<> copy.*
     )
     select difference.table_name,
            coalesce(difference.expected_id, difference.found_id),
