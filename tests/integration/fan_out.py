@@ -217,8 +217,11 @@ def differences(site: Site) -> Rows:
         for table in TABLES
     ]
     # Who has just filled tables that were analyzed as empty ones would be compared row by row.
-    with site.connect(options="-c enable_nestloop=off") as connection:
-        return connection.execute(" union all ".join(found).encode()).fetchall()
+    site.execute("set enable_nestloop = off")
+    try:
+        return site.execute(" union all ".join(found))
+    finally:
+        site.execute("reset enable_nestloop")
 
 
 def copy_of(site: Site, user_id: int, course_id: str, columns: str) -> tuple[Any, ...] | None:
