@@ -49,13 +49,17 @@ class Page:
         return self.path.read_text(encoding="utf-8")
 
     @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @cached_property
     def _parts(self) -> tuple[list[tuple[int, str]], list[Block]]:
         prose: list[tuple[int, str]] = []
         blocks: list[Block] = []
         inside: Block | None = None
         reason: str | None = None
         indent = ""
-        for number, line in enumerate(self.text.splitlines(), 1):
+        for number, line in enumerate(self.lines, 1):
             fence = _FENCE.match(line)
             if fence and inside is None:
                 indent = line[: len(line) - len(line.lstrip())]

@@ -129,10 +129,11 @@ def test_commands_and_options_on_a_page_exist(each: Page) -> None:
 def _beside(here: Page, number: int) -> Iterator[str]:
     """Yield the options that stand by themselves beside a command, or in rows of its section."""
     for line, span in here.spans:
-        in_row = here.text.splitlines()[line - 1].startswith("| `--")
-        same_section = here.sections[line] == here.sections.get(number)
-        if span.startswith("--") and (line == number or (in_row and same_section)):
-            yield span.split()[0]
+        if span.startswith("--"):
+            in_row = here.lines[line - 1].startswith("| `--")
+            same_section = here.sections[line] == here.sections.get(number)
+            if line == number or (in_row and same_section):
+                yield span.split()[0]
 
 
 def test_each_command_and_each_option_is_on_a_page_for_who_runs_it() -> None:
