@@ -37,8 +37,11 @@ MARK = "PYSYNC_TEST_MARK"
 
 SMALL_COURSES = ("AAA/2013J", "AAA/2014J")
 
-MODULES = ("AAA", "EEE", "GGG")
-"""Whose eight courses the whole demo is tested with; with all twenty-two before a release."""
+MODULES = ("AAA", "GGG")
+"""Whose five courses the whole demo is tested with; with all twenty-two before a release."""
+
+FEW = 8
+"""Of how many students one is kept where a demo's data don't matter."""
 
 FULL_DEMO_LIMIT_SECONDS = 200
 """More than the demo takes, since other tests may run beside it: this is no benchmark."""
@@ -129,15 +132,24 @@ def demos() -> Iterator[list[DemoProcess]]:
         each.kill()
 
 
-def small_demo(folder: Path, *extra: str, course_ids: Collection[str] = SMALL_COURSES) -> list[str]:
-    """Return a program that runs pysync on few courses' registrations, after `extra` statements."""
+def small_demo(
+    folder: Path, *extra: str, course_ids: Collection[str] = SMALL_COURSES, every: int = FEW
+) -> list[str]:
+    """Return a program that runs pysync on few courses' registrations, after `extra` statements.
+
+    :param every: of how many students one is kept.
+    """
     file = folder / "small.csv.gz"
     with gzip.open(oulad.FILE, "rt", newline="") as lines:
         rows = list(csv.DictReader(lines))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
-    writer.writerows(row for row in rows if row["course_id"] in course_ids)
+    writer.writerows(
+        row
+        for row in rows
+        if row["course_id"] in course_ids and int(row["id_student"]) % every == 0
+    )
     file.write_bytes(gzip.compress(text.getvalue().encode()))
     statements = (
         "import pathlib",
@@ -159,7 +171,7 @@ def test_replays_everything_compares_every_row_and_clears_away(
     if not os.environ.get(EVERYWHERE):
         replayed = [each for each in everything if each.course_id.startswith(MODULES)]
         course_ids = {each.course_id for each in replayed}
-        program = small_demo(tmp_path, course_ids=course_ids)
+        program = small_demo(tmp_path, course_ids=course_ids, every=1)
     demo = DemoProcess(program)
     demos.append(demo)
     out, err = demo.finish(FULL_DEMO_LIMIT_SECONDS)
@@ -184,7 +196,7 @@ def test_replays_everything_compares_every_row_and_clears_away(
         for name in (each.course_id, "total"):
             enrolled, copies = expected.setdefault(name, [0, 0])
             expected[name] = [enrolled + (each.unregistered is None), copies + 1]
-    assert len(expected) == (9 if replayed is not everything else 23)
+    assert len(expected) == (6 if replayed is not everything else 23)
     assert rows == [
         [name, f"{enrolled:,}", f"{enrolled:,}", f"{copies:,}", "0"]
         for name, (enrolled, copies) in sorted(expected.items())
@@ -239,7 +251,11 @@ def test_kept_servers_can_be_looked_at_and_stopped_as_told(
 def assert_differences_are_found(portal_conninfo: str, course_conninfo: str) -> None:
     """Every kind of difference between a portal and a course is counted."""
     course_id = CourseId("AAA/2013J")
-    registrations = [each for each in oulad.read() if each.course_id == course_id]
+    registrations = [
+        each
+        for each in oulad.read()
+        if each.course_id == course_id and each.student.number % FEW == 0
+    ]
     members = [each.student.username for each in registrations]
     live = sum(each.unregistered is None for each in registrations)
     frozen = next(each for each in registrations if each.unregistered is not None)
