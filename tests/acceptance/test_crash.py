@@ -50,7 +50,7 @@ class Writer(threading.Thread):
     def write(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         number = len(self.committed)
         # A server that dies is to be at work, not out of breath.
-        while not self.done.wait(0.004):
+        while not self.done.wait(0.04):
             number += 1
             username = f"{self.name}-{number}-{connection.info.backend_pid}"
             with connection.transaction():
@@ -76,7 +76,7 @@ class Writer(threading.Thread):
 
     def await_progress(self) -> None:
         before = len(self.committed)
-        eventually(lambda: len(self.committed) > before + 20 or self.failure)
+        eventually(lambda: len(self.committed) > before + 10 or self.failure)
 
 
 @pytest.mark.timeout(180)
