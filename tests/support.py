@@ -81,13 +81,15 @@ def _template(course_id: str) -> str:
 
 def eventually(condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:
     """Wait until a condition holds and return what it returned."""
-    deadline = time.monotonic() + timeout_seconds
+    asked = time.monotonic()
+    deadline = asked + timeout_seconds
     pause = 0.01
     while not (result := condition()):
         assert time.monotonic() < deadline, "condition not met in time"
         # Whoever asks all the time keeps what is waited for from happening.
-        time.sleep(pause)
+        time.sleep(max(pause, min(time.monotonic() - asked, 1)))
         pause = min(pause * 1.5, 0.2)
+        asked = time.monotonic()
     return result
 
 
