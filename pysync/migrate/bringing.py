@@ -9,14 +9,16 @@ type, collation and nullability.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, LiteralString
 
-from psycopg import sql
+import psycopg
+from psycopg import errors, sql
 
 from pysync.db.connections import Connection, fetch_value
 from pysync.db.holders import waiting
-from pysync.db.restricted import as_owner_of
+from pysync.db.pinned import pin
+from pysync.db.restricted import Restricted, as_owner_of
 from pysync.db.sql_files import folder, split
 from pysync.errors import UnsuitableDatabaseError
 from pysync.findings import ON_PORTAL
@@ -29,6 +31,10 @@ from pysync.replication.fan_out import wait_for_writers
 from pysync.texts import word
 from pysync.types import Side
 
+_KEEPS: Final = sql.SQL(
+    "select not exists (select from {table} as t where pg_catalog.concat(t.{column})"
+    " operator(pg_catalog.<>) pg_catalog.concat(t.{column}::{type}))"
+)
 _ADD_TEXT: Final = "add column {column} text default {default}"
 
 
@@ -37,11 +43,14 @@ class _Step:
     """A statement on the way, and in words what it does, if that is worth saying.
 
     ``table`` is whose owner's rights it runs with: defaults and domains may run code of others.
+    ``keeps`` asks whether it leaves values as they are, as text; else it ``fails``.
     """
 
     statement: sql.SQL | sql.Composed
     table: str | None = None
     what: str = ""
+    keeps: sql.Composed | None = None
+    fails: UnsuitableDatabaseError | None = None
 
 
 def bring(
@@ -67,8 +76,19 @@ def bring(
             connection.execute(step.statement)
             continue
         with as_owner_of(connection, "course", step.table) as owner:
+            if step.fails and not _is_kept(connection, owner, step):
+                raise step.fails
             owner.execute(step.statement)
     return [step.what for step in steps if step.what]
+
+
+def _is_kept(connection: Connection, owner: Restricted, step: _Step) -> bool:
+    pin(connection)
+    try:
+        with connection.transaction():
+            return step.keeps is None or bool(owner.value(step.keeps, "boolean"))
+    except (psycopg.DataError, psycopg.IntegrityError, errors.CannotCoerce):
+        return False
 
 
 def let_go(portal: Connection) -> None:
@@ -223,16 +243,28 @@ def _altering(column: CarriedColumn, present: Present | None) -> Iterator[_Step]
         add = "add column {column} {type} {collate} default {default} {not_null}"
         yield _alter(of, add, "added", places={**places, "not_null": not_null})
         return
+    if present.not_null and not column.not_null:
+        yield _alter(of, "alter column {column} drop not null")
     if (present.type, present.collation_name) != (column.type, column.collation_name):
-        alter = "alter column {column} type {type} {collate} using {column}::{type}"
-        yield _alter(of, alter, f"is {column.type} now", places=places)
+        become = "alter column {column} drop default, alter column {column} type {type} {collate} "
+        convert = _alter(
+            of, become + "using {column}::{type}", f"is {column.type} now", places=places
+        )
+        yield replace(convert, keeps=_KEEPS.format(**_names(of), **places), fails=_other(column))
     yield _alter(of, "alter column {column} set default {default}", places=places)
     if column.not_null and not present.not_null:
         fill = sql.SQL("update {table} set {column} = {default} where {column} is null")
         yield _Step(fill.format(**_names(of), **places), of[0])
         yield _alter(of, "alter column {column} set not null")
-    elif present.not_null and not column.not_null:
-        yield _alter(of, "alter column {column} drop not null")
+
+
+def _other(column: CarriedColumn) -> UnsuitableDatabaseError:
+    of = f"{column.table_name} {word(column.column_name)}"
+    return UnsuitableDatabaseError(
+        f"column '{column.column_name}' of {column.table_name} has values that aren't the same as "
+        f"{column.type}, which it is on the portal",
+        f"run 'pysync column remove --drop {of}', then 'pysync column add {of}'",
+    )
 
 
 def _in_fan_out(connection: Connection, carried: Carried) -> Iterator[_Step]:
@@ -247,9 +279,23 @@ def _in_fan_out(connection: Connection, carried: Carried) -> Iterator[_Step]:
     for column in missing:
         places = {"default": sql.SQL(column.default)}
         yield _alter(key(column), _ADD_TEXT, "fanned out", places=places, own=True)
+    for of, found in present.items():
+        if of in wanted and _began(connection, found) != wanted[of].scrub:
+            default = {"default": sql.SQL(wanted[of].default)}
+            yield _alter(
+                of, "alter column {column} set default {default}", places=default, own=True
+            )
     for of in leaving:
         yield _alter(of, "drop column {column}", "fanned out no longer", own=True)
         yield _Step(QUERIES["drop_fallback"].format(**_names(of, "public")))
+
+
+def _began(connection: Connection, found: Present) -> str | None:
+    """Return what a column of the fan-out begins with: functions have that in them, too."""
+    default: str | None = None
+    if found.default_expression is not None:
+        default = fetch_value(connection, sql.SQL("select " + found.default_expression))
+    return default
 
 
 def _alter(

@@ -1,7 +1,7 @@
 """Which columns of the portal's own are carried: what the registry and each database say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from psycopg.rows import class_row, dict_row
@@ -36,6 +36,7 @@ class Present:
     type: str
     collation_name: str | None
     not_null: bool
+    default_expression: str | None
 
 
 def key(column: CarriedColumn | Present) -> Key:
@@ -71,17 +72,6 @@ def columns(connection: Connection, schema: str, keys: Sequence[Key]) -> dict[Ke
     with connection.cursor(row_factory=class_row(Present)) as cursor:
         found = cursor.execute(QUERIES["present_columns"], where)
         return {key(each): each for each in found}
-
-
-def refresh(portal: Connection) -> None:
-    """Note what applications have made of carried columns on the portal since."""
-    known = registered(portal).columns
-    found = columns(portal, "public", list(map(key, known)))
-    for column in known:
-        # Of one that is gone a report says so.
-        now = as_found(column, found.get(key(column)))
-        if now != column:
-            portal.execute(QUERIES["register_column"], asdict(now))
 
 
 def forget_removed(portal: Connection) -> None:

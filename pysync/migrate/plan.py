@@ -14,6 +14,7 @@ from pysync.migrate.databases import check_known
 from pysync.migrate.lineage import COURSE, PORTAL
 from pysync.migrate.revisions import current_revision
 from pysync.migrate.run import Migrated, migrate
+from pysync.migrate.wanted import refresh
 from pysync.replication import identities, publishers, registry, turns
 from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
@@ -59,7 +60,7 @@ def run_all(
         wanted = registry.subscribers(portal) if before else []
         if wanted and not options.get("offline"):
             identities.require_claimed(portal)
-            carried.refresh(portal)
+            refresh(portal)
         columns = carried.registered(portal) if before else None
         if target == "base" and wanted:
             raise MigrationError(

@@ -366,18 +366,20 @@ delete from course.carried_column where table_name = {} and column_name = {};
 select pg_catalog.to_regtype(%s) is not null;
 
 -- name: present_columns
--- What a schema's tables have of some columns: type, collation unless it is the type's own, and
--- whether it may be null.
+-- What a schema's tables have of some columns: type, collation unless it is the type's own, whether it
+-- may be null, and its default.
 select c.relname::text as table_name, a.attname::text as column_name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) as type,
        case when a.attcollation <> t.typcollation
             then a.attcollation::pg_catalog.regcollation::text end as collation_name,
-       a.attnotnull as not_null
+       a.attnotnull as not_null,
+       pg_catalog.pg_get_expr(d.adbin, d.adrelid) as default_expression
   from unnest(%(tables)s::text[], %(names)s::text[]) as wanted (table_name, column_name)
   join pg_catalog.pg_class c on c.relname = wanted.table_name
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = %(schema)s
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = wanted.column_name
   join pg_catalog.pg_type t on t.oid = a.atttypid
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
  where a.attnum > 0 and not a.attisdropped;
 
 -- name: make_fallback
@@ -419,6 +421,11 @@ with entered as (
                  excluded.takes_over, null)
 )
 update pysync.course set catalog_fingerprint = null where catalog_fingerprint is not null;
+
+-- name: unfill
+-- Have a column's values streamed once more, to every course.
+update pysync.course
+   set unfilled = array(select unnest(unfilled) union select %(column)s);
 
 -- name: remove_column
 -- Have a column carried no longer, once that is done everywhere.

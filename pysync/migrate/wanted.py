@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Final
 
 import psycopg
@@ -82,6 +83,34 @@ def asked(
         )
     of, may = (table, name), takes_over or bool(known and known.takes_over)
     return CarriedColumn(*of, found.type, found.collation_name, found.not_null, text, may)
+
+
+def refresh(portal: Connection) -> None:
+    """Note what applications have made of carried columns on the portal since."""
+    known = carried.registered(portal).columns
+    found = carried.columns(portal, "public", list(map(key, known)))
+    for column in known:
+        # Of one that is gone a report says so.
+        now = carried.as_found(column, found.get(key(column)))
+        if now == column:
+            continue
+        is_other = (now.type, now.collation_name) != (column.type, column.collation_name)
+        if is_other and now.scrub is not None:
+            scrub = _still(portal, now)
+            now = carried.as_found(replace(column, scrub=scrub), found.get(key(column)))
+        with portal.transaction():
+            portal.execute(QUERIES["register_column"], asdict(now))
+            if is_other:
+                # No trigger saw what the statement has made of its values.
+                portal.execute(QUERIES["unfill"], {"column": ".".join(key(column))})
+
+
+def _still(portal: Connection, column: CarriedColumn) -> str | None:
+    """Return what a column of another type now is for whom the portal doesn't say."""
+    try:
+        return canonical(portal, column.table_name, str(column.scrub), column.type)
+    except PysyncError:
+        return _default(portal, *key(column)) if column.not_null else None
 
 
 def canonical(portal: Connection, table: str, value: str, type_: str) -> str:

@@ -14,6 +14,7 @@ from pysync.replication.registry import Course
 from pysync.texts import Text, word
 
 _QUERIES: Final = load(__file__)
+TOO_NARROW: Final = f"make the column wide enough {IN_COURSE}: see 'pysync doctor'"
 _GOES_ON: Final = "; the first copy then goes on by itself"
 
 
@@ -85,7 +86,7 @@ def _remedy(
         case errors.UndefinedTable() | errors.InvalidSchemaName():
             return f"restore it {IN_COURSE}" + (_GOES_ON if copying else f", then {resync}")
         case _ if error.sqlstate and error.sqlstate.startswith("22"):
-            return f"make the column wide enough {IN_COURSE}: see 'pysync doctor'"
+            return TOO_NARROW
     return f"mend what raises it (a trigger that is enabled ALWAYS or REPLICA?) {IN_COURSE}"
 
 

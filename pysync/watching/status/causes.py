@@ -11,7 +11,9 @@ import psycopg
 
 from pysync.db.errors import told
 from pysync.diagnosis import sessions
+from pysync.diagnosis.drift.carried import MIGRATE
 from pysync.diagnosis.trial import Tried, attempt, attempt_copy, reach
+from pysync.diagnosis.trial.explain import TOO_NARROW
 from pysync.diagnosis.trial.reach import connect_until
 from pysync.errors import PysyncError
 from pysync.findings import Finding
@@ -92,11 +94,15 @@ def _explained(seen: Observation, verdict: Verdict, tried: Tried | PysyncError) 
     if isinstance(tried, PysyncError):
         tried = Tried(None, 0, f"they couldn't be tried: {tried.message}")
     if tried.finding is not None:
+        remedy, cause = tried.finding.remedy, f"{verdict.cause}: {tried.finding}"
+        altered = next((each for each in seen.drift if each.remedy == MIGRATE), None)
+        if remedy == TOO_NARROW and altered:
+            remedy, cause = altered.remedy, f"{cause}; {altered}"
         return replace(
             verdict,
             state=State.STUCK,
-            cause=f"{verdict.cause}: {tried.finding}",
-            remedy=tried.finding.remedy,
+            cause=cause,
+            remedy=remedy,
             why=str(tried.finding),
         )
     if seen.drift:
