@@ -15,8 +15,8 @@ A single case may be marked, too: it is left out on the others of its test's ver
 
 A test that is marked ``also_granted`` runs twice: with :func:`rights` of a superuser on the oldest
 of its versions, and on the newest with those of a role that has what ``pysync grants`` prints. One
-that is marked ``granted`` runs as such a role only, on older versions: on those whose subscriptions
-don't take a superuser.
+that is marked ``granted`` runs as such a role only, on the oldest version whose subscriptions don't
+take a superuser: on the newest one others do.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.definition.get_closest_marker("also_granted"):
             cases = [*(cases[1:] or cases), (majors[0], GRANTED)]
         if metafunc.definition.get_closest_marker("granted"):
-            cases = [(major, GRANTED) for major in majors[1:] if major >= _SINCE]
+            able = [major for major in majors[1:] if major >= _SINCE]
+            cases = [(major, GRANTED) for major in (able if _everywhere() else able[-1:])]
         ids = [f"pg{major}" + f"-{who}" * (who != SUPERUSER) for major, who in cases]
         names = ("major", "rights") if "rights" in metafunc.fixturenames else ("major",)
         values = [case[: len(names)] for case in cases]
@@ -171,7 +172,11 @@ def _majors(definition: pytest.Item) -> list[int]:
     """Return the versions that a test, or a case of it, runs on."""
     mark = _mark(definition)
     found = list(INSTALLATIONS)
-    return found if os.environ.get(EVERYWHERE) else MAJORS_OF_MARK[mark.name](found)
+    return found if _everywhere() else MAJORS_OF_MARK[mark.name](found)
+
+
+def _everywhere() -> bool:
+    return bool(os.environ.get(EVERYWHERE))
 
 
 def _mark(definition: pytest.Item) -> pytest.Mark:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.oldest_and_newest("merging beside what the server does 
 
 __all__ = ["start"]
 
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.02
 """Of each application: some hundred statements a second, and others' tests go on."""
 
 TABLES = ("auth_user", "auth_userprofile", "student_courseenrollment", "mark")

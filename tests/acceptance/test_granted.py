@@ -1,6 +1,6 @@
 """The life of a portal and its course, run by a role that is no superuser.
 
-The tests of each command do so on the newest version: this one is for those between.
+The tests of each command do so on the newest version: this one is for the oldest that can.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.oldest_and_newest("what is lost without an error, and w
 
 SETTING: Final = os.environ.get("PYSYNC_TEST_FAULTS", "").split(",")
 SEED: Final = int(SETTING[0] or random.SystemRandom().randrange(10**6))
-ROUNDS: Final = int(SETTING[1]) if SETTING[1:] else 3
+ROUNDS: Final = int(SETTING[1]) if SETTING[1:] else 2
 ONLY: Final = SETTING[2:]
 
 SERVE: Final = ("--interval", "0.5", "--verify-every", "1s", "--verify-share", "1")

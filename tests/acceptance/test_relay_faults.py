@@ -19,7 +19,7 @@ from pysync.texts import Text
 from pysync.types import CourseId, relay_id
 from pysync.watching.status import status
 from tests.acceptance.test_cli_process import OwnCluster, cli, courses_of, succeed
-from tests.acceptance.test_cli_resync import PAUSE_SECONDS, assert_equal_to_the_fan_out
+from tests.acceptance.test_cli_resync import assert_equal_to_the_fan_out
 from tests.acceptance.test_cli_resync_killed import KilledError, Mortal
 from tests.acceptance.test_cli_status import replication_name
 from tests.acceptance.test_relays import add, add_relay, states
@@ -39,6 +39,12 @@ pytestmark = pytest.mark.oldest_and_newest("what slots, subscriptions and worker
 NORTH = "relay:north"
 REPLICATED = ("auth_user", "auth_userprofile", "student_courseenrollment")
 HARMLESS = ("streaming", "catching-up", "paused", "incomplete")
+PAUSE_SECONDS = 0.1
+"""Between two transactions of one application: a server is to be at work, not out of breath."""
+
+REPORTS_SECONDS = 0.1
+"""Between two reports of somebody who watches."""
+
 MEMBERS = 40
 """Users who are in all courses all the time; the first one's last name is a number that grows."""
 
@@ -149,7 +155,7 @@ def watched(site: Site) -> Iterator[list[dict[str, str]]]:
 
     def watch() -> None:
         try:
-            while not done.wait(PAUSE_SECONDS):
+            while not done.wait(REPORTS_SECONDS):
                 seen.append({str(each.course_id): each.state.value for each in status(site.portal)})
         except BaseException as failure:  # noqa: BLE001 - the main thread raises it
             failures.append(failure)

@@ -25,7 +25,7 @@ def add_relay(site: Site, name: str = "north") -> str:
 
 
 def add(site: Site, course_id: str, relay: str | None = None) -> None:
-    site.databases[course_id] = site.new_database()
+    site.databases[course_id] = site._course_database(course_id)
     via = [] if relay is None else ["--via", relay]
     succeed("course", "add", course_id, site.databases[course_id], *via, portal=site.portal)
 

@@ -34,7 +34,7 @@ USERS = 300
 QUIET = 100
 """Users up to this id are left alone: what is planted there stays."""
 
-PAUSE_SECONDS = 0.008
+PAUSE_SECONDS = 0.015
 """Between a writer's statements: hundreds a second are in flight, and others' tests go on."""
 
 RETRIED = (

@@ -62,16 +62,12 @@ def north(site: Site, major: int, folder: Path) -> Iterator[OwnCluster]:
     )
     for course in ("A", "B", "C"):
         way = ("--via", "north", "--portal-conninfo", f"user={ZONE}") if course != "C" else ()
-        site.databases[course] = site.new_database()
+        site.databases[course] = site._course_database(course)
         succeed("course", "add", course, site.databases[course], *way, portal=site.portal)
         enroll(site, insert_user(site, f"member_{course}"), course)
     site.wait()
     yield server
-    site.close_connections()
-    for name in ("A", "B", "C"):
-        succeed("course", "remove", "--yes", name, portal=site.portal)
-    succeed("relay", "remove", "--yes", "north", portal=site.portal)
-    server.server.stop()
+    server.server.stop("immediate")
     site.execute(f"drop owned by {feeder}; drop role {feeder}")
 
 
