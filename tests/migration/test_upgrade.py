@@ -94,7 +94,7 @@ KILLS = {
         "plan.migrate = lambda conninfo, lineage, *rest, **options:"
         " die() if lineage.name == 'portal' else migrate(conninfo, lineage, *rest, **options)"
     ),
-    "after the portal": "plan._publish = die",
+    "after the portal": "plan.publish = die",
     "after the first publication": "publications.make = after(publications.make)",
     "in the middle of filling": "publications._write = after(publications._write, 3)",
 }
@@ -152,7 +152,7 @@ class Writer(threading.Thread):
         try:
             with psycopg.connect(self.conninfo, autocommit=True) as connection:
                 for count in range(1_000_000):
-                    if self.done.wait(0.01):
+                    if self.done.wait(0.05):
                         return
                     number = count * 2 + self.number
                     statement = self.STATEMENTS[count % len(self.STATEMENTS)]
