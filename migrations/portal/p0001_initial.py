@@ -527,6 +527,20 @@ REGISTRY_TABLES = [
         schema="pysync",
     ),
     sa.Table(
+        "membership",
+        ours,
+        sa.Column("singleton", sa.Boolean, nullable=False, server_default=sa.text("true")),
+        sa.Column(
+            "column_name",
+            sa.String(63),
+            comment="those whose column of this name is true; all, if it is null",
+        ),
+        sa.Column("decided_at", timestamp, nullable=False, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("singleton", name="membership_pkey"),
+        sa.CheckConstraint("singleton", name="membership_singleton_check"),
+        schema="pysync",
+    ),
+    sa.Table(
         "adoption",
         ours,
         sa.Column("table_name", sa.String(63), nullable=False),

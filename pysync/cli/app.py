@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "course": "Add, remove, pause, move and list courses.",
     "relay": "Add, remove and list relays, from which courses stream.",
     "column": "Have columns of the portal's own carried to courses.",
+    "membership": "Decide which enrollments count: whose users a course has.",
     "user": "Look at users and change them.",
     "group": "Create groups, and add and remove users.",
     "account": "Register accounts, activate them, approve their changes.",

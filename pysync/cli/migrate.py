@@ -1,5 +1,6 @@
 """``pysync migrate``."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -13,8 +14,11 @@ from pysync.cli.parameters import (
     group,
     required,
 )
-from pysync.diagnosis.backups import portal_backups
+from pysync.db.connections import connect
+from pysync.diagnosis.backups import backup_findings
+from pysync.diagnosis.drift import undecided
 from pysync.errors import PysyncError
+from pysync.findings import ON_PORTAL
 from pysync.migrate import Migrated
 from pysync.migrate.plan import run_all, run_course, run_portal
 from pysync.migrate.validate import validate
@@ -143,10 +147,11 @@ def migrate_validate(
 
 
 def _warn(portal: str, name: str, migrated: Migrated, progress: Progress) -> None:
-    """Say whose backups fail from the first revision of a portal on."""
+    """Say what is to be decided or done from the first revision of a portal on."""
     if name == "portal" and migrated.script is None and not migrated.before and migrated.after:
-        for finding in portal_backups(portal):
-            progress.warn(finding.text)
+        with closing(connect(portal)) as connection:
+            for finding in (*backup_findings(connection, ON_PORTAL), *undecided(connection)):
+                progress.warn(finding.text)
 
 
 def _print(name: str, migrated: Migrated) -> None:

@@ -1,14 +1,13 @@
 """Who makes backups, and can't any more where pysync is."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Final
 
 from psycopg import sql
 
-from pysync.db.connections import Connection, connect
+from pysync.db.connections import Connection
 from pysync.db.queries import load
-from pysync.findings import ON_PORTAL, Finding, run
+from pysync.findings import Finding, run
 
 _QUERIES: Final = load(__file__)
 
@@ -35,12 +34,3 @@ def backup_findings(connection: Connection, where: str) -> Iterator[Finding]:
         if not reads:
             remedy += ", and dump as that role"
         yield Finding(f"role '{name}'", cause, remedy, must=False)
-
-
-def portal_backups(portal_conninfo: str) -> list[Finding]:
-    """Look for them on a portal.
-
-    :raises DatabaseUnreachableError: if it can't be reached.
-    """
-    with closing(connect(portal_conninfo)) as portal:
-        return list(backup_findings(portal, ON_PORTAL))

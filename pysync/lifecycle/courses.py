@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pysync.db import addresses
 from pysync.db.connections import Connection, parse, without_secrets
 from pysync.diagnosis import checks, grants, sessions
+from pysync.diagnosis.drift import undecided
 from pysync.errors import DatabaseUnreachableError, ReplicationError
 from pysync.lifecycle import handover, replicas, steps
 from pysync.lifecycle.steps import State
@@ -211,6 +212,7 @@ def opened(
             keep_owner=keep_owner,
         )
         steps.refuse(work, adopt=adopt)
+        checks.enforce(undecided(portal) if adopt else (), progress)
         if not course.ready:
             handover.fence(work)
         if registered is None:

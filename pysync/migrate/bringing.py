@@ -19,14 +19,24 @@ from pysync.db.connections import Connection, fetch_value
 from pysync.db.holders import waiting
 from pysync.db.pinned import pin
 from pysync.db.restricted import Restricted, as_owner_of
-from pysync.db.sql_files import folder, split
 from pysync.errors import UnsuitableDatabaseError
 from pysync.findings import ON_PORTAL
-from pysync.migrate.carried import QUERIES, Carried, Key, Present, columns, here, key, registered
+from pysync.migrate.carried import (
+    ENROLLMENTS,
+    QUERIES,
+    Carried,
+    Key,
+    Present,
+    columns,
+    counting,
+    here,
+    key,
+    registered,
+)
+from pysync.migrate.functions import fallback, functions, no_fallback
 from pysync.migrate.installed import record
 from pysync.migrate.lineage import PORTAL, Lineage
-from pysync.migrate.places import render
-from pysync.models.replicated import REPLICATED, CarriedColumn, carrying
+from pysync.models.replicated import REPLICATED, CarriedColumn
 from pysync.replication.fan_out import wait_for_writers
 from pysync.texts import word
 from pysync.types import Side
@@ -103,7 +113,7 @@ def let_go(portal: Connection) -> None:
         return
     with waiting(portal, "portal", ON_PORTAL):
         with portal.transaction():
-            for each in functions(PORTAL, carried):
+            for each in functions(PORTAL, carried, counting(portal)):
                 portal.execute(sql.SQL(each))
             for recording in record(PORTAL):
                 portal.execute(recording)
@@ -128,39 +138,20 @@ def _steps(
     *,
     anew: bool = False,
 ) -> Iterator[_Step]:
+    counts = None
     if lineage.side is Side.PORTAL:
         carried = registered(connection) if carried is None else carried
-        steps = list(_in_fan_out(connection, carried))
+        counts = counting(connection)
+        steps = list(_in_fan_out(connection, carried, counts))
     else:
         has = here(connection)
         carried = Carried(tuple(has)) if carried is None else carried
         steps = list(_in_course(connection, subject, carried, has))
-    if steps or (anew and carried.columns):
+    if steps or (anew and (carried.columns or counts)):
         # First: what they lock nobody else needs.
-        yield from map(_Step, map(sql.SQL, functions(lineage, carried)))
+        yield from map(_Step, map(sql.SQL, functions(lineage, carried, counts)))
         yield from steps
         yield from map(_Step, record(lineage))
-
-
-def functions(lineage: Lineage, carried: Carried) -> Iterator[str]:
-    """Return the statements that make the functions anew in which carried columns are."""
-    side = lineage.side
-    gone = (CarriedColumn(*of, type="text") for of in carried.removed)
-    concerned, wanted = carrying((*carried.columns, *gone)), carrying(carried.columns)
-    home = folder("sql") / lineage.name
-    for file in sorted(home.rglob("*.sql")):
-        text = file.read_text(encoding="utf-8")
-        plain = render(text)
-        if render(text, concerned, side) == plain:
-            continue
-        filled = render(text, wanted, side)
-        if side is Side.PORTAL and filled != plain:
-            filled = filled.replace(
-                "set search_path = pg_catalog, pg_temp",
-                "set search_path = pg_catalog, course, pg_temp",
-            )
-        # Owners, rights and triggers stay.
-        yield from (each for each in split(filled) if "create or replace function" in each)
 
 
 def _in_course(
@@ -267,15 +258,13 @@ def _other(column: CarriedColumn) -> UnsuitableDatabaseError:
     )
 
 
-def _in_fan_out(connection: Connection, carried: Carried) -> Iterator[_Step]:
+def _in_fan_out(connection: Connection, carried: Carried, counts: str | None) -> Iterator[_Step]:
     wanted = {key(column): column for column in carried.columns}
     present = columns(connection, "course", [*wanted, *carried.removed])
     missing = [column for of, column in wanted.items() if of not in present]
     leaving = [of for of in carried.removed if of in present]
     for column in missing:
-        for name in ("make", "close", "grant", "describe"):
-            statement = QUERIES[f"{name}_fallback"].format(**_names(key(column), "public"))
-            yield _Step(statement)
+        yield from map(_Step, fallback(key(column)))
     for column in missing:
         places = {"default": sql.SQL(column.default)}
         yield _alter(key(column), _ADD_TEXT, "fanned out", places=places, own=True)
@@ -287,7 +276,8 @@ def _in_fan_out(connection: Connection, carried: Carried) -> Iterator[_Step]:
             )
     for of in leaving:
         yield _alter(of, "drop column {column}", "fanned out no longer", own=True)
-        yield _Step(QUERIES["drop_fallback"].format(**_names(of, "public")))
+        if of != (ENROLLMENTS, counts):
+            yield _Step(no_fallback(of))
 
 
 def _began(connection: Connection, found: Present) -> str | None:
@@ -311,9 +301,5 @@ def _alter(
     return _Step(alter, None if own else of[0], told)
 
 
-def _names(of: Key, schema: str = "course") -> dict[str, sql.Composable]:
-    return {
-        "table": sql.Identifier(schema, of[0]),
-        "column": sql.Identifier(of[1]),
-        "fallback": sql.Identifier("course", of[1]),
-    }
+def _names(of: Key) -> dict[str, sql.Composable]:
+    return {"table": sql.Identifier("course", of[0]), "column": sql.Identifier(of[1])}

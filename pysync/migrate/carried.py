@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from psycopg.rows import class_row, dict_row
 
-from pysync.db.connections import Connection
+from pysync.db.connections import Connection, fetch_value
 from pysync.db.queries import load
 from pysync.models.replicated import CarriedColumn
 
@@ -17,6 +17,8 @@ Removal = Literal["keep", "drop"]
 
 Key = tuple[str, str]
 """A table and a column of it."""
+
+ENROLLMENTS: Final = "student_courseenrollment"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ def registered(portal: Connection) -> Carried:
         tuple(column for column in columns if removals[key(column)] is None),
         {of: removal for of, removal in removals.items() if removal},
     )
+
+
+def counting(portal: Connection) -> str | None:
+    """Return the column that says which enrollments count; ``None`` if all do."""
+    name = fetch_value(portal, QUERIES["membership"])
+    return None if name is None else str(name)
 
 
 def here(connection: Connection) -> dict[CarriedColumn, bool]:

@@ -22,6 +22,15 @@ there, and what :mod:`pysync.migrate.carried` adds to it for columns of a portal
 
 For ``user`` also ``profile``, ``enrollment`` and ``mark``.
 
+Three places are empty, or a table's name, until a column of the portal's enrollments says which of
+them count (:mod:`pysync.migrate.membership`):
+
+========================================  =======================================================
+``{enrollment.counts}``                   `` and course.counts(enrollment.is_active)``
+``{new_rows.counting}``                   those rows of a table that count
+``{before.uncounted}``                    `` or …``: the table has lost that column
+========================================  =======================================================
+
 Columns of a portal's own may be altered, renamed or dropped there at any time, and no write may
 fail by that. So they are text in the fan-out, whatever they are on the portal, and where the
 portal's own tables are read such a column is written as ``row.column``, which PostgreSQL reads as
@@ -38,6 +47,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from psycopg import sql
+
 from pysync.models.replicated import PUBLISHED, ReplicatedColumn, ReplicatedTable
 from pysync.types import Side
 
@@ -53,6 +64,12 @@ _ROWS: Final = {
     **{name: f"({name}.*::public.{{table}})" for name in ("before", "after")},
 }
 """What the portal's functions call rows of the portal's tables, and how one is read."""
+
+_COUNTED: Final = {
+    "counts": " and course.counts({row}.{column})",
+    "counting": "(select * from {row} as each where course.counts(each.{column}))",
+    "uncounted": " or pg_typeof({row}.{column}) <> 'boolean'::regtype",
+}
 
 
 @dataclass(frozen=True)
@@ -94,27 +111,42 @@ def _of(prefix: str) -> str:
 
 
 def render(
-    text: str, tables: Sequence[ReplicatedTable] = PUBLISHED, side: Side = Side.PORTAL
+    text: str,
+    tables: Sequence[ReplicatedTable] = PUBLISHED,
+    side: Side = Side.PORTAL,
+    counts: str | None = None,
 ) -> str:
     """Fill the places of an SQL file; lists go on in as many lines as they need.
 
     :param tables: what courses are sent.
     :param side: whose file it is; that matters for columns of a portal's own only.
+    :param counts: the column of the portal's enrollments that says which count; else all do.
     :raises ValueError: if a place isn't known.
     """
     places = _places(tuple(tables))
     done, end = "", 0
     for place in _PLACE.finditer(text):
         quote, prefix, name, modifier = place.groups()
-        if name not in places:
+        if name in _COUNTED and prefix and not quote and not modifier:
+            items = [_counted(name, prefix, counts)]
+        elif name in places:
+            items = [
+                each.written(side, quote, prefix or "", modifier or "") for each in places[name]
+            ]
+        else:
             raise ValueError(f"place {place[0]} isn't known: see pysync/migrate/places.py")
-        items = [item.written(side, quote, prefix or "", modifier or "") for item in places[name]]
         done += text[end : place.start()]
         end = place.end()
         line = done.rpartition("\n")[2]
         rest = re.split(r"\n|\{", text[end:], maxsplit=1)[0]
         done = done.removesuffix(line) + _wrapped(line, items, rest)
     return done + text[end:]
+
+
+def _counted(place: str, row: str, column: str | None) -> str:
+    if column is None:
+        return row if place == "counting" else ""
+    return _COUNTED[place].format(row=row, column=sql.Identifier(column).as_string(None))
 
 
 def _wrapped(line: str, items: list[str], rest: str) -> str:

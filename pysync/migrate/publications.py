@@ -29,7 +29,7 @@ from pysync.replication import fan_out, marks, publications, registry, slots
 from pysync.replication.databases import connect_course
 from pysync.replication.publishers import Publisher
 from pysync.replication.registry import Course
-from pysync.types import Progress
+from pysync.types import Progress, Unwatched
 
 ARRIVAL_SECONDS: Final = 60
 """How long a course may take to receive what was sent with columns that are withdrawn now."""
@@ -135,10 +135,7 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
     """
     course_id = course.course_id
     with registry.locked(portal, course_id), translated(_subject(course)):
-        with fan_out.as_triggers(portal) as triggers:
-            behind = triggers.fetch(QUERIES["behind"], "id bigint", {"course_id": course_id})
-        for user_ids in _batches(behind):
-            patiently(partial(fan_out.mend, portal, course_id, user_ids))
+        _follow(portal, course, progress or Unwatched())
         users = portal.execute(QUERIES["users_of_course"], {"course_id": course_id}).fetchall()
         for table in course.replicated:
             names = [name for name in table.columns if f"{table.name}.{name}" in course.unfilled]
@@ -165,6 +162,17 @@ def fill(portal: Connection, course: Course, progress: Progress | None) -> None:
                 raise holders.blamed(busy, writer, ON_PORTAL, portal.info.dbname)
         forget = "update pysync.course set unfilled = '{}' where course_id = %s"
         portal.execute(forget, (course_id,))
+
+
+def _follow(portal: Connection, course: Course, progress: Progress) -> None:
+    """Bring a course's fan-out to what the portal's own tables say, a batch per transaction."""
+    with fan_out.as_triggers(portal) as triggers:
+        asked = {"course_id": course.course_id}
+        behind = triggers.fetch(QUERIES["behind"], "id bigint", asked)
+    progress.step(f"bringing {_subject(course)} what it lags behind", len(behind))
+    for number, user_ids in enumerate(_batches(behind), 1):
+        patiently(partial(fan_out.mend, portal, course.course_id, user_ids))
+        progress.advance(min(number * BATCH, len(behind)))
 
 
 def _declared(course: Course) -> Tables:

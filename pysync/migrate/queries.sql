@@ -437,6 +437,46 @@ update pysync.carried_column
 -- Forget the columns that no database carries any more.
 delete from pysync.carried_column where removal is not null;
 
+-- name: membership
+-- The column that says which enrollments count, if that was decided; null is all of them.
+select column_name from pysync.membership;
+
+-- name: decision
+-- What was decided, and when.
+select column_name as "column", decided_at from pysync.membership;
+
+-- name: booleans
+-- The columns of one of the portal's own tables that are boolean.
+select a.attname::text
+  from pg_catalog.pg_attribute a
+ where a.attrelid = pg_catalog.to_regclass('public.' || %(table)s)
+   and a.attnum > 0 and not a.attisdropped and a.atttypid = 'boolean'::pg_catalog.regtype
+ order by a.attnum;
+
+-- name: decide_membership
+-- Enter which do. A trigger waits for enrollments under way, and has later ones wait.
+insert into pysync.membership (column_name) values (%s)
+    on conflict (singleton) do update set (column_name, decided_at) = row(excluded.column_name, now());
+
+-- name: unfill_membership
+-- Remember that courses' members aren't those yet that count.
+update pysync.course
+   set unfilled = array(select unnest(unfilled) union select {})
+ where fans_out and not course_id ^@ {};
+
+-- name: membership_changes
+-- How many enrollments would leave each course's fan-out, and how many would come. By a condition.
+select enrollment.course_id::text,
+       count(*) filter (where copy.id is not null and not ({counts})),
+       count(*) filter (where copy.id is null and ({counts}))
+  from public.student_courseenrollment as enrollment
+  join pysync.course as registered
+    on registered.course_id = enrollment.course_id and registered.fans_out
+  left join course.student_courseenrollment as copy
+    on copy.user_id = enrollment.user_id and copy.course_id = enrollment.course_id
+ group by 1
+ order by 1;
+
 -- name: own_columns
 -- What one of the portal's own tables has beside some columns.
 select a.attname::text

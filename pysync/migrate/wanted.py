@@ -20,7 +20,7 @@ from pysync.models.replicated import CarriedColumn, replicated
 from pysync.replication import identities
 from pysync.texts import quoted
 
-_NAME: Final = re.compile(r"[^\W\d]\w*")
+NAME: Final = re.compile(r"[^\W\d]\w*")
 _OF_A_DATABASE: Final = re.compile(r"reg[a-z]+(\[\])?|x?[ct]id(\[\])?|aclitem(\[\])?|pg_\w+")
 """Types whose values mean something in one database, or on one server, only."""
 
@@ -45,14 +45,14 @@ def asked(
     what = f"column '{name}' of {table}"
     if name in replicated(table).columns:
         raise PysyncError(f"{what} is carried always", "name one that the portal has beside those")
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise PysyncError(
             f"{what} can't be carried: its name has other characters than letters, digits and '_'",
             "rename it",
         )
     found = carried.columns(portal, "public", [(table, name)]).get((table, name))
     if found is None:
-        others = [each for each in own_columns(portal, table) if _NAME.fullmatch(each)]
+        others = [each for each in own_columns(portal, table) if NAME.fullmatch(each)]
         raise PysyncError(
             f"{what} isn't there on the portal",
             f"name one of: {', '.join(others)}" if others else "add it there first",

@@ -363,6 +363,19 @@ class PortalCarriedColumn(CarriedColumns, PortalBase):
     )
 
 
+class EnrollmentMembership(PortalBase):
+    """A single row, once somebody has decided which enrollments count."""
+
+    __tablename__ = "membership"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"), {"schema": "pysync"})
+
+    singleton: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    column_name: Mapped[str | None] = mapped_column(
+        String(63), comment="those whose column of this name is true; all, if it is null"
+    )
+    decided_at: Mapped[TimeOfChange]
+
+
 class PortalInstalled(InstalledColumns, PortalBase):
     """What pysync made in the portal."""
 

@@ -32,7 +32,7 @@ def count_members(portal: Connection, course: CourseId) -> int:
 
 
 def _count(triggers: Restricted, course: CourseId) -> int:
-    query = "select count(*) from public.student_courseenrollment where course_id = %s"
+    query = "select count(*) from course.members(%s)"
     return int(triggers.value(query, "bigint", [course]))
 
 

@@ -88,10 +88,13 @@ def members(course: Course, reader: Connection) -> dict[ReplicatedTable, sql.Com
     :returns: queries for these, by table.
     """
     joined = (
-        " from public.{table} as source join public.student_courseenrollment as member"
-        " on member.user_id = source.{user} where member.course_id = {course}"
+        " from public.{table} as source join course.members({course}) as member"
+        " on member.user_id = source.{user}"
     )
-    own = " from public.{table} as source where source.course_id = {course}"
+    own = (
+        " from public.{table} as source join course.members({course}) as member"
+        " on member.enrollment_id = source.id"
+    )
     found = {}
     with as_triggers(reader) as triggers:
         for table in course.replicated:

@@ -16,7 +16,7 @@ begin
     if tg_op = 'INSERT' then
         select array_agg(enrollment.user_id::bigint), array_agg(enrollment.course_id::text)
           into user_ids, course_ids
-          from new_rows as enrollment;
+          from {new_rows.counting} as enrollment;
     else
         -- A full join, which can't be planned as each row with each: see
         -- course.enrollment_updated().
@@ -24,8 +24,8 @@ begin
             select after.user_id::bigint, after.course_id::text,
                    (before.user_id, before.course_id)
                        is distinct from (after.user_id, after.course_id) as moved
-              from old_rows as before
-              full join new_rows as after on after.id = before.id
+              from {old_rows.counting} as before
+              full join {new_rows.counting} as after on after.id = before.id
         )
         select array_agg(paired.user_id), array_agg(paired.course_id)
           into user_ids, course_ids

@@ -20,7 +20,7 @@ begin
           select enrollment.id, enrollment.user_id
             from public.student_courseenrollment as enrollment
            where enrollment.course_id = backfill.course_id
-             and enrollment.user_id > backfill.after_user_id
+             and enrollment.user_id > backfill.after_user_id{enrollment.counts}
            order by enrollment.user_id
            limit backfill.batch_size
       ) as batch;
@@ -39,7 +39,7 @@ begin
       into enrollment_ids, member_ids
       from public.student_courseenrollment as enrollment
      where enrollment.id = any (enrollment_ids)
-       and enrollment.course_id = backfill.course_id;
+       and enrollment.course_id = backfill.course_id{enrollment.counts};
     if member_ids is not null then
         perform course.copy_members(
             enrollment_ids, member_ids,

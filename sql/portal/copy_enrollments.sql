@@ -17,7 +17,7 @@ begin
     )
     select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns as declared}
       from public.student_courseenrollment as enrollment
-     where enrollment.id = any (enrollment_ids)
+     where enrollment.id = any (enrollment_ids){enrollment.counts}
     on conflict (user_id, course_id) do update
        set (id, {enrollment_columns}) = row(excluded.id, {excluded.enrollment_columns})
      where copy.* is distinct from excluded.*;

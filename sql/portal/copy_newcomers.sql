@@ -44,7 +44,7 @@ begin
     insert into course.student_courseenrollment (id, course_id, user_id, {enrollment_columns})
     select enrollment.id, enrollment.course_id, enrollment.user_id, {enrollment.enrollment_columns as declared}
       from public.student_courseenrollment as enrollment
-     where enrollment.id = any (enrollment_ids);
+     where enrollment.id = any (enrollment_ids){enrollment.counts};
     get diagnostics copied = row_count;
     if copied < cardinality(enrollment_ids)
        and row_security_active('public.student_courseenrollment') then

@@ -29,7 +29,7 @@ begin
        and (select returned.id
               from public.student_courseenrollment as returned
              where returned.user_id = enrollment.user_id
-               and returned.course_id || '' = enrollment.course_id) is null;
+               and returned.course_id || '' = enrollment.course_id{returned.counts}) is null;
 
     if user_ids is not null then
         perform course.claim_members(user_ids);

@@ -27,7 +27,7 @@ begin
      cross join lateral (
          select enrollment.id, enrollment.user_id, enrollment.course_id
            from public.student_courseenrollment as enrollment
-          where enrollment.id = inserted.id
+          where enrollment.id = inserted.id{enrollment.counts}
          offset 0) as enrollment
      where (select registered.fans_out
               from pysync.course as registered

@@ -25,14 +25,14 @@ begin
 
     -- A full join of the transition tables can't be planned as each row with each, whatever a
     -- session's first, small statement made the plan be. Rows that leave are somebody else's,
-    -- another course's, or under another id now.
+    -- another course's, or under another id now; or don't count any more.
     with paired as materialized (
         select before.id as old_id, before.user_id as old_user_id,
                before.course_id as old_course_id, after.id, after.user_id, after.course_id,
                (before.id, before.user_id, before.course_id)
-                   is distinct from (after.id, after.user_id, after.course_id) as moves
-          from old_rows as before
-          full join new_rows as after on after.id = before.id
+                   is distinct from (after.id, after.user_id, after.course_id){before.uncounted} as moves
+          from {old_rows.counting} as before
+          full join {new_rows.counting} as after on after.id = before.id
          -- As they are stored: an application's own columns may have no equality operator.
          where (before.* *<> after.*) is not false
     ),
@@ -74,7 +74,7 @@ begin
      -- A trigger of the application's may have put the row back.
      where (select (returned.user_id::bigint, returned.course_id::text)
               from public.student_courseenrollment as returned
-             where returned.id = gone.id) is distinct from (gone.user_id, gone.course_id);
+             where returned.id = gone.id{returned.counts}) is distinct from (gone.user_id, gone.course_id);
     if left_user_ids is not null then
         perform course.remove_members(left_user_ids, left_course_ids);
     end if;
@@ -85,7 +85,7 @@ begin
                array_agg(enrollment.course_id::text order by enrollment.user_id)
           into enrollment_ids, user_ids, course_ids
           from public.student_courseenrollment as enrollment
-         where enrollment.id = any (enrollment_ids)
+         where enrollment.id = any (enrollment_ids){enrollment.counts}
            and (select registered.fans_out
                   from pysync.course as registered
                  where registered.course_id = enrollment.course_id);

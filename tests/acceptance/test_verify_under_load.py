@@ -41,6 +41,7 @@ RETRIED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.UniqueViolation,
     psycopg.errors.ForeignKeyViolation,
+    psycopg.errors.SerializationFailure,
 )
 
 

@@ -166,15 +166,17 @@ def _own(site: Site, table: str) -> str:
     return "".join(f", r.{name}" for name in names)
 
 
-def differences(site: Site) -> Rows:
+def differences(site: Site, counts: str = "true") -> Rows:
     """Return how the fan-out differs from what plain SQL on the portal's own tables says.
 
     Live rows of every course are compared with all their columns; nothing is the right answer.
+
+    :param counts: a condition: which enrollments, ``member``, count.
     """
     member = (
         "public.student_courseenrollment as member"
         " join pysync.course as registered on registered.course_id = member.course_id"
-        " and registered.fans_out"
+        f" and registered.fans_out and ({counts})"
     )
     live = " join course.student_courseenrollment as live using (user_id, course_id)"
     user, profile, enrollment = (

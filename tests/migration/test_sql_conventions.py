@@ -25,7 +25,7 @@ FILES = [
     for file in sorted((folder("sql") / name).rglob("*.sql"))
 ]
 
-INLINED = {"as_text", "unless_gone"}
+INLINED = {"as_text", "counts", "unless_gone"}
 """Functions that can't have settings, which would keep them from being part of what calls them."""
 
 READS_TABLES_OF_OTHERS = (

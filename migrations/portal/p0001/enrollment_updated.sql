@@ -25,7 +25,7 @@ begin
 
     -- A full join of the transition tables can't be planned as each row with each, whatever a
     -- session's first, small statement made the plan be. Rows that leave are somebody else's,
-    -- another course's, or under another id now.
+    -- another course's, or under another id now; or don't count any more.
     with paired as materialized (
         select before.id as old_id, before.user_id as old_user_id,
                before.course_id as old_course_id, after.id, after.user_id, after.course_id,

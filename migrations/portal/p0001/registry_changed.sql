@@ -1,6 +1,6 @@
--- A course enters or leaves the registry between enrollments, never in the middle of one: what is
--- under way is waited for, what comes later sees the new registry (or fails, see
--- course.check_registry).
+-- A course enters or leaves the registry between enrollments, never in the middle of one, and so does
+-- what counts as one change: what is under way is waited for, what comes later sees the new registry,
+-- and runs the new functions (or fails, see course.check_registry).
 create or replace function pysync.registry_changed()
 returns trigger
 language plpgsql
@@ -20,5 +20,10 @@ comment on function pysync.registry_changed() is
 
 create or replace trigger pysync_registry_changed
     before insert or delete or update of fans_out on pysync.course
+    for each statement
+    execute function pysync.registry_changed();
+
+create or replace trigger pysync_membership_changed
+    before insert or update or delete on pysync.membership
     for each statement
     execute function pysync.registry_changed();

@@ -15,6 +15,7 @@ from pysync.db.catalog import quoted_name
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.drift.carried import carried_findings
+from pysync.diagnosis.drift.membership import membership_findings
 from pysync.diagnosis.drift.objects import object_findings, revision_findings
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.migrate.lineage import PORTAL
@@ -33,6 +34,7 @@ def portal_findings(portal: Connection) -> list[Finding]:
     return [
         *_source_findings(portal),
         *carried_findings(portal),
+        *membership_findings(portal),
         *(object_findings(portal, PORTAL, ON_PORTAL, "pysync migrate portal --reinstall") or []),
     ]
 
@@ -150,7 +152,7 @@ def _publication_findings(
         for table in sorted(filter(None, by_table))
     )
     if course.unfilled:
-        unfilled = f"doesn't hold yet what was in {', '.join(course.unfilled)} before"
+        unfilled = f"isn't yet what {', '.join(course.unfilled)} {ON_PORTAL} says"
         wrong.append(Finding(f"course '{course.course_id}'", unfilled, "run 'pysync migrate'"))
     return wrong
 

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow, dict_row
 from pysync.db.connections import Connection
 from pysync.db.queries import load
 from pysync.diagnosis.backups import backup_findings
-from pysync.diagnosis.drift import portal_findings
+from pysync.diagnosis.drift import portal_findings, undecided
 from pysync.diagnosis.grants import missing
 from pysync.findings import ON_PORTAL, Finding, run
 from pysync.replication import identities
@@ -33,6 +33,7 @@ def examine_portal(
     if unclaimed := identities.unclaimed(portal):
         yield unclaimed
     yield from portal_findings(portal)
+    yield from undecided(portal)
     yield from missing(portal, "portal", ON_PORTAL)
     yield from _our_role(portal)
     yield from tls.our_connection(

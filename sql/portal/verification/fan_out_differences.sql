@@ -28,7 +28,7 @@ begin
                enrollment.user_id::bigint as user_id,
                {enrollment.enrollment_columns as declared}
           from public.student_courseenrollment as enrollment
-         where enrollment.course_id = fan_out_differences.course_id
+         where enrollment.course_id = fan_out_differences.course_id{enrollment.counts}
     ),
     user_copy as not materialized (
         select copy.id, copy.course_id, copy.live, {copy.user_columns if there}
@@ -48,7 +48,7 @@ begin
              select
                from public.student_courseenrollment as enrollment
               where enrollment.user_id = copy.id
-                and enrollment.course_id = fan_out_differences.course_id)
+                and enrollment.course_id = fan_out_differences.course_id{enrollment.counts})
          union all
         -- As course.scrub_members() and course.free_username() leave it.
         select copy.id, copy.course_id, false as live, {scrubbed.user_columns}
@@ -79,7 +79,7 @@ begin
                     select
                       from public.student_courseenrollment as enrollment
                      where enrollment.user_id = copy.user_id
-                       and enrollment.course_id = fan_out_differences.course_id)
+                       and enrollment.course_id = fan_out_differences.course_id{enrollment.counts})
                 or not exists (
                     select from public.auth_user as portal_user where portal_user.id = copy.user_id)
                 or not exists (
@@ -93,7 +93,7 @@ begin
                       join public.student_courseenrollment as enrollment
                            on enrollment.user_id = profile.user_id
                      where profile.id = copy.id
-                       and enrollment.course_id = fan_out_differences.course_id))
+                       and enrollment.course_id = fan_out_differences.course_id{enrollment.counts}))
     ),
     enrollment_copy as (
         select copy.id, copy.course_id, copy.user_id, {copy.enrollment_columns if there}

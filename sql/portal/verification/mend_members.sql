@@ -30,7 +30,7 @@ begin
       into enrollment_ids, member_ids
       from public.student_courseenrollment as enrollment
      where enrollment.course_id = mend_members.course_id
-       and enrollment.user_id = any (user_ids);
+       and enrollment.user_id = any (user_ids){enrollment.counts};
 
     -- What stands in a member's way is wrong itself, be it frozen or live: a batch of its own may
     -- still be to come.
@@ -68,7 +68,7 @@ begin
              from public.student_courseenrollment as enrollment
             where enrollment.id = copy.id
               and enrollment.user_id = copy.user_id
-              and enrollment.course_id = copy.course_id
+              and enrollment.course_id = copy.course_id{enrollment.counts}
        );
 
     if member_ids is not null then
