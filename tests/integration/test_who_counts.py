@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pysync.db.connections import connect
 from pysync.diagnosis.drift import portal_findings, undecided
-from pysync.migrate import membership
+from pysync.migrate import columns, membership, wanted
+from pysync.migrate.carried import ENROLLMENTS
 from tests.integration.fan_out import App, application, copy_of, differences
 from tests.integration.test_interleavings import (
     ADD_PROFILE,
@@ -179,6 +181,24 @@ def test_nothing_is_decided_until_somebody_does(app: App) -> None:
         assert named() == ["pysync membership --column is_active", "pysync membership --reset"]
         membership.decide(app.site.portal, None, Silent())
         assert named() == []
+        # Carried or not, what it says about who counts stays.
+        app.site.execute("delete from pysync.course")
+        membership.decide(app.site.portal, "is_active", Silent())
+        of = (ENROLLMENTS, "is_active")
+        asked = partial(wanted.asked, *of, scrub=None, takes_over=False)
+        assert list(columns.add(app.site.portal, asked, Silent()))
+        assert list(columns.remove(app.site.portal, *of, "keep", Silent()))
+        app.site.register_only("A")
+        app.execute("update student_courseenrollment set is_active = true")
+        assert app.site.one("select count(*) from course.student_courseenrollment") == 1
+        app.execute("update student_courseenrollment set is_active = null")
+        assert differences(app.site, "false") == []
+        app.site.execute("alter table student_courseenrollment rename is_active to was_active")
+        app.execute("update student_courseenrollment set created = now()")
+        assert differences(app.site) == []
+        app.site.execute("alter table student_courseenrollment rename was_active to is_active")
     finally:
+        app.site.execute("delete from pysync.course")
+        membership.decide(app.site.portal, None, Silent())
         app.site.execute("alter table public.student_courseenrollment drop column is_active")
         app.site.execute("delete from pysync.membership")
