@@ -124,7 +124,7 @@ def test_samples_do_what_is_said(stage: Site) -> None:
 
 
 def objects(site: Site) -> set[str]:
-    """Return the names of functions, tables, views and domains of our schemas on both sides."""
+    """Return the names of functions, tables, views and types of our schemas on both sides."""
     query = (
         "select format('%s.%s', nspname, proname) from pg_proc"
         "  join pg_namespace n on n.oid = pronamespace"
@@ -134,7 +134,7 @@ def objects(site: Site) -> set[str]:
         " where nspname in ('pysync', 'course', 'student') and relkind in ('r', 'v')"
         " union select format('%s.%s', nspname, typname) from pg_type"
         "  join pg_namespace n on n.oid = typnamespace"
-        " where nspname in ('pysync', 'course', 'student') and typtype = 'd'"
+        " where nspname in ('pysync', 'course', 'student') and typtype in ('c', 'd')"
     )
     found: set[str] = set()
     for conninfo in (site.portal, site.databases[COURSE]):

@@ -10,7 +10,8 @@ from functools import partial
 from unittest import mock
 
 from pysync.db.connections import Connection, connect
-from pysync.migrate import bringing, columns
+from pysync.migrate import columns
+from pysync.migrate import functions as rendered
 from pysync.migrate.carried import Carried
 from pysync.migrate.lineage import PORTAL
 from pysync.migrate.wanted import asked
@@ -79,8 +80,8 @@ def _declare(portal: Connection) -> None:
     with mock.patch.dict(declared, auth_user={**declared["auth_user"], **more}):
         # Tables' columns are read once: here are tables of which nobody has asked.
         tables = tuple(replicated.carrying([CarriedColumn("mark", "none", "text")]))
-        with mock.patch.object(bringing, "carrying", return_value=tables):
-            functions = list(bringing.functions(PORTAL, Carried()))
+        with mock.patch.object(rendered, "carrying", return_value=tables):
+            functions = list(rendered.functions(PORTAL, Carried(), None))
     for name, type_ in OWN.items():
         portal.execute(f"alter table course.auth_user add column {name} {type_}".encode())
     for each in functions:

@@ -31,7 +31,7 @@ EVERYWHERE = [
         "add 'set search_path = pg_catalog, pg_temp'",
         # With settings they couldn't be part of the statements that call them.
         "not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig),"
-        " proname in ('as_text', 'unless_gone'))",
+        " proname in ('as_text', 'counts', 'unless_gone'))",
     ),
     ("add 'revoke all on function … from public'", "'public' = any (callers)"),
     (
