@@ -67,9 +67,12 @@ _ROWS: Final = {
 
 _COUNTED: Final = {
     "counts": " and course.counts({row}.{column})",
-    "counting": "(select * from {row} as each where course.counts(each.{column}))",
-    "uncounted": " or pg_typeof({row}.{column}) <> 'boolean'::regtype",
+    "counting": "(select * from {row} as each where course.counts({each}.{column}))",
+    "uncounted": " or pg_typeof({before}.{column}) <> 'boolean'::regtype",
 }
+"""What places have where a column says which enrollments count."""
+
+_CAST: Final = {name: f"({name}.*::public.student_courseenrollment)" for name in ("each", "before")}
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def render(
 def _counted(place: str, row: str, column: str | None) -> str:
     if column is None:
         return row if place == "counting" else ""
-    return _COUNTED[place].format(row=row, column=sql.Identifier(column).as_string(None))
+    name = sql.Identifier(column).as_string(None)
+    return _COUNTED[place].format(row=row, column=name, **_CAST)
 
 
 def _wrapped(line: str, items: list[str], rest: str) -> str:

@@ -185,8 +185,12 @@ def test_nothing_is_decided_until_somebody_does(app: App) -> None:
         app.site.execute("delete from pysync.course")
         membership.decide(app.site.portal, "is_active", Silent())
         of = (ENROLLMENTS, "is_active")
-        asked = partial(wanted.asked, *of, scrub=None, takes_over=False)
-        assert list(columns.add(app.site.portal, asked, Silent()))
+        # Nor does another table's column of that name matter.
+        same = ("auth_userprofile", "is_active")
+        app.site.execute("alter table auth_userprofile add is_active text")
+        for each in (of, same):
+            asked = partial(wanted.asked, *each, scrub=None, takes_over=False)
+            assert list(columns.add(app.site.portal, asked, Silent()))
         assert list(columns.remove(app.site.portal, *of, "keep", Silent()))
         app.site.register_only("A")
         app.execute("update student_courseenrollment set is_active = true")
@@ -197,6 +201,8 @@ def test_nothing_is_decided_until_somebody_does(app: App) -> None:
         app.execute("update student_courseenrollment set created = now()")
         assert differences(app.site) == []
         app.site.execute("alter table student_courseenrollment rename was_active to is_active")
+        assert list(columns.remove(app.site.portal, *same, "keep", Silent()))
+        app.site.execute("alter table auth_userprofile drop column is_active")
     finally:
         app.site.execute("delete from pysync.course")
         membership.decide(app.site.portal, None, Silent())
