@@ -124,6 +124,8 @@ def _print_table(found: Report) -> None:
         retained = bytes_text(orphan.retained_wal_bytes)
         rows.append((orphan.name, "orphaned", None, orphan.kind, "-", "-", retained, None))
         notes.append(Text.plain(f"{orphan.name}: {orphan.cause}; ") + Text(orphan.remedy))
+    if found.carried:
+        notes.append(Text.plain(f"columns of the portal's own: {', '.join(found.carried)}"))
     print_rows(
         Format.TABLE,
         {},

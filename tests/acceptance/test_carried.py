@@ -115,6 +115,8 @@ def test_a_course_that_has_such_a_column_already(site: Site) -> None:
     site.course("A").execute("create view mine as select country from auth_user")
     succeed(*ours, "--take-over", portal=site.portal)
     clean(site, "A", "B")
+    assert read_json("status", portal=site.portal)["carried"] == ["auth_user.country"]
+    assert "own: auth_user.country" in succeed("status", portal=site.portal)
     # The portal doesn't say what it was for who had left.
     assert values(site.course("A"), "course.auth_user", "country") == {ada: "de", bob: "zz"}
     with pytest.raises(psycopg.Error) as refused:

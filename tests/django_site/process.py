@@ -23,7 +23,7 @@ MIGRATE = """
 from django.core.management import call_command
 import django
 django.setup()
-call_command("migrate", skip_checks=True, verbosity=0)
+call_command("migrate", skip_checks=True, verbosity=0, **{options})
 """
 
 _PRELUDE = """
@@ -37,9 +37,15 @@ from tests.django_site.student.models import (
 """
 
 
-def migrate_site(conninfo: str, *, forum: bool = False) -> None:
-    """Run Django's own migrations."""
-    _run(MIGRATE, conninfo, forum=forum)
+def migrate_site(
+    conninfo: str, *, forum: bool = False, country: bool = False, fake: bool = False
+) -> None:
+    """Run Django's own migrations; ``country`` is a profile's, and comes by the last of them.
+
+    :raises AssertionError: with what Django says, if they fail.
+    """
+    options = {"app_label": "student", "fake": True} if fake else {}
+    _run(MIGRATE.format(options=options), conninfo, forum=forum, country=country)
 
 
 _sites: dict[tuple[int, bool], str] = {}
@@ -55,10 +61,12 @@ def new_site(server: Cluster, *, forum: bool = False) -> str:
     return _sites[key]
 
 
-def django(conninfo: str, code: str, *, forum: bool = False, hashers: str = "MD5") -> Any:
+def django(
+    conninfo: str, code: str, *, forum: bool = False, country: bool = False, hashers: str = "MD5"
+) -> Any:
     """Run code as an application of the site would; returns what it assigned to ``result``."""
     script = f"{_PRELUDE}result = None\n{dedent(code)}\nprint(json.dumps(result, default=str))"
-    output = _run(script, conninfo, forum=forum, hashers=hashers)
+    output = _run(script, conninfo, forum=forum, country=country, hashers=hashers)
     return json.loads(output.splitlines()[-1])
 
 
@@ -70,7 +78,7 @@ def _forks() -> Forks:
     return forks
 
 
-def _run(code: str, conninfo: str, *, forum: bool, hashers: str = "MD5") -> str:
+def _run(code: str, conninfo: str, *, forum: bool, country: bool, hashers: str = "MD5") -> str:
     process = _forks().run(
         code,
         "django",
@@ -78,6 +86,7 @@ def _run(code: str, conninfo: str, *, forum: bool, hashers: str = "MD5") -> str:
         DJANGO_SITE_CONNINFO=conninfo,
         DJANGO_SITE_HASHERS=hashers,
         **({"DJANGO_SITE_FORUM": "1"} if forum else {}),
+        **({"DJANGO_SITE_COUNTRY": "1"} if country else {}),
     )
     assert process.returncode == 0, process.stderr
     return process.stdout

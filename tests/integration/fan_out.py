@@ -138,10 +138,12 @@ def application(site: Site) -> Iterator[App]:
             app.close()
 
 
-def carry(site: Site, table: str, column: str, scrub: str | None = None) -> None:
-    """Have a column of the portal's own carried, on a portal without course databases."""
+def carry(
+    site: Site, table: str, column: str, scrub: str | None = None, *, takes_over: bool = False
+) -> None:
+    """Have a column of the portal's own carried; its courses, if any, have databases."""
     given = None if scrub is None else lambda *_: scrub
-    asked = partial(wanted.asked, table, column, scrub=given, takes_over=False)
+    asked = partial(wanted.asked, table, column, scrub=given, takes_over=takes_over)
     for _ in columns.add(site.portal, asked, Silent()):
         pass
 

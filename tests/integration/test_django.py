@@ -13,6 +13,7 @@ from pysync.migrate.lineage import PORTAL
 from pysync.types import CourseId
 from pysync.watching.status import State, status
 from tests.django_site.process import django, migrate_site, new_site
+from tests.integration.fan_out import carry
 from tests.support import Cluster, Site, assert_live_rows, enroll, insert_user
 
 pytestmark = pytest.mark.newest("Django's part differs by Django's version")
@@ -222,3 +223,48 @@ def test_a_removed_course_is_writable_through_the_orm(django_site: Site) -> None
     with psycopg.connect(django_site.databases["A"]) as connection:
         copies = connection.execute("select distinct course_id from course.auth_user").fetchall()
     assert copies == [("A",)]
+
+
+def test_a_field_that_the_portal_adds_is_read_in_courses_by_the_orm(
+    django_site: Site, course_server: Cluster
+) -> None:
+    """A course's site runs the migration that adds it before, or after it is carried."""
+    site = django_site
+    site.add("B", site.new_database(template=new_site(course_server)))
+    ada = django(site.portal, ENROLL)
+    enroll(site, ada, "B")
+    migrate_site(site.databases["B"], country=True)
+    migrate_site(site.portal, country=True)
+    django(site.portal, "UserProfile.objects.update(country='gb')", country=True)
+    carry(site, "auth_userprofile", "country", takes_over=True)
+    with pytest.raises(AssertionError, match="DuplicateColumn"):
+        migrate_site(site.databases["A"], forum=True, country=True)
+    migrate_site(site.databases["A"], forum=True, country=True, fake=True)
+    code = """
+        from django.db import ProgrammingError
+        profile = UserProfile.objects.get(country="gb")
+        profile.save()
+        profile.country = "xx"
+        try:
+            profile.save()
+        except ProgrammingError as error:
+            result = [profile.name, error.__cause__.diag.column_name]
+        """
+    site.wait()
+    for course, forum in (("A", True), ("B", False)):
+        read = django(site.databases[course], code, forum=forum, country=True)
+        assert read == ["Ada Lovelace", "country"]
+    # Whose code knows the field already, and whose doesn't yet.
+    for country, name in ((True, "bob"), (False, "carl")):
+        make = f"""
+            user = User.objects.create_user({name!r})
+            UserProfile.objects.create(user=user, name={name!r})
+            CourseEnrollment.objects.create(user=user, course_id="A")
+            """
+        django(site.portal, make, country=country)
+    django(site.portal, "UserProfile.objects.filter(name='bob').update(country='fr')", country=True)
+    site.wait()
+    code = "result = list(UserProfile.objects.order_by('id').values_list('name', 'country'))"
+    found = django(site.databases["A"], code, forum=True, country=True)
+    assert found == [["Ada Lovelace", "gb"], ["bob", "fr"], ["carl", ""]]
+    assert [each.state for each in status(site.portal)] == [State.STREAMING] * 2

@@ -341,6 +341,9 @@ function filter() {
   }
   set($("shown"), shown === cards.size ? "" : shown + " of " + cards.size + " shown");
   $("none").hidden = shown > 0 || !data.report;
+  const carried = data.report ? data.report.carried : [];
+  $("carried").hidden = !carried.length;
+  set($("carried"), "Columns of the portal's own: " + visible(carried.join(", ")));
   set($("none"), cards.size ? "No course fits the filter." : "Register one with: pysync course add");
 }
 

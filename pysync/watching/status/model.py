@@ -139,6 +139,7 @@ class Report:
     :param unclaimed: why the portal may not act on the courses; what is said of them holds for a
         portal that they may not follow.
     :param standbys: how many other servers of the portal's its connection string names.
+    :param carried: the columns of the portal's own that courses are sent, each with its table.
     """
 
     at: datetime
@@ -146,6 +147,7 @@ class Report:
     orphans: list[Orphan] = field(default_factory=list)
     unclaimed: Finding | None = None
     standbys: int = 0
+    carried: list[str] = field(default_factory=list)
 
     def exposes(self, course: CourseStatus) -> bool:
         """Return whether a course would stop with the portal's server, though that has standbys."""

@@ -59,6 +59,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
             wanted = [asked, *([registry.get(portal, asked.relay)] if asked.relay else [])]
         publishers = stack.enter_context(Publishers(portal, wanted))
         clock = portal_side.read_clock(portal)
+        own = wanted[0].carried if wanted else registry.carried(portal)
         drifting = portals.submit(_portals_drift, portal_conninfo, wanted)
         names = [each.replication_name for each in registered]
         direct = [each.replication_name for each in registered if each.relay is None]
@@ -104,7 +105,8 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         for seen, verdict, percent in zip(observed, verdicts, copied, strict=True)
         if not course_id or seen.course.course_id == course_id
     ]
-    return Report(clock.read_at, courses, orphans, unclaimed, len(outlook.named))
+    carried = [f"{each.table_name}.{each.column_name}" for each in own]
+    return Report(clock.read_at, courses, orphans, unclaimed, len(outlook.named), carried)
 
 
 def _portals_drift(

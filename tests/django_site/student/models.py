@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
 
@@ -22,6 +23,8 @@ class UserProfile(models.Model):  # noqa: DJ008
     )
     mailing_address = models.TextField(blank=True, null=True)  # noqa: DJ001
     goals = models.TextField(blank=True, null=True)  # noqa: DJ001
+    if settings.MIGRATION_MODULES:
+        country = models.CharField(blank=True, db_default="", max_length=2)
 
     class Meta:
         db_table = "auth_userprofile"

@@ -1,0 +1,1 @@
+"""A site that has come further: a profile has a country."""
