@@ -353,7 +353,7 @@ class PortalCarriedColumn(CarriedColumns, PortalBase):
 
     __tablename__ = "carried_column"
     __table_args__ = (
-        CheckConstraint("removal in ('keep', 'drop')", name="removal"),
+        CheckConstraint("removal = 'keep' or removal = 'drop'", name="removal"),
         {"schema": "pysync"},
     )
 
