@@ -7,11 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.acceptance.test_cli_process import cli, read_json, succeed
 from tests.acceptance.test_columns import clean, values
 from tests.acceptance.test_relays import add, add_relay, states
-from tests.support import Site, enroll, eventually, insert_user, unenroll
+from tests.support import Site, as_superuser, enroll, eventually, insert_user, unenroll
 
 pytestmark = pytest.mark.oldest_and_newest("what types, subscriptions and workers are like")
 
@@ -129,3 +130,47 @@ def test_a_course_that_has_such_a_column_already(site: Site) -> None:
     with pytest.raises(psycopg.errors.UndefinedColumn):
         site.course("B").execute("select country from auth_user")
     assert set(states(site).values()) == {"streaming"}
+
+
+@pytest.mark.granted("who may read and write what is carried")
+@pytest.mark.every_major("roles and their rights")
+def test_every_command_knows_it(site: Site) -> None:
+    """Added, resynchronised, erased, removed and adopted again: without a superuser."""
+    add(site, "A")
+    alter = "alter table public.auth_user add column {} varchar(9) default 'zz'"
+    owner = psycopg.connect(as_superuser(site.portal), autocommit=True)
+    owner.execute(sql.SQL(alter).format(sql.Identifier("order")))
+    ada, bob = insert_user(site, "ada", order="1"), insert_user(site, "bob", order="2")
+    for course in "AB":
+        enroll(site, ada, course)
+        enroll(site, bob, course)
+    succeed("column", "add", "auth_user", "order", portal=site.portal)
+    add(site, "B")
+    site.execute('update auth_user set "order" = \'n\' || "order"')
+    unenroll(site, bob, "B")
+    succeed("resync", "A", "--table", "auth_user", portal=site.portal)
+    succeed("resync", "B", portal=site.portal)
+    succeed("migrate", "--reinstall", portal=site.portal)
+    clean(site, "A", "B")
+    for course in "AB":
+        found = values(site.course(course), "course.auth_user", "order")
+        assert found == {ada: "n1", bob: "n2"}
+    assert "B: confirmed" in succeed("erase", "bob", "--yes", portal=site.portal)
+    for course in "AB":
+        assert values(site.course(course), "course.auth_user", "order")[bob] is None
+    succeed("course", "remove", "B", "--yes", portal=site.portal)
+    site.course("B").execute("update auth_user set \"order\" = 'own'")
+    succeed("course", "add", "B", site.databases["B"], "--adopt", "--yes", portal=site.portal)
+    clean(site, "A", "B")
+    assert values(site.course("B"), "course.auth_user", "order")[ada] == "n1"
+    assert set(states(site).values()) == {"streaming"}
+    assert read_json("column", "list", portal=site.portal)["columns"] == [
+        {
+            "table": "auth_user",
+            "column": "order",
+            "type": "character varying(9)",
+            "state": "yes",
+            "scrub": None,
+        }
+    ]
+    owner.close()
