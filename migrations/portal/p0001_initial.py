@@ -523,7 +523,9 @@ REGISTRY_TABLES = [
             comment="what becomes of it in courses once it has begun to be removed",
         ),
         sa.PrimaryKeyConstraint("table_name", "column_name", name="carried_column_pkey"),
-        sa.CheckConstraint("removal = 'keep' or removal = 'drop'", name="carried_column_removal_check"),
+        sa.CheckConstraint(
+            "removal = 'keep' or removal = 'drop'", name="carried_column_removal_check"
+        ),
         schema="pysync",
     ),
     sa.Table(
