@@ -1,4 +1,4 @@
--- A new course database; made of revisions 35da0c2355725c10560dc008a1f35678d6505be1aa7753d02054de077a14ad31
+-- A new course database; made of revisions 704e04ff8eef1570842794eae37de5dd3b3be61de25050f1d8fb6fd5940cc5d3
 CREATE TABLE course.alembic_version (
     version_num VARCHAR(32) NOT NULL, 
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -547,6 +547,19 @@ begin
                 new.marked_at)
             on conflict do nothing;
     end loop;
+    -- One session reads this of all courses of a server (pg_stat_activity), so a report needn't begin
+    -- one in each. Nothing is said while anything is missing, nor where code of a site's, which may run
+    -- in this process if the site keeps its tables, could say it in our place.
+    if new.position is not null then
+        perform set_config(
+            'application_name',
+            case when not exists (select from course.missing_mark)
+                  and not exists (select from pg_catalog.pg_subscription_rel where srsubstate <> 'r')
+                  and not exists (select from course.adoption where keeps_owner)
+                 then 'pysync has mark ' || new.number
+                 else '' end,
+            false);
+    end if;
     return new;
 exception when others then
     raise warning 'mark % of course % isn''t taken: %', new.number, new.course_id, sqlerrm;

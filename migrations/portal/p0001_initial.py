@@ -579,6 +579,21 @@ REGISTRY_TABLES = [
         ),
         schema="pysync",
     ),
+    sa.Table(
+        "look",
+        ours,
+        sa.Column("course_id", sa.String(255), nullable=False),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("course_id", name="look_pkey"),
+        sa.ForeignKeyConstraint(
+            ["course_id"],
+            ["pysync.course.course_id"],
+            name="look_course_id_fkey",
+            ondelete="CASCADE",
+        ),
+        schema="pysync",
+        prefixes=["UNLOGGED"],
+    ),
 ]
 ACCOUNT_TABLES = [
     sa.Table(

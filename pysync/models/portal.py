@@ -272,6 +272,18 @@ class Verification(PortalBase):
     )
 
 
+class Look(PortalBase):
+    """When a report last looked into a course's database; without it, one looks."""
+
+    __tablename__ = "look"
+    __table_args__ = ({"schema": "pysync", "prefixes": ["UNLOGGED"]},)
+
+    course_id: Mapped[CourseIdText] = mapped_column(
+        ForeignKey("pysync.course.course_id", ondelete="CASCADE"), primary_key=True
+    )
+    looked_at: Mapped[datetime]
+
+
 class Turn(PortalBase):
     """Which session a command has that others must not meet; it counts while that session lives."""
 

@@ -53,6 +53,19 @@ begin
                 new.marked_at)
             on conflict do nothing;
     end loop;
+    -- One session reads this of all courses of a server (pg_stat_activity), so a report needn't begin
+    -- one in each. Nothing is said while anything is missing, nor where code of a site's, which may run
+    -- in this process if the site keeps its tables, could say it in our place.
+    if new.position is not null then
+        perform set_config(
+            'application_name',
+            case when not exists (select from course.missing_mark)
+                  and not exists (select from pg_catalog.pg_subscription_rel where srsubstate <> 'r')
+                  and not exists (select from course.adoption where keeps_owner)
+                 then 'pysync has mark ' || new.number
+                 else '' end,
+            false);
+    end if;
     return new;
 exception when others then
     raise warning 'mark % of course % isn''t taken: %', new.number, new.course_id, sqlerrm;

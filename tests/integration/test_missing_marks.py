@@ -26,7 +26,7 @@ CHANGES_MISSING = "PY007"
 
 
 def name_of(site: Site) -> str:
-    return str(site.one("select replication_name from pysync.course"))
+    return str(site.one("select replication_name from pysync.course where course_id = 'A'"))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a course database says of its replication."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, final
@@ -8,11 +8,13 @@ from uuid import UUID
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row
 
-from pysync.db.connections import Connection, fetch_value
+from pysync.db.connections import Connection, connect, fetch_value, parse
 from pysync.db.errors import said
 from pysync.db.queries import load
+from pysync.errors import PysyncError
 from pysync.findings import IN_COURSE, Finding, run
 from pysync.replication import identities
 from pysync.replication.registry import Course
@@ -110,3 +112,16 @@ def read_mark(database: Connection, course: Course) -> int | None:
 def read_strangers(database: Connection, known: list[str]) -> tuple[tuple[str, str], ...]:
     """Return name and database of subscriptions of pysync's name that aren't in `known`."""
     return tuple(database.execute(QUERIES["strangers"], {"known": known}).fetchall())
+
+
+def is_gone(course: Course) -> bool:
+    """Return whether a course's server is there and its database isn't."""
+    conninfo = parse(course.conninfo)
+    if "dbname" not in conninfo:
+        return False
+    with suppress(PysyncError, psycopg.Error):
+        elsewhere = make_conninfo("", **{**conninfo, "dbname": "postgres"})
+        with closing(connect(elsewhere, connect_timeout_seconds=2)) as server:
+            query = "select true from pg_catalog.pg_database where datname = %s"
+            return not fetch_value(server, query, conninfo["dbname"])
+    return False

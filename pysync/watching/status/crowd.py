@@ -3,8 +3,7 @@
 To look into a course takes a session in its database. What a server's shared catalogs say of all
 its subscriptions takes one: that a worker failed between two looks, while the portal saw its slot
 stay where it was, is enough to call a course stuck. Why it is is looked for in a sample, and told
-as what it is: the cause of others that fail like it. Nothing better than stuck is said of a course
-into which nobody looked.
+as what it is: the cause of others that fail like it.
 """
 
 import time
@@ -66,7 +65,7 @@ def spared(
     found = []
     for crowd in databases.crowds:
         wanted = [course for course in courses if course in crowd]
-        told = _ask(databases, wanted)
+        told = ask_server(databases, wanted)
         at = time.monotonic()
         failing = {
             course.course_id: told[course.replication_name]
@@ -101,7 +100,7 @@ def settle(
 ) -> dict[CourseId, Observation]:
     """Look once more, and return those that are stuck of the courses into which nobody looked."""
     time.sleep(max(crowd.at + _APART_SECONDS - time.monotonic(), 0))
-    told = _ask(databases, crowd.courses)
+    told = ask_server(databases, crowd.courses)
     stuck = {}
     for course_id, first in crowd.told.items():
         if seen[course_id].first is not None:
@@ -120,7 +119,7 @@ def settle(
     return stuck
 
 
-def _ask(databases: Databases, courses: Sequence[Course]) -> dict[str, Told]:
+def ask_server(databases: Databases, courses: Sequence[Course]) -> dict[str, Told]:
     """Return what the server of these courses says of its subscriptions, by name."""
 
     def question(course: Course) -> dict[str, Told]:

@@ -59,6 +59,17 @@ class Marks:
             if not self._over and course_id in self._said:
                 self._send()
 
+    def send_unasked(self, course_ids: Sequence[CourseId]) -> None:
+        """Send marks to courses of which it is known already that they aren't ahead."""
+        with self._changed:
+            self.sent |= portal_side.send_marks(self._portal, course_ids)
+            self.sent_at = time.monotonic()
+
+    def ask_also(self, number: int) -> None:
+        """Expect that so many more are asked."""
+        with self._changed:
+            self._asked += number
+
     def finish(self) -> None:
         """Send marks to all others, and to nobody who comes later.
 

@@ -75,6 +75,8 @@ class CourseStatus(Advice):
     :param copied_percent: of the first copy's rows; ``None`` once it is complete.
     :param differences: found by the last verify, at ``verified_at``.
     :param unverified_since: when its server was started anew, unless it was verified since.
+    :param looked_into_at: when a report last looked into its database: this one, but for courses of
+        a server with many of which nothing suspicious is seen.
     :param durable: whether it is to flush each change before it confirms it.
     :param drift: what isn't as it should be, worst first.
     :param sample: courses that fail alike and were looked into in this one's place.
@@ -104,6 +106,7 @@ class CourseStatus(Advice):
     verified_at: datetime | None = None
     differences: int | None = None
     unverified_since: datetime | None = None
+    looked_into_at: datetime | None = None
     durable: bool = False
     drift: tuple[Finding, ...] = ()
     sample: tuple[CourseId, ...] = ()

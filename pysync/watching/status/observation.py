@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from pysync.db.holders import Holder
 from pysync.errors import PysyncError
@@ -12,17 +13,35 @@ from pysync.replication.registry import Course
 from pysync.watching.status.course import Facts
 from pysync.watching.status.portal import Mark, Slot
 
+SAYS: Final = "pysync has mark"
+"""How ``course.note_missing_marks`` has an apply worker say that nothing is missing."""
+
 
 @dataclass(frozen=True)
 class Told:
-    """What a server's shared catalogs say of a subscription, in whichever of its databases."""
+    """What a server's shared catalogs say of a subscription, in whichever of its databases.
+
+    :param said: the name that its apply worker goes by, where our role may see that.
+    """
 
     name: str
     system_identifier: int
     database_oid: int
     enabled: bool
+    slot_name: str | None
+    two_phase: str
     apply_errors: int
     sync_errors: int
+    conflicts: int | None
+    missed_changes: int | None
+    said: str | None
+    server_started_at: datetime
+
+    @property
+    def has_mark(self) -> int | None:
+        """Return the last mark that its apply worker has committed, if that says all is well."""
+        head, _, number = (self.said or "").rpartition(" ")
+        return int(number) if head == SAYS and number.isdecimal() else None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -48,6 +67,9 @@ class Observation:
     :param ahead: whether the course knows more than the portal does.
     :param told: what its server said of it twice, where nobody looked into its database.
     :param fingerprint: of its catalog, if nothing in that differs from what was made.
+    :param by_hearsay: whether it is told by what its apply worker says, and nobody looked into
+        its database.
+    :param looked_at: when somebody last did; ``None`` if that isn't known.
     :param verified: when it was last compared with the portal, and how many rows differed.
     """
 
@@ -68,6 +90,8 @@ class Observation:
     ahead: bool = False
     database_is_gone: bool = False
     told: tuple[Told, Told] | None = None
+    by_hearsay: bool = False
+    looked_at: datetime | None = None
     verified: tuple[datetime, int] | None = None
 
     @property

@@ -1,17 +1,15 @@
 """Observe all courses at once: each twice if need be, with a mark sent in between."""
 
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Final
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
 from pysync.db import holders
-from pysync.db.connections import Connection, connect, fetch_value, parse
+from pysync.db.connections import Connection
 from pysync.diagnosis.drift import course_drift
 from pysync.errors import DatabaseUnreachableError, PysyncError
 from pysync.replication import processes
@@ -25,8 +23,8 @@ from pysync.replication.polling import (
 )
 from pysync.replication.registry import Course
 from pysync.types import CourseId
-from pysync.watching.status import crowd
-from pysync.watching.status.course import read_facts, read_mark, read_strangers
+from pysync.watching.status import crowd, hearsay
+from pysync.watching.status.course import is_gone, read_facts, read_mark, read_strangers
 from pysync.watching.status.hops import Publishers
 from pysync.watching.status.marking import Marks
 from pysync.watching.status.observation import Observation
@@ -45,11 +43,16 @@ _SLACK_SECONDS: Final = 0.5
 
 
 def observe(
-    portal: Connection, publishers: Publishers, wanted: Sequence[Course], known: list[str]
+    portal: Connection,
+    publishers: Publishers,
+    wanted: Sequence[Course],
+    known: list[str],
+    looks: Mapping[CourseId, datetime],
 ) -> list[Observation]:
     """Ask all courses, send each a mark, and ask again whose mark doesn't arrive.
 
     :param publishers: what they stream from.
+    :param looks: when reports last looked into them.
     :param known: the replication names of all registered courses.
     """
     before = publishers.slots()
@@ -65,10 +68,19 @@ def observe(
     with closing(Databases([each.course for each in seen.values() if not each.error])) as databases:
         crowds = crowd.spared(databases, [s.course for s in seen.values() if not s.error], before)
         spared = {course_id for each in crowds for course_id in each.spared}
+        well = hearsay.gathered(databases, seen, spared, looks)
+        spared.update(each.course_id for of_server in well for each in of_server.spared)
         asked = [s for i, s in seen.items() if not s.error and i not in spared]
         marks = Marks(portal, wanted, before, len(asked))
         look = partial(_look, databases, known=known, told=set(), marks=marks)
         seen |= look(asked)
+        # No sooner: all of their marks at once would keep the others waiting.
+        marks.send_unasked([i for of_server in well for i in of_server.unseen(seen)])
+        for of_server in well:
+            seen |= hearsay.heard(of_server, seen, marks.sent, marks.sent_at, looks)
+        unheard = [seen[i] for of_server in well for i in of_server.unheard(seen)]
+        marks.ask_also(len(unheard))
+        seen |= look(unheard)
         marks.finish()
         seen = {
             i: replace(s, mark=marks.sent.get(i), ahead=i in marks.ahead) for i, s in seen.items()
@@ -113,7 +125,7 @@ def _round(
                 return question(database, seen[course.course_id])
         except DatabaseUnreachableError as error:
             # A server without the database says so at once; of one that hangs more isn't learned.
-            gone = time.monotonic() - began < REFUSAL_SECONDS and _is_gone(course)
+            gone = time.monotonic() - began < REFUSAL_SECONDS and is_gone(course)
             return replace(seen[course.course_id], error=error, database_is_gone=gone)
 
     answers = ask([each.course for each in asked], in_database, seconds=seconds)
@@ -233,16 +245,3 @@ def _with_mark(database: Connection, seen: Observation) -> Observation:
     mark = read_mark(database, seen.course)
     arrived = seen.mark is not None and mark is not None and mark >= seen.mark.number
     return replace(seen, arrived=arrived, seen_at=time.monotonic())
-
-
-def _is_gone(course: Course) -> bool:
-    """Return whether a course's server is there and its database isn't."""
-    conninfo = parse(course.conninfo)
-    if "dbname" not in conninfo:
-        return False
-    with suppress(PysyncError, psycopg.Error):
-        elsewhere = make_conninfo("", **{**conninfo, "dbname": "postgres"})
-        with closing(connect(elsewhere, connect_timeout_seconds=2)) as server:
-            query = "select true from pg_catalog.pg_database where datname = %s"
-            return not fetch_value(server, query, conninfo["dbname"])
-    return False

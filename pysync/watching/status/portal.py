@@ -131,6 +131,19 @@ def read_verifications(portal: Connection) -> Mapping[str, tuple[datetime, int]]
     return {course_id: (at, differences) for course_id, at, differences in rows}
 
 
+def read_looks(portal: Connection) -> Mapping[CourseId, datetime]:
+    """Return when reports last looked into courses of which not all are looked into."""
+    # Our role may not read it, or this is a standby, where it has no rows.
+    with suppress(psycopg.Error):
+        return dict(portal.execute(_QUERIES["looks"]).fetchall())
+    return {}
+
+
+def record_looks(portal: Connection, courses: Sequence[CourseId], at: datetime) -> None:
+    """Remember into which courses a report looked."""
+    portal.execute(_QUERIES["record_looks"], {"courses": list(courses), "at": at})
+
+
 def count_rows(portal: Connection, course_id: CourseId) -> dict[str, int]:
     """Return how many rows each table of a course has, or nothing if that takes too long."""
     with suppress(psycopg.errors.QueryCanceled), portal.transaction():

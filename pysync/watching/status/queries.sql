@@ -29,12 +29,41 @@ select exists (select from pg_catalog.pg_stat_replication as sender
 -- name: servers_subscriptions
 -- What a server's shared catalogs say of pysync's subscriptions, in all of its databases.
 select s.subname::text as name, server.system_identifier, s.subdbid::bigint as database_oid,
-       s.subenabled as enabled, coalesce(counted.apply_error_count, 0) as apply_errors,
-       coalesce(counted.sync_error_count, 0) as sync_errors
+       s.subenabled as enabled, s.subslotname::text as slot_name, s.subtwophasestate::text as two_phase,
+       coalesce(counted.apply_error_count, 0) as apply_errors,
+       coalesce(counted.sync_error_count, 0) as sync_errors,
+       conflict.conflicts, conflict.missed_changes, worker.said,
+       pg_catalog.pg_postmaster_start_time() as server_started_at
   from pg_catalog.pg_subscription as s
   left join pg_catalog.pg_stat_subscription_stats as counted on counted.subid = s.oid
+  left join lateral (
+           select sum(each.value::bigint)::bigint as conflicts,
+                  (sum(each.value::bigint) filter (
+                      where each.key in ('confl_update_missing', 'confl_delete_missing')
+                  ))::bigint as missed_changes
+             from jsonb_each_text(to_jsonb(counted)) as each (key, value)
+            where each.key like 'confl\_%') as conflict on true
+  left join (
+           -- What it says holds once the transaction is over in which it was said.
+           select running.subid,
+                  case when activity.xact_start is null then activity.application_name end as said
+             from pg_catalog.pg_stat_subscription as running
+             join pg_catalog.pg_stat_activity as activity on activity.pid = running.pid
+            where running.relid is null
+              and to_jsonb(running) ->> 'leader_pid' is null) as worker on worker.subid = s.oid
  cross join pg_catalog.pg_control_system() as server
  where s.subname like 'pysync\_%';
+
+-- name: looks
+-- When a report last looked into courses.
+select course_id, looked_at from pysync.look;
+
+-- name: record_looks
+-- Remember that a report looked into these courses.
+insert into pysync.look (course_id, looked_at)
+select wanted.id, %(at)s from unnest(%(courses)s::text[]) as wanted (id)
+ where exists (select from pysync.course where course.course_id = wanted.id)
+    on conflict (course_id) do update set looked_at = excluded.looked_at;
 
 -- name: wal_position
 -- The end of the portal's WAL in bytes, also of a standby's.

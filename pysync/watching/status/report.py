@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from datetime import datetime
 
 import psycopg
 
@@ -67,7 +68,8 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         unclaimed = identities.unclaimed(portal)
         orphans = [] if course_id or unclaimed else find_orphans(portal)
         verifications = portal_side.read_verifications(portal)
-        looked = observe(portal, publishers, wanted, names)
+        looks = portal_side.read_looks(portal)
+        looked = observe(portal, publishers, wanted, names, looks)
         common, publications = drifting.result()
         publications |= publishers.drift()
         outlook = failover.outlook(portal, looking.result())
@@ -88,7 +90,7 @@ def report(portal_conninfo: str, course_id: CourseId | None = None) -> Report:
         verdicts = with_causes(portal_conninfo, observed, verdicts, end)
         verdicts = with_samples(observed, verdicts)
         # What a relay lacks, and so its courses, they are sent once it is merged.
-        _record(portal_conninfo, observed, verdicts)
+        _record(portal_conninfo, observed, verdicts, clock.read_at)
         verdicts = hops.through(observed, verdicts)
         orphans += [] if course_id else subscriptions_without_course(observed)
     relays = {seen.course.course_id: seen for seen in observed if seen.course.is_relay}
@@ -125,9 +127,14 @@ def _portals_drift(
 
 
 def _record(
-    portal_conninfo: str, observed: Sequence[Observation], verdicts: Sequence[Verdict]
+    portal_conninfo: str,
+    observed: Sequence[Observation],
+    verdicts: Sequence[Verdict],
+    at: datetime,
 ) -> None:
-    """Have the portal remember which courses lack changes, and whose catalogs are as made.
+    """Have the portal remember what it may need next time.
+
+    That is which courses lack changes, whose catalogs are as made, and into whom it looked.
 
     Whoever may not tell it goes on.
     """
@@ -141,11 +148,20 @@ def _record(
         for seen, verdict in zip(observed, verdicts, strict=True)
         if verdict.state is State.LOST and seen.course.lost_at is None
     ]
-    if lost or as_made:
+    # Where all are looked into, nobody needs to know.
+    some = any(seen.by_hearsay for seen in observed)
+    looked = [seen.course.course_id for seen in observed if some and _was_looked_into(seen)]
+    if lost or as_made or looked:
         with suppress(PysyncError, psycopg.Error), closing(connect(portal_conninfo)) as portal:
             if lost:
                 registry.record_losses(portal, lost)
             registry.record_fingerprints(portal, as_made)
+            if looked:
+                portal_side.record_looks(portal, looked, at)
+
+
+def _was_looked_into(seen: Observation) -> bool:
+    return seen.last is not None and not seen.by_hearsay
 
 
 def revisions(portal_conninfo: str) -> list[Revision]:
@@ -208,6 +224,7 @@ def _status(
         verified_at=verified_at,
         differences=differences,
         unverified_since=unverified_since(seen),
+        looked_into_at=clock.read_at if _was_looked_into(seen) else seen.looked_at,
         durable=seen.course.durable,
         relay=seen.course.relay,
         drift=seen.drift if facts else (),
