@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
-from tests.acceptance.test_cli_process import cli, read_json, succeed
+from tests.acceptance.test_cli_process import cli, courses_of, read_json, succeed
 from tests.acceptance.test_relays import add, add_relay, states
 from tests.support import Site, enroll, insert_user, unenroll
 
@@ -58,6 +61,20 @@ def values(connection: Any, table: str, column: str) -> dict[int, str | None]:
 def clean(site: Site, *courses: str) -> None:
     site.wait(*courses)
     succeed("verify", *courses, portal=site.portal)
+
+
+@contextmanager
+def down(site: Site, course: str) -> Iterator[None]:
+    """Let nobody connect to a course's database meanwhile."""
+    name = site.course(course).info.dbname
+    with psycopg.connect(site.databases[course], dbname="postgres", autocommit=True) as server:
+        server.execute(f'alter database "{name}" allow_connections false')
+        ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+        server.execute(ended, (name,))
+        try:
+            yield
+        finally:
+            server.execute(f'alter database "{name}" allow_connections true')
 
 
 def test_each_type_arrives(site: Site) -> None:
@@ -127,21 +144,18 @@ def test_a_column_is_carried_while_a_course_is_down_and_by_way_of_a_relay(site: 
     unenroll(site, bob, "A")
     site.execute("update public.auth_user set country = 'de'")
     site.wait("A", "B", "C")
-    down = site.connect(site.databases["C"]).info.dbname
-    site.course("A").execute(f'alter database "{down}" allow_connections false')
-    site.course("A").execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (down,)
-    )
-    done = cli("column", "add", "auth_user", "country", portal=site.portal)
-    assert done.returncode == 1
-    for told in ("1 of 4 courses", "course 'C'", "pysync migrate"):
-        assert told in done.stderr
-    for course in ("A", "B"):
-        assert values(site.course(course), "course.auth_user", "country")[ada] == "de"
-    assert values(site.course("A"), "course.auth_user", "country")[bob] == "zz"
-    site.execute("update public.auth_user set country = 'fr' where id = %s", ada)
-    site.course("A").execute(f'alter database "{down}" allow_connections true')
-    site._forget_session()
+    with down(site, "C"):
+        done = cli("column", "add", "auth_user", "country", portal=site.portal)
+        assert done.returncode == 1
+        for told in ("1 of 4 courses", "course 'C'", "pysync migrate"):
+            assert told in done.stderr
+        for course in ("A", "B"):
+            assert values(site.course(course), "course.auth_user", "country")[ada] == "de"
+        assert values(site.course("A"), "course.auth_user", "country")[bob] == "zz"
+        site.execute("update public.auth_user set country = 'fr' where id = %s", ada)
+    found = courses_of("status", portal=site.portal)
+    assert (found["A"]["state"], found["B"]["state"]) == ("streaming", "streaming")
+    assert (found["C"]["state"], found["C"]["commands"]) == ("drifted", ["pysync migrate"])
     succeed("migrate", portal=site.portal)
     clean(site, "A", "B", "C")
     for course in ("A", "B", "C"):
