@@ -11,7 +11,8 @@ import typer
 from pysync.cli.output import Format, print_raw, print_rows, say, steps
 from pysync.cli.parameters import DryRunOption, FormatOption, Portal, group
 from pysync.db.connections import Connection
-from pysync.migrate import columns, wanted
+from pysync.migrate import columns as service
+from pysync.migrate import wanted
 from pysync.migrate.carried import Removal
 from pysync.migrate.plan import Done
 from pysync.models.replicated import REPLICATED_TABLES
@@ -32,38 +33,40 @@ Sql = Annotated[bool, typer.Option("--sql", help="Print the SQL and run nothing.
 @app.command()
 def add(
     table: TableArgument,
-    column: ColumnArgument,
+    columns: Annotated[
+        list[str], typer.Argument(metavar="COLUMN…", help="Columns that the portal's table has.")
+    ],
     *,
     scrub: Annotated[
         str | None,
         typer.Option(
             metavar="null|empty|VALUE",
-            help="What it is for deleted users, and for those who left before it was carried.",
+            help="What they are for deleted users, and for who left before they were carried.",
         ),
     ] = None,
     take_over: Annotated[
         bool,
         typer.Option(
             "--take-over",
-            help="Courses may have a column of that name and type: its values are replaced.",
+            help="Courses may have a column of that name and type: the portal's values replace it.",
         ),
     ] = False,
     dry_run: DryRunOption = False,
     sql: Sql = False,
     portal: Portal,
 ) -> None:
-    """Have a column carried to every course.
+    """Have columns carried to every course.
 
-    Everything goes on meanwhile. Courses get it first, then relays and the portal; then its values
-    are streamed in batches.
+    Everything goes on meanwhile. Courses get them first, then relays and the portal; then their
+    values are streamed in batches.
     After an interruption, or once a course can be reached again, the same command goes on.
     """
     with steps() as progress:
-        asked = partial(wanted.asked, table, column, scrub=_scrub(scrub), takes_over=take_over)
+        asked = partial(wanted.asked, table, columns, scrub=_scrub(scrub), takes_over=take_over)
         if dry_run or sql:
-            _preview(columns.preview_of_add(portal, asked, progress), sql=sql)
+            _preview(service.preview_of_add(portal, asked, progress), sql=sql)
             return
-        _print(columns.add(portal, asked, progress))
+        _print(service.add(portal, asked, progress))
 
 
 @app.command()
@@ -86,16 +89,16 @@ def remove(
     removal: Removal = "drop" if drop else "keep"
     with steps() as progress:
         if dry_run or sql:
-            _preview(columns.preview_of_remove(portal, table, column, removal), sql=sql)
+            _preview(service.preview_of_remove(portal, table, column, removal), sql=sql)
             return
-        _print(columns.remove(portal, table, column, removal, progress))
+        _print(service.remove(portal, table, column, removal, progress))
 
 
 @app.command("list")
 def list_columns(portal: Portal, format: FormatOption = Format.TABLE) -> None:
     """List the columns of the portal's own, and which are carried."""
     with closing(registry.connect_portal(portal)) as connection:
-        found = columns.listed(connection)
+        found = service.listed(connection)
     print_rows(
         format,
         {"columns": found},
@@ -124,7 +127,7 @@ def _scrub(text: str | None) -> Callable[[Connection, str, str], str | None] | N
     return lambda portal, table, type_: wanted.canonical(portal, table, value, type_)
 
 
-def _preview(found: Iterator[columns.Preview], *, sql: bool) -> None:
+def _preview(found: Iterator[service.Preview], *, sql: bool) -> None:
     for each in found:
         if sql:
             print_raw(f"-- {visible(each.subject)}\n\n{each.script}")

@@ -26,8 +26,8 @@ from pysync.replication.databases import connect_course
 from pysync.replication.registry import Course
 from pysync.types import Progress
 
-Asked = Callable[[Connection], CarriedColumn]
-"""Returns the column that is asked for, once it is known to be there."""
+Asked = Callable[[Connection], Sequence[CarriedColumn]]
+"""Returns the columns that are asked for, once they are known to be there."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,18 @@ class Listed:
 
 
 def add(portal_conninfo: str, asked: Asked, progress: Progress) -> Iterator[plan.Done]:
-    """Have a column of the portal's own carried; one that is is seen to in every database.
+    """Have columns of the portal's own carried; one that is is seen to in every database.
 
     :returns: what was done, database by database.
-    :raises PysyncError: if it can't be carried; nothing is changed then.
-    :raises MigrationError: if it is carried, but not everywhere yet.
+    :raises PysyncError: if one can't be carried; nothing is changed then.
+    :raises MigrationError: if they are carried, but not everywhere yet.
     """
     with plan.exclusive(portal_conninfo) as portal:
-        column = asked(portal)
-        check_courses(registry.subscribers(portal), column, progress)
-        with translated("portal"):
-            portal.execute(QUERIES["register_column"], asdict(column))
+        columns = asked(portal)
+        check_courses(registry.subscribers(portal), columns, progress)
+        with translated("portal"), portal.transaction():
+            for column in columns:
+                portal.execute(QUERIES["register_column"], asdict(column))
         yield from carry(portal_conninfo, portal, progress)
 
 
@@ -87,12 +88,12 @@ def remove(
 def preview_of_add(portal_conninfo: str, asked: Asked, progress: Progress) -> Iterator[Preview]:
     """Say what :func:`add` would do."""
     with plan.exclusive(portal_conninfo, offline=True) as portal:
-        column = asked(portal)
-        check_courses(registry.subscribers(portal), column, progress)
-        known = carried.registered(portal)
-        others = tuple(each for each in known.columns if key(each) != key(column))
-        removed = {of: each for of, each in known.removed.items() if of != key(column)}
-        yield from _preview(portal, Carried((*others, column), removed))
+        columns = asked(portal)
+        check_courses(registry.subscribers(portal), columns, progress)
+        known, new = carried.registered(portal), set(map(key, columns))
+        others = (each for each in known.columns if key(each) not in new)
+        removed = {of: each for of, each in known.removed.items() if of not in new}
+        yield from _preview(portal, Carried((*others, *columns), removed))
 
 
 def preview_of_remove(
@@ -195,8 +196,10 @@ def _require_known(portal: Connection, table: str, name: str) -> None:
         )
 
 
-def check_courses(courses: Sequence[Course], column: CarriedColumn, progress: Progress) -> None:
-    """Refuse a column that some course can't have, before anything is changed.
+def check_courses(
+    courses: Sequence[Course], columns: Sequence[CarriedColumn], progress: Progress
+) -> None:
+    """Refuse columns that some course can't have, before anything is changed.
 
     :raises MigrationError: naming each with its cause.
     """
@@ -204,15 +207,16 @@ def check_courses(courses: Sequence[Course], column: CarriedColumn, progress: Pr
     courses = [each for each in courses if not each.is_relay]
     progress.step("checking courses", len(courses))
     for number, course in enumerate(courses, 1):
-        of = key(column)
         try:
             with (
                 closing(connect_course(course.conninfo)) as database,
                 translated(course.subject),
             ):
-                found = carried.columns(database, "course", [of]).get(of)
-                is_ours = of in {key(each) for each in carried.here(database)}
-                require(database, course.subject, column, found, is_ours=is_ours)
+                found = carried.columns(database, "course", list(map(key, columns)))
+                ours = {key(each) for each in carried.here(database)}
+                for column in columns:
+                    of = key(column)
+                    require(database, course.subject, column, found.get(of), is_ours=of in ours)
         except DatabaseUnreachableError as error:
             progress.warn(f"{course.subject} gets it later: {error.message}")
         except PysyncError as error:

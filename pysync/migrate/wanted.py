@@ -1,7 +1,7 @@
 """Which column of the portal's own somebody asks for, and whether it can be carried."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from pysync.db.pinned import pin
 from pysync.db.restricted import as_owner_of
 from pysync.errors import PysyncError
 from pysync.migrate import carried
-from pysync.migrate.carried import QUERIES, key
+from pysync.migrate.carried import QUERIES, Key, key
 from pysync.migrate.revisions import require_head
 from pysync.models.replicated import CarriedColumn, replicated
 from pysync.replication import identities
@@ -30,18 +30,34 @@ Scrub = Callable[[Connection, str, str], str | None]
 
 
 def asked(
-    table: str, name: str, portal: Connection, *, scrub: Scrub | None, takes_over: bool
-) -> CarriedColumn:
-    """Return a column of the portal's own as it is to be carried.
+    table: str, names: Sequence[str], portal: Connection, *, scrub: Scrub | None, takes_over: bool
+) -> list[CarriedColumn]:
+    """Return columns of the portal's own as they are to be carried.
 
     :param table: a replicated table.
     :param scrub: by default what it was, null, or the default of a column that may not be null.
     :param takes_over: let courses have had a column of that name and type before.
-    :raises PysyncError: if it isn't there, or can't be carried.
+    :raises PysyncError: if one isn't there, or can't be carried.
     """
     require_head(portal)
     identities.require_claimed(portal)
-    known = {key(each): each for each in carried.registered(portal).columns}.get((table, name))
+    pin(portal)
+    known = {key(each): each for each in carried.registered(portal).columns}
+    return [
+        _asked(portal, (table, name), known.get((table, name)), scrub, takes_over=takes_over)
+        for name in dict.fromkeys(names)
+    ]
+
+
+def _asked(
+    portal: Connection,
+    of: Key,
+    known: CarriedColumn | None,
+    scrub: Scrub | None,
+    *,
+    takes_over: bool,
+) -> CarriedColumn:
+    table, name = of
     what = f"column '{name}' of {table}"
     if name in replicated(table).columns:
         raise PysyncError(f"{what} is carried always", "name one that the portal has beside those")
@@ -50,14 +66,14 @@ def asked(
             f"{what} can't be carried: its name has other characters than letters, digits and '_'",
             "rename it",
         )
-    found = carried.columns(portal, "public", [(table, name)]).get((table, name))
+    found = carried.columns(portal, "public", [of]).get(of)
     if found is None:
         others = [each for each in own_columns(portal, table) if NAME.fullmatch(each)]
         raise PysyncError(
             f"{what} isn't there on the portal",
             f"name one of: {', '.join(others)}" if others else "add it there first",
         )
-    if known is None and carried.columns(portal, "course", [(table, name)]):
+    if known is None and carried.columns(portal, "course", [of]):
         raise PysyncError(
             f"{what} can't be carried: the fan-out has one of that name for its own use",
             "rename it on the portal",
@@ -68,7 +84,6 @@ def asked(
             "database only",
             "carry a column of another type, such as text",
         )
-    pin(portal)
     if scrub is not None:
         text = scrub(portal, table, found.type)
     elif known is not None:
@@ -81,7 +96,7 @@ def asked(
             "who left before, or are erased",
             "say it: --scrub VALUE",
         )
-    of, may = (table, name), takes_over or bool(known and known.takes_over)
+    may = takes_over or bool(known and known.takes_over)
     return CarriedColumn(*of, found.type, found.collation_name, found.not_null, text, may)
 
 

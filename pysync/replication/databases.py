@@ -120,6 +120,7 @@ class Sessions:
     def __init__(self, conninfo: str, connect: Callable[[str], Connection]) -> None:
         self._conninfo, self._connect = conninfo, connect
         self._free: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self._closed = False
 
     @contextmanager
     def one(self) -> Iterator[Connection]:
@@ -134,9 +135,12 @@ class Sessions:
             session.close()
             raise
         self._free.put(session)
+        if self._closed:
+            self.close()
 
     def close(self) -> None:
-        """Close those that are free."""
+        """Close those that are free, and others as soon as they are."""
+        self._closed = True
         with suppress(queue.Empty):
             while True:
                 self._free.get_nowait().close()

@@ -89,8 +89,7 @@ def test_each_type_arrives(site: Site) -> None:
         insert = "insert into public.auth_userprofile (user_id, {}) values ({}, {})"
         site.execute(sql.SQL(insert).format(names, sql.Literal(user), texts))
         enroll(site, user, "A")
-    for name in TYPES:
-        succeed("column", "add", "auth_userprofile", name, portal=site.portal)
+    succeed("column", "add", "auth_userprofile", *TYPES, portal=site.portal)
     clean(site, "A")
     for name in TYPES:
         ours = values(site.course("A"), "course.auth_userprofile", name)

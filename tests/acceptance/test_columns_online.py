@@ -35,7 +35,7 @@ USERS = 40
 
 
 def wanted(table: str, **more: Any) -> columns.Asked:
-    return partial(asked, table, COLUMNS[table], **{"scrub": None, "takes_over": False, **more})
+    return partial(asked, table, [COLUMNS[table]], **{"scrub": None, "takes_over": False, **more})
 
 
 def with_columns(site: Site) -> list[int]:
@@ -73,7 +73,7 @@ class Writers:
                 # Nobody waits for much longer than a lock of ours is waited for.
                 portal.execute("set statement_timeout = '8s'")
                 portal.commit()
-                while not self.done.wait(0.01):
+                while not self.done.wait(0.04):
                     with (
                         suppress(errors.SerializationFailure, errors.DeadlockDetected),
                         portal.transaction(),
@@ -142,7 +142,7 @@ def test_columns_are_added_and_removed_while_applications_write(site: Site) -> N
     assert set(states(site).values()) == {"streaming"}
 
 
-MOMENTS = ("with entered as", "update pysync.", "alter table", "alter publication", "delete from")
+MOMENTS = ("with entered as", "update pysync.c", "alter table", "alter publication")
 """How the statements begin that change something on the way, on either side."""
 
 
@@ -171,7 +171,8 @@ def test_wherever_it_is_killed_it_is_finished_and_status_is_true(
             return False
         write(f"after {lives}")
         enroll(site, bob, "A")
-        told.update(each.state.value for each in status(site.portal))
+        if lives % 2:
+            told.update(each.state.value for each in status(site.portal))
         site.execute("delete from public.student_courseenrollment where user_id = %s", bob)
         return True
 
@@ -194,9 +195,7 @@ def test_wherever_it_is_killed_it_is_finished_and_status_is_true(
         removing = partial(columns.remove, site.portal, table, "country", "keep")
         if killed(lives, removing):
             dies = True
-            for _ in run_all(site.portal, progress=Silent()):
-                pass
-            with suppress(PysyncError):  # that was before it had begun
+            with suppress(PysyncError):  # it was done
                 for _ in removing(Silent()):
                     pass
         lives += 1

@@ -61,6 +61,7 @@ def writers(site: Site) -> list[Writer]:
     ]
 
 
+@pytest.mark.newest("the order of our own steps; what triggers do is tried on both ends elsewhere")
 def test_a_portal_is_switched_over_while_applications_write(site: Site, start: Start) -> None:
     add_relay(site)
     add(site, "A")

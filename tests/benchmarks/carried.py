@@ -42,9 +42,8 @@ def measure(pair: Pair, effort: Effort) -> list[Row]:
             for column, type_ in OWN.items():
                 portal.execute(f"alter table public.auth_user add column {column} {type_}".encode())
             if name == "own":
-                for column in OWN:
-                    add = partial(asked, "auth_user", column, scrub=None, takes_over=False)
-                    list(columns.add(conninfo, add, Quiet(pair.say)))
+                add = partial(asked, "auth_user", list(OWN), scrub=None, takes_over=False)
+                list(columns.add(conninfo, add, Quiet(pair.say)))
             else:
                 _declare(portal)
             register_only(portal, COURSES)

@@ -143,7 +143,7 @@ def carry(
 ) -> None:
     """Have a column of the portal's own carried; its courses, if any, have databases."""
     given = None if scrub is None else lambda *_: scrub
-    asked = partial(wanted.asked, table, column, scrub=given, takes_over=takes_over)
+    asked = partial(wanted.asked, table, [column], scrub=given, takes_over=takes_over)
     for _ in columns.add(site.portal, asked, Silent()):
         pass
 
@@ -155,7 +155,7 @@ def carry_awkward(site: Site) -> None:
             add = "alter table {} add column {} varchar(40) default md5(random()::text)"
             places = sql.Identifier("public", table), sql.Identifier(name)
             portal.execute(sql.SQL(add).format(*places))
-            column = wanted.asked(table, name, portal, scrub=None, takes_over=False)
+            (column,) = wanted.asked(table, [name], portal, scrub=None, takes_over=False)
             portal.execute(QUERIES["register_column"], asdict(column))
         for _ in columns.carry(site.portal, portal, Silent()):
             pass

@@ -207,7 +207,7 @@ def test_prepared_transactions_in_the_way_of_a_course_that_is_added(
     preparing_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = preparing_site
-    monkeypatch.setattr(slots, "SLOT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(snapshots, "SLOT_TIMEOUT_SECONDS", 1)
     monkeypatch.setattr(transactions, "TRIES", 1)
     monkeypatch.setattr(first_copy, "HELD_SECONDS", 0.5)
     monkeypatch.setattr(doctor, "OPEN_SECONDS", 0)

@@ -100,6 +100,7 @@ def have_it_altered_in_turn(site: Site) -> Iterator[State]:
     yield State.DRIFTED
 
 
+@pytest.mark.newest("who says so and who doesn't; that it is seen is tried on both ends")
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "happens",

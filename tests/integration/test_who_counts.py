@@ -189,7 +189,7 @@ def test_nothing_is_decided_until_somebody_does(app: App) -> None:
         same = ("auth_userprofile", "is_active")
         app.site.execute("alter table auth_userprofile add is_active text")
         for each in (of, same):
-            asked = partial(wanted.asked, *each, scrub=None, takes_over=False)
+            asked = partial(wanted.asked, each[0], each[1:], scrub=None, takes_over=False)
             assert list(columns.add(app.site.portal, asked, Silent()))
         assert list(columns.remove(app.site.portal, *of, "keep", Silent()))
         app.site.register_only("A")
