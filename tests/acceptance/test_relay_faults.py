@@ -209,6 +209,7 @@ def relays_server(major: int, folder: Path) -> Iterator[OwnCluster]:
     cluster.server.stop("immediate")
 
 
+@pytest.mark.newest("crashes of servers are tried on both ends without a relay")
 @pytest.mark.timeout(300)
 def test_a_relay_is_killed_and_restored_then_lost_for_good_and_replaced(
     site: Site, relays_server: OwnCluster

@@ -60,6 +60,7 @@ def test_a_course_streams_from_a_relay(site: Site) -> None:
     assert states(site) == {}
 
 
+@pytest.mark.newest("the order of our own steps")
 def test_a_course_moves_to_a_relay_and_back(site: Site) -> None:
     ada = insert_user(site, "ada")
     for course in ("A", "B"):

@@ -65,6 +65,7 @@ def rows(site: Site, conninfo: str, table: str, course_id: str) -> Rows:
         return there.execute(query, (course_id,)).fetchall()
 
 
+@pytest.mark.newest("comparing is ours")
 def test_what_is_wrong_on_a_relay_or_behind_it_is_told_apart_and_mended(site: Site) -> None:
     relay = add_relay(site)
     add(site, "A", "north")
@@ -279,6 +280,7 @@ def test_what_waits_for_a_relay_says_so(site: Site) -> None:
     assert "A: confirmed" in succeed("erase", "ada", portal=site.portal)
 
 
+@pytest.mark.newest("states are ours; workers that stop are tried on both ends")
 def test_a_course_that_stops_behind_a_relay_is_told_and_mended(site: Site) -> None:
     add_relay(site)
     add(site, "A", "north")

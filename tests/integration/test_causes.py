@@ -162,6 +162,7 @@ def slow(course: psycopg.Connection[Any]) -> None:
     course.execute("alter table course.auth_user enable always trigger slow")
 
 
+@pytest.mark.newest("that it is ended is seen by looking twice")
 def test_a_worker_that_is_ended_again_and_again_doesnt_get_on(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:

@@ -237,6 +237,7 @@ def assert_followed(tree: Tree, site: Site) -> None:
     assert noted == [([], False)]
 
 
+@pytest.mark.newest("the same is tried on both ends with columns of the portal's own")
 def test_a_column_is_added_and_dropped_while_courses_stream(tree: Tree, streaming: Site) -> None:
     site = streaming
     # One of them by way of a relay.
