@@ -485,6 +485,13 @@ select a.attname::text
    and a.attnum > 0 and not a.attisdropped and a.attname <> all (%(known)s)
  order by a.attnum;
 
+-- name: is_virtual
+-- Whether a column of the portal's own is generated, and not stored.
+select true
+  from pg_catalog.pg_attribute a
+ where a.attrelid = pg_catalog.to_regclass('public.' || %s) and a.attname = %s
+   and a.attgenerated = 'v';
+
 -- name: default_of
 -- The default of a column of the portal's own, if it has one and isn't generated.
 select pg_catalog.pg_get_expr(d.adbin, d.adrelid)

@@ -78,6 +78,11 @@ def _asked(
             f"{what} can't be carried: the fan-out has one of that name for its own use",
             "rename it on the portal",
         )
+    if fetch_value(portal, QUERIES["is_virtual"], table, name):
+        raise PysyncError(
+            f"{what} can't be carried: it is generated when it is read, so triggers don't see it",
+            "have it be stored, or generate it in courses as well",
+        )
     if _OF_A_DATABASE.fullmatch(found.type):
         raise PysyncError(
             f"{what} can't be carried: values of type {found.type} mean something in the portal's "

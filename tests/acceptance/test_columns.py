@@ -177,3 +177,33 @@ def test_a_column_is_carried_while_a_course_is_down_and_by_way_of_a_relay(site: 
     assert site.course("A").execute(
         "select to_jsonb(u) ? 'country' from course.auth_user u"
     ).fetchone() == (False,)
+
+
+@pytest.mark.newest("what we refuse; only it has columns that are generated when they are read")
+def test_what_can_not_be_carried_is_refused_before_anything_is_changed(site: Site) -> None:
+    add(site, "A")
+    site.execute(
+        "create type public.mood as enum ('fair');"
+        " alter table public.auth_user add column mood public.mood,"
+        " add column place regclass, add column needed text not null, add column live boolean,"
+        " add column seen integer generated always as (length(username)) virtual,"
+        " add column stored integer generated always as (length(username)) stored"
+    )
+    for column, cause in {
+        "mood": "type public.mood isn't there",
+        "place": "mean something in the portal's database only",
+        "needed": "--scrub VALUE",
+        "live": "rename it on the portal",
+        "seen": "generated when it is read",
+        "email": "is carried always",
+        "absent": "name one of: mood, place, needed, live, seen, stored",
+    }.items():
+        refused = cli("column", "add", "auth_user", column, portal=site.portal)
+        assert (refused.returncode, cause in refused.stderr) == (1, True), refused.stderr
+    assert site.execute("select * from pysync.carried_column") == []
+    ada = insert_user(site, "ada", needed="")
+    enroll(site, ada, "A")
+    succeed("column", "add", "auth_user", "stored", portal=site.portal)
+    site.execute("update public.auth_user set username = 'ada lovelace'")
+    clean(site, "A")
+    assert values(site.course("A"), "course.auth_user", "stored") == {ada: "12"}
