@@ -244,7 +244,7 @@ def test_a_move_that_is_killed_is_finished_by_the_next(site: Site, start: Start)
     assert_sound(site)
 
 
-@pytest.mark.oldest_and_newest("a setting of subscriptions, which workers heed")
+@pytest.mark.newest("the order of our own steps")
 def test_a_durable_course_stays_durable(site: Site) -> None:
     enroll_users(site, "A", 2)
     site.databases["A"] = site.new_database()

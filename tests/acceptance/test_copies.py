@@ -77,6 +77,7 @@ def copied(site: Site) -> str:
     return copy
 
 
+@pytest.mark.newest("how a portal knows itself is ours")
 def test_a_restored_dump_of_the_portal_acts_on_no_course(original: Site) -> None:
     site = original
     copy = restored(site)

@@ -233,6 +233,7 @@ def test_whatever_is_changed_by_hand_is_named_and_comes_back(
 @pytest.mark.oldest_and_newest(
     "15 has neither origin nor run_as_owner, and a superuser in its stead"
 )
+@pytest.mark.newest("comparing is ours")
 def test_what_a_subscription_is_to_bring_is_named_and_comes_back(
     site: Site, course: psycopg.Connection[Any]
 ) -> None:

@@ -377,7 +377,7 @@ def test_a_slot_dropped_and_one_invalidated(
         mend(site, "resync", course_id=course_id)
 
 
-@pytest.mark.oldest_and_newest("takes long; if both ends agree, those between do")
+@pytest.mark.newest("that the portal is older is seen by marks")
 def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
@@ -407,7 +407,7 @@ def test_a_portal_restored_from_a_backup_that_is_older_than_its_courses(
     assert rows == [("later",), ("later still",)]
 
 
-@pytest.mark.oldest_and_newest("where a slot goes on for a course that asks for what it had before")
+@pytest.mark.newest("that changes are missing is seen by marks")
 def test_a_course_server_put_back_to_an_earlier_copy(
     own_site: Site, servers: tuple[OwnCluster, OwnCluster]
 ) -> None:
