@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -203,7 +203,12 @@ def replicated(name: str) -> ReplicatedTable:
 
 def carrying(columns: Iterable[CarriedColumn]) -> tuple[ReplicatedTable, ...]:
     """Return every table that courses are sent, with these columns of the portal's own."""
-    columns = tuple(columns)
+    return _all_carrying(tuple(columns))
+
+
+@lru_cache(maxsize=8)
+def _all_carrying(columns: tuple[CarriedColumn, ...]) -> tuple[ReplicatedTable, ...]:
+    # Each course of a portal asks for the same ones.
     return tuple(_carrying(table, columns) for table in PUBLISHED) if columns else PUBLISHED
 
 

@@ -1,6 +1,7 @@
 """What isn't as it should be with columns of the portal's own that are carried."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from typing import Final
 
 from psycopg import errors
 
@@ -12,7 +13,7 @@ from pysync.models.replicated import CarriedColumn
 from pysync.replication.registry import Course
 from pysync.texts import word
 
-MIGRATE = "run 'pysync migrate'"
+MIGRATE: Final = "run 'pysync migrate'"
 
 
 def carried_findings(portal: Connection) -> Iterator[Finding]:
@@ -43,9 +44,10 @@ def carried_findings(portal: Connection) -> Iterator[Finding]:
 
 def course_findings(database: Connection, course: Course) -> Iterator[Finding]:
     """Return what a course lacks of what it is to be sent."""
-    there: Collection[CarriedColumn] = ()
+    if not course.carried:
+        return
     try:
-        there = carried.here(database) if course.carried else ()
+        there = carried.here(database)
     except errors.InsufficientPrivilege:  # who only looks on may not read that
         return
     for column in course.carried:
