@@ -58,6 +58,16 @@ def values(connection: Any, table: str, column: str) -> dict[int, str | None]:
     return dict(found if isinstance(found, list) else found.fetchall())
 
 
+def described(site: Site, course: str, column: str) -> tuple[str | None, str]:
+    """Return a column's collation, unless it is the usual, and whether it may be null."""
+    query = (
+        "select collation_name::text, is_nullable::text from information_schema.columns"
+        " where table_schema = 'course' and column_name = %s"
+    )
+    (found,) = site.course(course).execute(query, (column,)).fetchall()
+    return found[0], found[1]
+
+
 def clean(site: Site, *courses: str) -> None:
     site.wait(*courses)
     succeed("verify", *courses, portal=site.portal)
@@ -91,6 +101,7 @@ def test_each_type_arrives(site: Site) -> None:
         enroll(site, user, "A")
     succeed("column", "add", "auth_userprofile", *TYPES, portal=site.portal)
     clean(site, "A")
+    assert described(site, "A", "locale") == ("C", "YES")
     for name in TYPES:
         ours = values(site.course("A"), "course.auth_userprofile", name)
         assert ours == values(site, "public.auth_userprofile", name), name
@@ -151,6 +162,7 @@ def test_a_column_is_carried_while_a_course_is_down_and_by_way_of_a_relay(site: 
         for course in ("A", "B"):
             assert values(site.course(course), "course.auth_user", "country")[ada] == "de"
         assert values(site.course("A"), "course.auth_user", "country")[bob] == "zz"
+        assert described(site, "A", "country") == (None, "NO")
         site.execute("update public.auth_user set country = 'fr' where id = %s", ada)
     found = courses_of("status", portal=site.portal)
     assert (found["A"]["state"], found["B"]["state"]) == ("streaming", "streaming")
